@@ -1,0 +1,172 @@
+//! A running child and its end.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use tempfile::TempPath;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Exit;
+use super::lines::Recent;
+use super::output::Output;
+
+/// How long the output of an ended child is waited for, where a process that left its group still holds the pipe.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// A child process. Dropping it kills the child and everything in its process group.
+#[derive(Debug)]
+pub struct Child {
+    what: String,
+    group: Arc<Group>,
+    recent: Arc<Mutex<Recent>>,
+    ended: watch::Receiver<Option<Ended>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    exit: Exit,
+    at: Instant,
+}
+
+impl Child {
+    /// The process id, which is also its process group's.
+    pub fn pid(&self) -> u32 {
+        self.group.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Waits for its end; may be called again, and by many. When it returns, the log is complete.
+    pub async fn wait(&self) -> Exit {
+        self.ended_at().await.0
+    }
+
+    /// Like [`wait`](Self::wait), with the moment at which the end was seen.
+    pub async fn ended_at(&self) -> (Exit, Instant) {
+        match self.ended.clone().wait_for(Option::is_some).await.map(|ended| *ended) {
+            Ok(Some(Ended { exit, at })) => (exit, at),
+            // The runtime that watched it was shut down, which kills it.
+            _ => (Exit::Signal(Signal::KILL.as_raw()), Instant::now()),
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn exit(&self) -> Option<Exit> {
+        self.ended.borrow().map(|ended| ended.exit)
+    }
+
+    /// Asks it and its group to end (SIGTERM), kills them when `grace` is over, and waits.
+    pub async fn terminate(&self, grace: Duration) -> Exit {
+        self.group.signal(Signal::TERM);
+        if let Ok(exit) = tokio::time::timeout(grace, self.wait()).await {
+            return exit;
+        }
+        self.kill();
+        self.wait().await
+    }
+
+    /// Kills it and its group; [`wait`](Self::wait) tells when that is done.
+    pub fn kill(&self) {
+        self.group.signal(Signal::KILL);
+    }
+
+    /// The last `count` lines that it printed, at most 64 KiB of them.
+    pub fn tail(&self, count: usize) -> Vec<String> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).last(count)
+    }
+
+    /// What was started, for messages: ``worker `greet` ``.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The child's process group, as long as its number is the child's.
+#[derive(Debug)]
+struct Group {
+    pid: Pid,
+    reaped: Mutex<bool>,
+}
+
+impl Group {
+    fn reaped(&self) -> MutexGuard<'_, bool> {
+        self.reaped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn signal(&self, signal: Signal) {
+        let reaped = self.reaped();
+        if !*reaped {
+            // Fails only where the group has ended by itself.
+            let _ = rustix::process::kill_process_group(self.pid, signal);
+        }
+    }
+
+    /// Notes that the child is reaped, and kills what it has left behind in its group.
+    fn leave(&self) {
+        let mut reaped = self.reaped();
+        if !std::mem::replace(&mut *reaped, true) {
+            let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
+        }
+    }
+}
+
+/// Kills the group when the runtime drops the watching task.
+struct Watched(Arc<Group>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// Watches a process that was just started.
+pub(super) fn supervise(
+    what: String,
+    mut process: tokio::process::Child,
+    output: Output,
+    request: TempPath,
+    ends: CancellationToken,
+) -> io::Result<Child> {
+    let pid = process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("the child ended before it was watched"))?;
+    let group = Arc::new(Group { pid, reaped: Mutex::new(false) });
+    let recent = output.recent.clone();
+    let (tell, ended) = watch::channel(None);
+    let watched = Watched(group.clone());
+    let name = what.clone();
+    tokio::spawn(async move {
+        let _request = request;
+        let enough = CancellationToken::new();
+        let mut pump = tokio::spawn(output.pump(enough.clone().cancelled_owned()));
+        let status = tokio::select! {
+            status = process.wait() => status,
+            () = ends.cancelled() => {
+                watched.0.signal(Signal::KILL);
+                process.wait().await
+            }
+        };
+        let ended = Ended { exit: status.map_or(Exit::Signal(0), Exit::from), at: Instant::now() };
+        watched.0.leave();
+        let read = match tokio::time::timeout(LAST_WORDS, &mut pump).await {
+            Ok(read) => read,
+            Err(_) => {
+                enough.cancel();
+                pump.await
+            }
+        };
+        match read {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(child = %name, %error, "the log is incomplete"),
+            Err(error) => tracing::warn!(child = %name, %error, "reading the output failed"),
+        }
+        let _ = tell.send(Some(ended));
+    });
+    Ok(Child { what, group, recent, ended })
+}

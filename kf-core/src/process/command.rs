@@ -1,0 +1,141 @@
+//! What to start, and with what around it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::SpawnError;
+use crate::worker::{EXEC_ENTRY, ExecRequest};
+
+/// Called with each line of a child's output, without its end-of-line.
+pub(super) type LineSink = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What to start: a worker entry of this program, or another program.
+#[derive(Clone)]
+pub struct Command {
+    pub(super) what: String,
+    pub(super) entry: String,
+    pub(super) request: String,
+    pub(super) env: Vec<(String, Option<String>)>,
+    pub(super) cwd: Option<PathBuf>,
+    pub(super) log: Option<Log>,
+    pub(super) on_line: Option<LineSink>,
+}
+
+impl Command {
+    /// A copy of this program that runs the [worker entry](crate::worker::Entry) of this name.
+    ///
+    /// The request goes through a temporary file that only this user can read.
+    ///
+    /// # Errors
+    /// [`SpawnError::Request`] where the request has no JSON form.
+    pub fn entry(name: impl Into<String>, request: &impl Serialize) -> Result<Self, SpawnError> {
+        let entry = name.into();
+        let what = format!("worker `{entry}`");
+        match serde_json::to_string(request) {
+            Ok(request) => Ok(Self::new(what, entry, request)),
+            Err(source) => Err(SpawnError::Request { what, source: source.into() }),
+        }
+    }
+
+    /// Another program, looked up in `PATH` like a shell does, with its arguments.
+    ///
+    /// It is started by a copy of this program, which arranges for its end and then becomes it. A program that
+    /// does not exist thus starts and ends at once with [`EXIT_REFUSED`](crate::worker::EXIT_REFUSED) and a line that
+    /// names it.
+    pub fn program<A: Into<String>>(program: impl Into<String>, args: impl IntoIterator<Item = A>) -> Self {
+        let request =
+            ExecRequest { program: program.into(), args: args.into_iter().map(Into::into).collect() };
+        let what = format!("`{}`", request.program);
+        let json = serde_json::json!(request).to_string();
+        Self::new(what, EXEC_ENTRY.to_owned(), json)
+    }
+
+    fn new(what: String, entry: String, request: String) -> Self {
+        Self { what, entry, request, env: Vec::new(), cwd: None, log: None, on_line: None }
+    }
+
+    /// Sets an environment variable, beside those of this process.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), Some(value.into())));
+        self
+    }
+
+    /// Keeps one of this process's environment variables from the child.
+    #[must_use]
+    pub fn env_remove(mut self, name: impl Into<String>) -> Self {
+        self.env.push((name.into(), None));
+        self
+    }
+
+    /// The folder it starts in; this process's where not given.
+    #[must_use]
+    pub fn cwd(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cwd = Some(folder.into());
+        self
+    }
+
+    /// Keeps what it prints, standard output and error together, in a file.
+    #[must_use]
+    pub fn log(mut self, log: Log) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    /// Hands each line that it prints to a function, as it comes. Lines above 8 KiB come in pieces; bytes that are
+    /// not UTF-8 are replaced. The function is called on the runtime's threads and must be quick: while it runs, the
+    /// child's output waits.
+    #[must_use]
+    pub fn on_line(mut self, sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.on_line = Some(Arc::new(sink));
+        self
+    }
+}
+
+impl fmt::Debug for Command {
+    /// Leaves out the request and the environment's values, which may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Command")
+            .field("what", &self.what)
+            .field("env", &names)
+            .field("cwd", &self.cwd)
+            .field("log", &self.log)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A log file that can't fill the disk: the first bytes and the last ones are kept, and a line between them says how
+/// much was left out.
+///
+/// While the child runs, the last bytes lie in the file as a ring; they are put in order when it ends.
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub(super) path: PathBuf,
+    pub(super) head: u64,
+    pub(super) tail: u64,
+}
+
+impl Log {
+    /// A log in this file, replaced where it exists, of the first 1 MiB and the last 4 MiB. Missing folders are made.
+    pub fn to(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), head: 1 << 20, tail: 4 << 20 }
+    }
+
+    /// How many bytes are kept of the beginning.
+    #[must_use]
+    pub fn head(mut self, bytes: u64) -> Self {
+        self.head = bytes;
+        self
+    }
+
+    /// How many bytes are kept of the end; at least 1 KiB.
+    #[must_use]
+    pub fn tail(mut self, bytes: u64) -> Self {
+        self.tail = bytes.max(1 << 10);
+        self
+    }
+}

@@ -1,0 +1,41 @@
+//! Child processes that end with their owner.
+//!
+//! A [`Spawner`] starts copies of this program to run a [worker entry](crate::worker), or other programs under the same
+//! protection. Each child has a process group of its own, its output goes to a bounded log file, and it dies when
+//! its [`Child`] handle or its `Spawner` is dropped, and, on Linux, when this process ends in any way, SIGKILL
+//! included.
+//!
+//! ```no_run
+//! # use kf_core::process::{Command, Log, Spawner};
+//! # async fn doc() -> Result<(), Box<dyn std::error::Error>> {
+//! let spawner = Spawner::new()?;
+//! let greet = Command::entry("greet", &"Ada")?.log(Log::to("logs/greet.log"));
+//! let child = spawner.spawn(greet).await?;
+//! let exit = child.wait().await;
+//! if !exit.success() {
+//!     eprintln!("greet ended with {exit}; its last lines:\n{}", child.tail(10).join("\n"));
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # Limits
+//! - The program must call [`run_if_asked`](crate::worker::run_if_asked) first thing in `main`; without it, starting
+//!   is refused.
+//! - Processes that a foreign program starts itself are ended with its process group, but after a SIGKILL of *this*
+//!   process only the program we started is ended by the kernel.
+//! - Needs a tokio runtime with I/O and time enabled.
+
+mod child;
+mod command;
+mod error;
+mod exit;
+mod lines;
+mod log;
+mod output;
+mod spawner;
+
+pub use child::Child;
+pub use command::{Command, Log};
+pub use error::SpawnError;
+pub use exit::Exit;
+pub use spawner::Spawner;

@@ -1,0 +1,52 @@
+//! What a child prints: to its log, to the last-lines memory, to whoever listens.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+
+use super::command::LineSink;
+use super::lines::{Lines, Recent};
+use super::log::BoundedLog;
+
+pub(super) struct Output {
+    pub(super) pipe: pipe::Receiver,
+    pub(super) log: Option<BoundedLog>,
+    pub(super) on_line: Option<LineSink>,
+    pub(super) recent: Arc<Mutex<Recent>>,
+}
+
+impl Output {
+    /// Reads until every process that holds the pipe's other end has ended, or `abandon` says that it was enough.
+    pub(super) async fn pump(mut self, abandon: impl Future<Output = ()>) -> io::Result<()> {
+        let mut abandon = std::pin::pin!(abandon);
+        let mut lines = Lines::default();
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let read = tokio::select! {
+                biased;
+                read = self.pipe.read(&mut buffer) => read,
+                () = &mut abandon => break,
+            };
+            match read {
+                Ok(0) | Err(_) => break,
+                Ok(read) => self.take(&buffer[..read], &mut lines),
+            }
+        }
+        if let Some(sink) = &self.on_line {
+            lines.finish(|line| sink(line));
+        }
+        self.log.map_or(Ok(()), BoundedLog::finish)
+    }
+
+    fn take(&mut self, bytes: &[u8], lines: &mut Lines) {
+        if let Some(log) = &mut self.log {
+            log.write(bytes);
+        }
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).feed(bytes);
+        if let Some(sink) = &self.on_line {
+            lines.feed(bytes, |line| sink(line));
+        }
+    }
+}

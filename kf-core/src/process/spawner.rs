@@ -1,0 +1,135 @@
+//! The one thread that starts children.
+
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempPath;
+use tokio::net::unix::pipe;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::child::{self, Child};
+use super::log::BoundedLog;
+use super::output::Output;
+use super::{Command, SpawnError};
+use crate::worker;
+
+/// Starts children, which end when it is dropped.
+///
+/// The kernel sends a parent-death signal when the *thread* that started the child ends. A thread of a runtime's
+/// pool comes and goes; so all children are started by one thread, which lives exactly as long as the `Spawner`.
+#[derive(Debug)]
+pub struct Spawner {
+    jobs: mpsc::Sender<Job>,
+    ends: CancellationToken,
+    _ends_children: DropGuard,
+}
+
+struct Job {
+    command: std::process::Command,
+    runtime: Handle,
+    reply: oneshot::Sender<io::Result<tokio::process::Child>>,
+}
+
+impl Spawner {
+    /// A spawner with its thread.
+    ///
+    /// # Errors
+    /// [`SpawnError::Start`] where the system has no thread left.
+    pub fn new() -> Result<Self, SpawnError> {
+        let (jobs, mut queue) = mpsc::channel::<Job>(64);
+        std::thread::Builder::new()
+            .name("kf-spawner".into())
+            .stack_size(256 << 10)
+            .spawn(move || {
+                while let Some(job) = queue.blocking_recv() {
+                    let _inside = job.runtime.enter();
+                    let mut command = tokio::process::Command::from(job.command);
+                    // A reply that nobody waits for any more drops the child, which ends it.
+                    let _ = job.reply.send(command.kill_on_drop(true).spawn());
+                }
+            })
+            .map_err(|source| SpawnError::Start { what: "the spawner's thread".into(), source })?;
+        let ends = CancellationToken::new();
+        Ok(Self { jobs, _ends_children: ends.clone().drop_guard(), ends })
+    }
+
+    /// Starts a child. Where the returned future is dropped, no child stays.
+    ///
+    /// # Errors
+    /// [`SpawnError`]; nothing was started then. A worker entry or program that does not exist is not among them: the
+    /// child starts, and ends with [`EXIT_REFUSED`](worker::EXIT_REFUSED).
+    pub async fn spawn(&self, command: Command) -> Result<Child, SpawnError> {
+        let what = command.what.clone();
+        if !worker::dispatches() {
+            return Err(SpawnError::NoDispatch { what });
+        }
+        let runtime = Handle::try_current().map_err(|_| SpawnError::NoRuntime { what: what.clone() })?;
+        let start = |source| SpawnError::Start { what: what.clone(), source };
+        let request = write_request(&command.request)
+            .map_err(|source| SpawnError::Request { what: what.clone(), source })?;
+        let log = match &command.log {
+            None => None,
+            Some(options) => Some(BoundedLog::create(options).map_err(|source| SpawnError::Log {
+                what: what.clone(),
+                path: options.path.clone(),
+                source,
+            })?),
+        };
+        let (read, write) = io::pipe().map_err(start)?;
+        let output = Output {
+            pipe: pipe::Receiver::from_owned_fd(read.into()).map_err(start)?,
+            log,
+            on_line: command.on_line.clone(),
+            recent: Arc::new(Mutex::default()),
+        };
+        let (reply, started) = oneshot::channel();
+        let command = prepare(&command, &request, write).map_err(start)?;
+        let closed = || start(io::Error::other("the spawner's thread has ended"));
+        self.jobs.send(Job { command, runtime, reply }).await.map_err(|_| closed())?;
+        let process = started.await.map_err(|_| closed())?.map_err(start)?;
+        child::supervise(what.clone(), process, output, request, self.ends.clone()).map_err(start)
+    }
+}
+
+/// Writes the request to a file that goes away with the child.
+fn write_request(json: &str) -> io::Result<TempPath> {
+    let mut file = tempfile::Builder::new().prefix("kf-request-").suffix(".json").tempfile()?;
+    io::Write::write_all(&mut file, json.as_bytes())?;
+    Ok(file.into_temp_path())
+}
+
+fn prepare(command: &Command, request: &Path, output: io::PipeWriter) -> io::Result<std::process::Command> {
+    use std::os::unix::process::CommandExt;
+    // The link follows the running program even where its file was replaced or removed.
+    #[cfg(target_os = "linux")]
+    let program = std::path::PathBuf::from("/proc/self/exe");
+    #[cfg(not(target_os = "linux"))]
+    let program = std::env::current_exe()?;
+    let name = std::env::args_os().next().unwrap_or_else(|| program.clone().into());
+    let mut process = std::process::Command::new(program);
+    process
+        .arg0(name)
+        .arg(&command.entry)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .process_group(0);
+    for (name, value) in &command.env {
+        match value {
+            Some(value) => process.env(name, value),
+            None => process.env_remove(name),
+        };
+    }
+    if let Some(folder) = &command.cwd {
+        process.current_dir(folder);
+    }
+    process
+        .env(worker::ENTRY, &command.entry)
+        .env(worker::REQUEST, request)
+        .env(worker::PARENT, std::process::id().to_string());
+    Ok(process)
+}

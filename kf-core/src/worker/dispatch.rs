@@ -1,0 +1,116 @@
+//! From the environment to the entry that was asked for.
+
+use std::error::Error as StdError;
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{ENTRY, ExecRequest, PARENT, REQUEST, Request, WorkerError, Workers, orphan};
+
+/// The exit code of a worker whose entry returned an error.
+pub const EXIT_FAILED: u8 = 1;
+/// The exit code of a worker that could not start what it was asked: unknown entry, bad request, parent gone.
+pub const EXIT_REFUSED: u8 = 64;
+/// The exit code of a worker whose entry panicked.
+pub const EXIT_PANIC: u8 = 101;
+
+/// The built-in entry that becomes another program, under the same protection.
+pub(crate) const EXEC_ENTRY: &str = "kf:exec";
+
+/// Whether this process has asked; without that, a copy of it would run `main` proper and copy itself again.
+static DISPATCHES: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`run_if_asked`] was called in this process, so that copies of it can be started.
+pub(crate) fn dispatches() -> bool {
+    DISPATCHES.load(Ordering::Acquire)
+}
+
+/// Runs the entry that this process was started for, and tells the code to end with; `None` where it was started by
+/// a person, so that `main` goes on.
+///
+/// Call it first thing in `main`, before threads, runtimes and arguments:
+/// `if let Some(code) = run_if_asked(&workers) { return code }`.
+pub fn run_if_asked(workers: &Workers) -> Option<ExitCode> {
+    DISPATCHES.store(true, Ordering::Release);
+    let asked = std::env::var_os(ENTRY)?;
+    let code = match answer(workers, asked) {
+        Ok(()) => 0,
+        Err(Ended::Refused(error)) => report(&error, EXIT_REFUSED),
+        Err(Ended::Failed(error)) => report(&error, EXIT_FAILED),
+        // The panic's message was printed by the panic hook.
+        Err(Ended::Panicked) => EXIT_PANIC,
+    };
+    Some(ExitCode::from(code))
+}
+
+enum Ended {
+    Refused(WorkerError),
+    Failed(WorkerError),
+    Panicked,
+}
+
+fn answer(workers: &Workers, asked: OsString) -> Result<(), Ended> {
+    if let Some(parent) = std::env::var_os(PARENT) {
+        orphan::die_with_parent(&parent.to_string_lossy()).map_err(Ended::Refused)?;
+    }
+    let name = asked.to_string_lossy().into_owned();
+    if name == EXEC_ENTRY {
+        let request = read_request(&name).and_then(|request| request.parse()).map_err(Ended::Refused)?;
+        return Err(Ended::Refused(exec(request)));
+    }
+    let entry = workers.find(&name).map_err(Ended::Refused)?.clone();
+    let request = read_request(&name).map_err(Ended::Refused)?;
+    // A thread of its own: a `main` under #[tokio::main] would forbid the entry a runtime, and a panic ends here.
+    let ran = std::thread::Builder::new()
+        .name(name)
+        .stack_size(8 << 20)
+        .spawn(move || entry.run(request))
+        .map_err(|error| Ended::Refused(WorkerError::failed(error)))?
+        .join();
+    match ran {
+        Ok(result) => result.map_err(Ended::Failed),
+        Err(_) => Err(Ended::Panicked),
+    }
+}
+
+fn read_request(entry: &str) -> Result<Request, WorkerError> {
+    let bad =
+        |source: Box<dyn StdError + Send + Sync>| WorkerError::Request { name: entry.to_owned(), source };
+    let Some(path) = std::env::var_os(REQUEST) else {
+        return Err(bad(format!("{REQUEST} is not set; it names the JSON file with the request").into()));
+    };
+    let json = std::fs::read_to_string(&path)
+        .map_err(|error| bad(format!("can't read {}: {error}", path.to_string_lossy()).into()))?;
+    serde_json::from_str::<serde::de::IgnoredAny>(&json)
+        .map_err(|error| bad(format!("{} is not JSON: {error}", path.to_string_lossy()).into()))?;
+    Ok(Request { entry: entry.to_owned(), json })
+}
+
+/// Becomes another program; comes back only with the reason why not.
+fn exec(request: ExecRequest) -> WorkerError {
+    let source = Command::new(&request.program)
+        .args(&request.args)
+        .env_remove(ENTRY)
+        .env_remove(REQUEST)
+        .env_remove(PARENT)
+        .exec();
+    WorkerError::Exec { program: request.program, source }
+}
+
+/// Prints an error with its causes on standard error; a closed one is no reason to end differently.
+fn report(error: &WorkerError, code: u8) -> u8 {
+    let mut text = format!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let line = error.to_string();
+        if !text.contains(&line) {
+            text.push_str("\ncaused by: ");
+            text.push_str(&line);
+        }
+        cause = error.source();
+    }
+    let _ = writeln!(std::io::stderr(), "{text}");
+    code
+}

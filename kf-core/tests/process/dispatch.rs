@@ -1,0 +1,132 @@
+//! From the environment to the entry that was asked for.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kf_core::process::{Command, Exit, Spawner};
+use kf_core::worker::{EXIT_FAILED, EXIT_PANIC, EXIT_REFUSED, WorkerError, Workers, entry};
+
+pub(crate) fn workers() -> Workers {
+    Workers::new()
+        .with(entry("greet", |request| {
+            println!("hello, {}", request.parse::<String>()?);
+            Ok(())
+        }))
+        .with(entry("fail", |_| {
+            Err(WorkerError::failed(std::io::Error::other("the middle").to_string() + " went wrong"))
+        }))
+        .with(entry("panic", |_| panic!("deliberately")))
+        .with(entry("twice", |_| Ok(())))
+        .with(entry("twice", |_| Ok(())))
+        .with(entry("runtime", |_| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map_err(WorkerError::failed)?.block_on(async {});
+            println!("ran");
+            Ok(())
+        }))
+        .with(entry("flood", |request| {
+            let bytes: usize = request.parse()?;
+            let mut out = std::io::stdout().lock();
+            let line = [&[b'x'; 99][..], b"\n"].concat();
+            writeln!(out, "first line").map_err(WorkerError::failed)?;
+            for _ in 0..bytes / line.len() {
+                out.write_all(&line).map_err(WorkerError::failed)?;
+            }
+            writeln!(out, "last line").map_err(WorkerError::failed)
+        }))
+        .with(entry("sleep", |_| {
+            println!("asleep");
+            std::thread::sleep(Duration::from_secs(600));
+            Ok(())
+        }))
+        .with(entry("environment", |_| {
+            let cwd = std::env::current_dir().map_err(WorkerError::failed)?;
+            println!("cwd {}", cwd.display());
+            println!("A {:?} HOME {:?}", std::env::var("KF_TEST_A"), std::env::var("HOME"));
+            Ok(())
+        }))
+        .with(entry("parent", |request| {
+            let witness: PathBuf = request.parse()?;
+            super::orphans::parent(&witness)
+        }))
+}
+
+async fn run(command: Command) -> (Exit, String) {
+    let spawner = Spawner::new().unwrap();
+    let child = spawner.spawn(command).await.unwrap();
+    let exit = child.wait().await;
+    assert_eq!(child.exit(), Some(exit));
+    (exit, child.tail(50).join("\n"))
+}
+
+fn code(code: u8) -> Exit {
+    Exit::Code(code.into())
+}
+
+pub(crate) async fn success_and_failure() {
+    let (exit, said) = run(Command::entry("greet", &"Ada").unwrap()).await;
+    assert_eq!((exit, said.as_str()), (Exit::Code(0), "hello, Ada"));
+    let (exit, said) = run(Command::entry("fail", &()).unwrap()).await;
+    assert_eq!((exit, said.as_str()), (code(EXIT_FAILED), "error: the middle went wrong"));
+}
+
+pub(crate) async fn unknown_entry() {
+    let (exit, said) = run(Command::entry("gret", &()).unwrap()).await;
+    assert_eq!(exit, code(EXIT_REFUSED));
+    assert!(said.contains("no worker entry `gret`"), "{said}");
+    assert!(said.contains("greet, panic, parent"), "{said}");
+}
+
+pub(crate) async fn duplicate_entry() {
+    let (exit, said) = run(Command::entry("twice", &()).unwrap()).await;
+    assert_eq!(exit, code(EXIT_REFUSED));
+    assert!(said.contains("two worker entries are named `twice`"), "{said}");
+}
+
+pub(crate) async fn wrong_request() {
+    let (exit, said) = run(Command::entry("greet", &[1, 2]).unwrap()).await;
+    assert_eq!(exit, code(EXIT_FAILED));
+    assert!(said.contains("bad request for worker entry `greet`"), "{said}");
+    let missing = Command::entry("greet", &()).unwrap();
+    // The spawner's own variables win over the caller's.
+    let (exit, _) = run(missing.env("KF_WORKER_REQUEST", "/nowhere")).await;
+    assert_eq!(exit, code(EXIT_FAILED));
+}
+
+pub(crate) async fn panic() {
+    let (exit, said) = run(Command::entry("panic", &()).unwrap()).await;
+    assert_eq!(exit, code(EXIT_PANIC));
+    assert!(said.contains("deliberately"), "{said}");
+}
+
+pub(crate) async fn runtime_inside() {
+    assert_eq!(run(Command::entry("runtime", &()).unwrap()).await, (Exit::Code(0), "ran".to_owned()));
+}
+
+pub(crate) async fn foreign_program() {
+    let script = "echo out; echo err >&2; echo worker=${KF_WORKER:-unset}; exit 7";
+    let (exit, said) = run(Command::program("sh", ["-c", script])).await;
+    assert_eq!((exit, said.as_str()), (Exit::Code(7), "out\nerr\nworker=unset"));
+    let (exit, _) = run(Command::program("sh", ["-c", "kill -SEGV $$"])).await;
+    assert_eq!(exit.to_string(), "signal 11 (SIGSEGV)");
+}
+
+pub(crate) async fn missing_program() {
+    let (exit, said) = run(Command::program("no-such-program-here", [""; 0])).await;
+    assert_eq!(exit, code(EXIT_REFUSED));
+    assert!(said.contains("can't start `no-such-program-here`"), "{said}");
+}
+
+/// A worker that finds another parent than the one that started it ends at once.
+pub(crate) async fn wrong_parent() {
+    let output = tokio::process::Command::new("/proc/self/exe")
+        .env("KF_WORKER", "greet")
+        .env("KF_WORKER_PARENT", "1")
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(EXIT_REFUSED.into()));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the process 1 that started this worker is gone"), "{said}");
+}

@@ -1,0 +1,47 @@
+//! A parent that is killed outright leaves nothing behind.
+
+use std::io::Write;
+use std::path::Path;
+
+use kf_core::process::{Command, Exit, Spawner};
+use kf_core::worker::WorkerError;
+
+use super::{lives, until};
+
+/// The parent's part: starts an entry, a foreign program and a parent's parent, notes their ids, waits for ever.
+pub(crate) fn parent(witness: &Path) -> Result<(), WorkerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(WorkerError::failed)?.block_on(async {
+        let spawner = Spawner::new().map_err(WorkerError::failed)?;
+        let entry = Command::entry("sleep", &()).map_err(WorkerError::failed)?;
+        let program = Command::program("sleep", ["600"]);
+        let entry = spawner.spawn(entry).await.map_err(WorkerError::failed)?;
+        let program = spawner.spawn(program).await.map_err(WorkerError::failed)?;
+        let mut file =
+            std::fs::File::options().append(true).create(true).open(witness).map_err(WorkerError::failed)?;
+        writeln!(file, "{}\n{}", entry.pid(), program.pid()).map_err(WorkerError::failed)?;
+        std::future::pending().await
+    })
+}
+
+pub(crate) async fn none_after_sigkill_of_the_parent() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..5 {
+        let witness = dir.path().join(format!("witness-{round}"));
+        let spawner = Spawner::new().unwrap();
+        let parent = spawner.spawn(Command::entry("parent", &witness).unwrap()).await.unwrap();
+        let pids = || -> Vec<u32> {
+            let text = std::fs::read_to_string(&witness).unwrap_or_default();
+            text.lines().filter_map(|line| line.parse().ok()).collect()
+        };
+        until("the parent has started both", || pids().len() == 2).await;
+        let pids = pids();
+        assert!(pids.iter().all(|&pid| lives(pid)), "{pids:?}");
+        // Its children have groups of their own, so that only the kernel can end them.
+        parent.kill();
+        assert_eq!(parent.wait().await, Exit::Signal(9));
+        for pid in pids {
+            until("the orphan is gone", || !lives(pid)).await;
+        }
+    }
+}
