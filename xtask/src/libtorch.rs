@@ -1,0 +1,260 @@
+//! `cargo xtask libtorch`: a fitting libtorch, linked as `.libtorch` in the checkout.
+//!
+//! Taken, in this order: the `.libtorch` that is there; the folder `LIBTORCH` names; the PyTorch of `python3`; the
+//! user's cache folder, filled from the wheels of the package index that pip is set to. Only the CPU libraries and
+//! the headers are unpacked.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The release that the workspace's `tch` asks for.
+const VERSION: &str = "2.11.0";
+const SCRIPT: &str = include_str!("libtorch.py");
+
+/// The wheels that make up libtorch, by file name and SHA-256. All wheels of one release and platform hold the same
+/// libraries, whatever their Python. `libtorch_cpu.so` of this platform's wheel loads the two CUDA libraries, which
+/// need no GPU.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+const WHEELS: &[(&str, &str)] = &[
+    (
+        "torch-2.11.0-cp312-cp312-manylinux_2_28_x86_64.whl",
+        "0f68f4ac6d95d12e896c3b7a912b5871619542ec54d3649cf48cc1edd4dd2756",
+    ),
+    (
+        "nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+        "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+    ),
+    (
+        "nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_x86_64.whl",
+        "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
+    ),
+];
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+const WHEELS: &[(&str, &str)] = &[];
+
+/// Makes sure that `root/.libtorch` is a fitting libtorch, and returns that path.
+///
+/// Asking again costs a few file look-ups. Two checkouts that ask at once wait for one another.
+///
+/// # Errors
+/// A message for the user: which tool is missing, what could not be fetched, and what to do.
+pub(crate) fn ensure(root: &Path) -> Result<PathBuf, String> {
+    let link = root.join(".libtorch");
+    if fits(&link) {
+        return Ok(link);
+    }
+    let found = match given(&link)? {
+        Some(folder) => folder,
+        None => match installed()? {
+            Some(folder) => folder,
+            None => cached()?,
+        },
+    };
+    eprintln!("libtorch: {} -> {}", link.display(), found.display());
+    place_link(&link, &found)?;
+    Ok(link)
+}
+
+/// Whether a folder is a libtorch of our release, with headers.
+fn fits(folder: &Path) -> bool {
+    version_of(folder).is_some_and(|version| version.split('+').next() == Some(VERSION))
+        && folder.join("include/torch/csrc/api/include/torch/torch.h").is_file()
+        && folder.join("lib").is_dir()
+}
+
+/// The version that a libtorch states: in `build-version`, or, as a part of PyTorch, in its header.
+fn version_of(folder: &Path) -> Option<String> {
+    if let Ok(text) = fs::read_to_string(folder.join("build-version")) {
+        return Some(text.trim().to_owned());
+    }
+    let header = fs::read_to_string(folder.join("include/torch/headeronly/version.h"))
+        .or_else(|_| fs::read_to_string(folder.join("include/torch/csrc/api/include/torch/version.h")))
+        .ok()?;
+    let part = |name: &str| {
+        let line = header.lines().find_map(|line| line.strip_prefix("#define ")?.strip_prefix(name))?;
+        line.trim().parse::<u32>().ok()
+    };
+    Some(format!(
+        "{}.{}.{}",
+        part("TORCH_VERSION_MAJOR ")?,
+        part("TORCH_VERSION_MINOR ")?,
+        part("TORCH_VERSION_PATCH ")?
+    ))
+}
+
+/// The folder that `LIBTORCH` names, unless it is the link itself, which cargo's configuration puts there.
+fn given(link: &Path) -> Result<Option<PathBuf>, String> {
+    let Some(folder) = std::env::var_os("LIBTORCH").filter(|value| !value.is_empty()).map(PathBuf::from)
+    else {
+        return Ok(None);
+    };
+    if folder == link || folder.ends_with(".libtorch") {
+        return Ok(None);
+    }
+    if fits(&folder) {
+        return Ok(Some(folder));
+    }
+    let found = version_of(&folder).unwrap_or_else(|| "none that states its version".into());
+    Err(format!(
+        "LIBTORCH is {}, but libtorch {VERSION} is needed and {found} was found there; \
+         set it to a fitting one, or unset it to have one fetched",
+        folder.display()
+    ))
+}
+
+/// The PyTorch of `python3`, where it is of our release.
+fn installed() -> Result<Option<PathBuf>, String> {
+    let output = python(&["installed"])?.stderr(Stdio::null()).output().map_err(|error| no_python(&error))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let folder = text.lines().nth(1).map(PathBuf::from);
+    Ok(folder.filter(|folder| fits(folder)))
+}
+
+/// The folder in the user's cache, filled where need be.
+fn cached() -> Result<PathBuf, String> {
+    if WHEELS.is_empty() {
+        return Err(format!(
+            "no libtorch is pinned for {} on {}; set LIBTORCH to a libtorch {VERSION}, \
+             or install PyTorch {VERSION} for python3",
+            std::env::consts::OS,
+            std::env::consts::ARCH
+        ));
+    }
+    let cache = cache_folder()?;
+    fs::create_dir_all(&cache).map_err(|error| at(&cache, &error))?;
+    let folder = cache.join(format!("libtorch-{VERSION}-cpu"));
+    if fits(&folder) {
+        return Ok(folder);
+    }
+    let lock_path = cache.join(format!("libtorch-{VERSION}-cpu.lock"));
+    let lock = File::create(&lock_path).map_err(|error| at(&lock_path, &error))?;
+    if lock.try_lock().is_err() {
+        eprintln!("libtorch: another process is fetching it; waiting");
+        lock.lock().map_err(|error| at(&lock_path, &error))?;
+    }
+    // The one we waited for may have done it all.
+    if !fits(&folder) {
+        fill(&cache, &folder)?;
+    }
+    Ok(folder)
+}
+
+/// Fetches and unpacks; the folder appears whole, or not at all.
+fn fill(cache: &Path, folder: &Path) -> Result<(), String> {
+    let compiler = compiler()?;
+    eprintln!("libtorch: fetching {VERSION} for CPUs, 544 MB, into {}", cache.display());
+    let wheels = cache.join("wheels");
+    let mut arguments = vec!["fetch", path(&wheels)?];
+    arguments.extend(WHEELS.iter().flat_map(|(name, sha256)| [*name, *sha256]));
+    run_python(&arguments)?;
+
+    eprintln!("libtorch: unpacking");
+    let aside = cache.join(format!("libtorch-{VERSION}-cpu.part"));
+    remove(&aside)?;
+    let files: Vec<_> = WHEELS.iter().map(|(name, _)| wheels.join(name)).collect();
+    let mut arguments = vec!["unpack", path(&aside)?];
+    for file in &files {
+        arguments.push(path(file)?);
+    }
+    run_python(&arguments)?;
+    // The wheel's own libtorch.so would load all of CUDA.
+    let stub = Command::new(&compiler)
+        .args(["-shared", "-x", "c++", "/dev/null", "-x", "none", "-o"])
+        .arg(aside.join("lib/libtorch.so"))
+        .arg("-L")
+        .arg(aside.join("lib"))
+        .args(["-Wl,--no-as-needed", "-l:libtorch_cpu.so", "-Wl,-rpath,$ORIGIN"])
+        .arg("-Wl,--unresolved-symbols=ignore-in-shared-libs")
+        .output()
+        .map_err(|error| format!("can't run {compiler}: {error}"))?;
+    if !stub.status.success() {
+        return Err(format!("{compiler} can't link libtorch.so:\n{}", String::from_utf8_lossy(&stub.stderr)));
+    }
+    // Last, since it is what tells a whole folder from a begun one.
+    let version = aside.join("build-version");
+    fs::write(&version, format!("{VERSION}+cpu\n")).map_err(|error| at(&version, &error))?;
+    remove(folder)?;
+    fs::rename(&aside, folder).map_err(|error| at(folder, &error))?;
+    remove(&wheels)
+}
+
+/// Points the link at a folder, replacing an older link, never a folder.
+fn place_link(link: &Path, folder: &Path) -> Result<(), String> {
+    let folder = folder.canonicalize().map_err(|error| at(folder, &error))?;
+    match fs::symlink_metadata(link) {
+        Ok(found) if !found.is_symlink() => {
+            return Err(format!(
+                "{} is not a libtorch {VERSION} and is no link of ours; move it away",
+                link.display()
+            ));
+        }
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(link, &error)),
+        _ => {}
+    }
+    let aside = link.with_file_name(format!(".libtorch.{}", std::process::id()));
+    std::os::unix::fs::symlink(folder, &aside).map_err(|error| at(&aside, &error))?;
+    fs::rename(&aside, link).map_err(|error| at(link, &error))
+}
+
+/// `$XDG_CACHE_HOME/kf`, or `~/.cache/kf`.
+fn cache_folder() -> Result<PathBuf, String> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| Some(absolute("HOME")?.join(".cache")))
+        .map(|cache| cache.join("kf"))
+        .ok_or_else(|| "neither XDG_CACHE_HOME nor HOME is set; set one, or set LIBTORCH".into())
+}
+
+fn compiler() -> Result<String, String> {
+    let named = std::env::var("CXX").ok().filter(|name| !name.is_empty());
+    let tried: Vec<_> = named.into_iter().chain(["c++", "g++", "clang++"].map(String::from)).collect();
+    let runs = |name: &&String| {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    };
+    tried.iter().find(runs).cloned().ok_or_else(|| {
+        format!(
+            "no C++ compiler (tried {}); install one (Debian, Ubuntu: apt-get install g++), or set CXX",
+            tried.join(", ")
+        )
+    })
+}
+
+fn python(arguments: &[&str]) -> Result<Command, String> {
+    let python = std::env::var("PYTHON").ok().filter(|name| !name.is_empty()).unwrap_or("python3".into());
+    let mut command = Command::new(python);
+    command.arg("-c").arg(SCRIPT).args(arguments).stdin(Stdio::null());
+    Ok(command)
+}
+
+fn run_python(arguments: &[&str]) -> Result<(), String> {
+    let status = python(arguments)?.status().map_err(|error| no_python(&error))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("libtorch was not set up ({status}); what is fetched so far is kept, start again to go on"))
+}
+
+fn no_python(error: &std::io::Error) -> String {
+    format!(
+        "can't run python3: {error}; install Python 3.9 or newer with pip \
+         (Debian, Ubuntu: apt-get install python3 python3-pip), set PYTHON, or set LIBTORCH to a libtorch {VERSION}"
+    )
+}
+
+fn remove(folder: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(at(folder, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn path(path: &Path) -> Result<&str, String> {
+    path.to_str()
+        .ok_or_else(|| format!("{} is not UTF-8; set XDG_CACHE_HOME to a folder that is", path.display()))
+}
+
+fn at(path: &Path, error: &std::io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
