@@ -1,0 +1,87 @@
+use std::{io, pin::pin, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::limits::Limits;
+
+/// How long to wait when the system can't open more connections, as when no file descriptor is left.
+const EXHAUSTED: Duration = Duration::from_millis(50);
+
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+    connection: close\r\ncontent-length: 58\r\n\r\n{\"error\":\"the server has as many connections as it allows\"}";
+
+/// Takes connections until `stop`, then waits for those that are open. They end with this future.
+pub(super) async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) if connections.len() >= limits.connections => {
+                // A new socket's buffer is empty and takes these few bytes at once.
+                let _ = stream.try_write(FULL);
+            }
+            Ok((stream, _)) => {
+                connections.spawn(serve(stream, router.clone(), limits.idle, stop.clone()));
+            }
+            Err(error) if is_callers(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "can't take connections now");
+                time::sleep(EXHAUSTED).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve(stream: TcpStream, router: Router, idle: Duration, stop: CancellationToken) {
+    // Answers go out in one piece; waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(idle);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+/// Whether only the one connection failed.
+fn is_callers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FULL;
+
+    #[test]
+    fn the_canned_answer_states_its_length() {
+        let text = std::str::from_utf8(FULL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+    }
+}
