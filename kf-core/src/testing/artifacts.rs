@@ -1,0 +1,241 @@
+//! What an [`ArtifactStore`] must do.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use crate::artifact::ArtifactStore;
+use crate::{Digest, Error, Result};
+
+/// The whole suite. `make` gives a new, empty store at each call.
+pub async fn artifact_store(mut make: impl AsyncFnMut() -> Result<ArtifactStore>) {
+    bytes_come_back(&make().await.unwrap()).await;
+    files_come_back(&make().await.unwrap()).await;
+    large_files_come_back(&make().await.unwrap()).await;
+    given_files_are_gone(&make().await.unwrap()).await;
+    folders_come_back(&make().await.unwrap()).await;
+    equal_folders_have_one_digest(&make().await.unwrap()).await;
+    changed_copies_are_put_right(&make().await.unwrap()).await;
+    odd_things_are_refused_by_name(&make().await.unwrap()).await;
+    what_is_missing_is_not_found(&make().await.unwrap()).await;
+    what_is_removed_is_gone(&make().await.unwrap()).await;
+    many_may_put_the_same(&make().await.unwrap()).await;
+}
+
+/// Bytes are stored under their SHA-256 digest and come back, also none at all.
+pub async fn bytes_come_back(store: &ArtifactStore) {
+    for content in ["", "abc", "{\"kf_folder\":1,"] {
+        let stored = store.put_bytes(content.into()).await.unwrap();
+        assert_eq!(stored.digest, Digest::of(content));
+        assert_eq!((stored.size, stored.folder), (content.len() as u64, false));
+        assert!(store.contains(&stored.digest).await.unwrap());
+        assert_eq!(store.read(&stored.digest).await.unwrap(), content);
+        let path = store.fetch(&stored.digest).await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), content.as_bytes());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o222, 0, "read-only");
+        store.verify(&stored.digest).await.unwrap();
+        assert!(store.uri(&stored.digest).ends_with(&stored.digest.to_hex()));
+    }
+}
+
+/// A file that is put stays where it is, and putting it again changes nothing.
+pub async fn files_come_back(store: &ArtifactStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.csv");
+    fs::write(&path, "a,b\n").unwrap();
+    let first = store.put_path(&path).await.unwrap();
+    assert_eq!(first, store.put_path(&path).await.unwrap());
+    assert_eq!(fs::read(&path).unwrap(), b"a,b\n");
+    let fetched = store.fetch(&first.digest).await.unwrap();
+    assert_eq!(fetched, store.fetch(&first.digest).await.unwrap());
+    assert_eq!(fs::read(fetched).unwrap(), b"a,b\n");
+}
+
+/// Files of many pieces come back whole.
+pub async fn large_files_come_back(store: &ArtifactStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large");
+    let content: Vec<u8> = (0..20_000_001_u32).map(|n| (n ^ (n >> 8)) as u8).collect();
+    fs::write(&path, &content).unwrap();
+    let stored = store.put_path(&path).await.unwrap();
+    assert_eq!((stored.digest, stored.size), (Digest::of(&content), content.len() as u64));
+    assert!(fs::read(store.fetch(&stored.digest).await.unwrap()).unwrap() == content);
+    store.verify(&stored.digest).await.unwrap();
+}
+
+/// A file or folder that is given away is stored and no longer there; one with a second name keeps that name's
+/// content apart.
+pub async fn given_files_are_gone(store: &ArtifactStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    fs::write(&path, "weights").unwrap();
+    let file = store.put_path_owned(&path).await.unwrap();
+    assert_eq!(file.digest, Digest::of("weights"));
+    assert!(!path.exists());
+    fs::write(&path, "weights").unwrap();
+    fs::hard_link(&path, folder.path().join("second")).unwrap();
+    assert_eq!(store.put_path_owned(&path).await.unwrap(), file);
+    fs::write(folder.path().join("second"), "changed").unwrap();
+    assert_eq!(store.read(&file.digest).await.unwrap(), "weights");
+
+    let (lent, given) = (folder.path().join("lent"), folder.path().join("given"));
+    fill(&lent);
+    fill(&given);
+    assert_eq!(store.put_path(&lent).await.unwrap(), store.put_path_owned(&given).await.unwrap());
+    assert!(lent.exists() && !given.exists());
+}
+
+/// Folders come back with names, contents, executable bits and empty folders.
+pub async fn folders_come_back(store: &ArtifactStore) {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let stored = store.put_path(folder.path()).await.unwrap();
+    assert_eq!((stored.size, stored.folder), (12, true));
+    store.verify(&stored.digest).await.unwrap();
+    assert!(matches!(store.read(&stored.digest).await, Err(Error::Invalid { .. })));
+    let fetched = store.fetch(&stored.digest).await.unwrap();
+    assert_eq!(fetched, store.fetch(&stored.digest).await.unwrap());
+    assert_filled(&fetched);
+
+    let nothing = tempfile::tempdir().unwrap();
+    let stored = store.put_path(nothing.path()).await.unwrap();
+    assert_eq!(fs::read_dir(store.fetch(&stored.digest).await.unwrap()).unwrap().count(), 0);
+}
+
+/// Content decides, not order or time; and each of name, content, executable bit and empty folder does.
+pub async fn equal_folders_have_one_digest(store: &ArtifactStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    fill(&a);
+    fill(&b);
+    let first = store.put_path(&a).await.unwrap();
+    assert_eq!(first, store.put_path(&b).await.unwrap());
+    let mut digests = vec![first.digest];
+    fs::set_permissions(b.join("run.sh"), fs::Permissions::from_mode(0o644)).unwrap();
+    digests.push(store.put_path(&b).await.unwrap().digest);
+    fs::remove_dir(b.join("empty")).unwrap();
+    digests.push(store.put_path(&b).await.unwrap().digest);
+    fs::rename(b.join("run.sh"), b.join("run")).unwrap();
+    digests.push(store.put_path(&b).await.unwrap().digest);
+    fs::write(b.join("run"), "other").unwrap();
+    digests.push(store.put_path(&b).await.unwrap().digest);
+    let different: std::collections::HashSet<_> = digests.iter().collect();
+    assert_eq!(different.len(), digests.len(), "{digests:?}");
+}
+
+/// A fetched folder in which something was added, removed or changed is as it should be after the next fetch.
+pub async fn changed_copies_are_put_right(store: &ArtifactStore) {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let digest = store.put_path(folder.path()).await.unwrap().digest;
+    let fetched = store.fetch(&digest).await.unwrap();
+    fs::remove_file(fetched.join("deep/er/file")).unwrap();
+    assert_filled(&store.fetch(&digest).await.unwrap());
+    fs::write(fetched.join("added"), "").unwrap();
+    assert_filled(&store.fetch(&digest).await.unwrap());
+    fs::remove_file(fetched.join("run.sh")).unwrap();
+    fs::write(fetched.join("run.sh"), "mali").unwrap();
+    fs::set_permissions(fetched.join("run.sh"), fs::Permissions::from_mode(0o555)).unwrap();
+    assert_filled(&store.fetch(&digest).await.unwrap());
+    fs::remove_dir_all(&fetched).unwrap();
+    fs::write(&fetched, "a file in its place").unwrap();
+    assert_filled(&store.fetch(&digest).await.unwrap());
+}
+
+/// What is neither file nor folder, and names that not every system can keep, are refused; the error says where.
+pub async fn odd_things_are_refused_by_name(store: &ArtifactStore) {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let make_socket = |path: &Path| drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+    let make_link = |path: &Path| symlink("/etc/hostname", path).unwrap();
+    let make_file = |path: &Path| fs::write(path, "x").unwrap();
+    let cases: [(&[u8], &dyn Fn(&Path)); 5] = [
+        (b"socket", &make_socket),
+        (b"link", &make_link),
+        (b"not-utf8-\xff", &make_file),
+        (b"new\nline", &make_file),
+        (b"back\\slash", &make_file),
+    ];
+    for (name, make) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("good"), "x").unwrap();
+        let path = folder.path().join(OsStr::from_bytes(name));
+        make(&path);
+        for result in [store.put_path(folder.path()).await, store.put_path_owned(folder.path()).await] {
+            let Err(Error::Invalid { found, .. }) = &result else { panic!("{path:?}: {result:?}") };
+            assert_eq!(*found, path.display().to_string());
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    make_link(&folder.path().join("link"));
+    assert!(matches!(store.put_path(&folder.path().join("link")).await, Err(Error::Invalid { .. })));
+    assert!(matches!(store.put_path(Path::new("/dev/null")).await, Err(Error::Invalid { .. })));
+    assert!(matches!(store.put_path(&folder.path().join("none")).await, Err(Error::Io { .. })));
+}
+
+/// What was never put is not found.
+pub async fn what_is_missing_is_not_found(store: &ArtifactStore) {
+    let digest = Digest::of("never put");
+    assert!(!store.contains(&digest).await.unwrap());
+    assert!(matches!(store.fetch(&digest).await, Err(Error::NotFound { .. })));
+    assert!(matches!(store.read(&digest).await, Err(Error::NotFound { .. })));
+    assert!(matches!(store.verify(&digest).await, Err(Error::NotFound { .. })));
+    store.remove(&digest).await.unwrap();
+}
+
+/// What is removed is not found, and may be put again. A folder of which a file was removed is not found either.
+pub async fn what_is_removed_is_gone(store: &ArtifactStore) {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let whole = store.put_path(folder.path()).await.unwrap().digest;
+    store.fetch(&whole).await.unwrap();
+    let part = Digest::of("deep");
+    store.remove(&part).await.unwrap();
+    assert!(!store.contains(&part).await.unwrap());
+    assert!(matches!(store.fetch(&whole).await, Err(Error::NotFound { .. })));
+    assert!(matches!(store.verify(&whole).await, Err(Error::NotFound { .. })));
+    store.put_path(folder.path()).await.unwrap();
+    assert_filled(&store.fetch(&whole).await.unwrap());
+    store.remove(&whole).await.unwrap();
+    assert!(matches!(store.fetch(&whole).await, Err(Error::NotFound { .. })));
+    assert!(store.contains(&part).await.unwrap(), "a folder's files may be others' too");
+}
+
+/// Many at once may put and fetch the same file and folder.
+pub async fn many_may_put_the_same(store: &ArtifactStore) {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let (store, path) = (store.clone(), folder.path().to_owned());
+        all.spawn(async move {
+            let whole = store.put_path(&path).await.unwrap().digest;
+            let file = store.put_bytes("deep".into()).await.unwrap().digest;
+            assert_eq!(store.read(&file).await.unwrap(), "deep");
+            assert_filled(&store.fetch(&whole).await.unwrap());
+        });
+    }
+    while let Some(done) = all.join_next().await {
+        done.unwrap();
+    }
+}
+
+fn fill(folder: &Path) {
+    fs::create_dir_all(folder.join("deep/er")).unwrap();
+    fs::create_dir_all(folder.join("empty")).unwrap();
+    fs::write(folder.join("deep/er/file"), "deep").unwrap();
+    fs::write(folder.join("same"), "deep").unwrap();
+    fs::write(folder.join("run.sh"), "exec").unwrap();
+    fs::set_permissions(folder.join("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn assert_filled(folder: &Path) {
+    assert_eq!(fs::read(folder.join("deep/er/file")).unwrap(), b"deep");
+    assert_eq!(fs::read(folder.join("same")).unwrap(), b"deep");
+    assert_eq!(fs::read(folder.join("run.sh")).unwrap(), b"exec");
+    let mode = |name: &str| fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("run.sh"), mode("same")), (0o555, 0o444));
+    assert!(folder.join("empty").is_dir());
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 4);
+}

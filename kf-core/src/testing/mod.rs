@@ -1,0 +1,26 @@
+//! Conformance suites: what every implementation of a trait of this crate must do, as functions that a test of
+//! the implementation calls. Each suite is a function of its name, and each behaviour a function of its own below
+//! it; they panic where the behaviour is missing.
+//!
+//! ```
+//! use kf_core::artifact::ArtifactStore;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! let folder = tempfile::tempdir()?;
+//! let mut n = 0;
+//! kf_core::testing::artifact_store(async || {
+//!     n += 1;
+//!     ArtifactStore::in_memory(folder.path().join(n.to_string()))
+//! })
+//! .await;
+//! # Ok::<(), std::io::Error>(()) }).unwrap();
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a suite says by a panic what is wrong")]
+
+pub mod artifacts;
+pub mod metadata;
+
+pub use artifacts::artifact_store;
+pub use metadata::metadata_store;
