@@ -1,0 +1,21 @@
+//! `cargo xtask quickstart`: all that it takes, then the example itself.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+
+use crate::{cargo, libtorch, tools};
+
+/// How the example is built and started.
+const EXAMPLE: &[&str] = &["run", "--release", "--package", "examples", "--bin", "quickstart"];
+
+/// Becomes the example: its exit code is the task's, and who ends the task ends the example.
+///
+/// # Errors
+/// A message for the user, where something is missing. Returns in no other case.
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
+    tools::compiler().find()?;
+    libtorch::ensure(root)?;
+    let mut command = cargo::cargo(root);
+    command.args(EXAMPLE).arg("--manifest-path").arg(root.join("Cargo.toml")).arg("--").args(arguments);
+    Err(format!("cargo does not start: {}", command.exec()))
+}

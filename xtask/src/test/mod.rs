@@ -1,0 +1,307 @@
+//! `cargo xtask test`: every check there is, each done even where another failed.
+
+mod counts;
+mod empty_crate;
+mod judges;
+mod packages;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use self::counts::Counts;
+use self::judges::Judges;
+use self::packages::Package;
+use crate::step::{Steps, seconds};
+use crate::{cargo, libtorch, table, tools, venv};
+
+/// Runs the checks of all packages, or of one.
+///
+/// # Errors
+/// A message that lists what failed.
+pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), String> {
+    let began = Instant::now();
+    let packages = chosen(packages::list(root)?, only)?;
+    let scope = Scope { root, packages, whole: only.is_none() };
+    let mut steps = Steps::new(if scope.whole { 12 } else { 9 });
+    let work = root.join("target/xtask");
+    fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
+
+    steps.step("tools", || {
+        tools::component("fmt", "rustup component add rustfmt").find()?;
+        tools::component("clippy", "rustup component add clippy").find()?;
+        tools::compiler().find()?;
+        tools::python().find()?;
+        Ok(())
+    });
+    let torch = steps.step("libtorch", || libtorch::ensure(root).map(drop));
+    let mut python = None;
+    steps.step("Python packages of the judges (.venv-test)", || {
+        python = Some(venv::ensure(root)?);
+        Ok(())
+    });
+    steps.step("formatting", || scope.call("fmt", &["--check"], &[]));
+    if scope.whole {
+        steps.step("lints, default features", || scope.default_clippy());
+    }
+    // The checks below link nothing, but the build script of the bindings wants libtorch's headers.
+    let needs_torch = |action: &dyn Fn() -> Result<(), String>| match torch {
+        true => action(),
+        false => Err("needs libtorch; see above".to_owned()),
+    };
+    steps.step("lints, all features", || {
+        needs_torch(&|| scope.call("clippy", &["--all-targets", "--all-features"], DENY))
+    });
+    steps.step("documentation", || needs_torch(&|| scope.docs()));
+    steps.step("features", || needs_torch(&|| scope.features()));
+    if scope.whole {
+        let target = root.join("target/verify");
+        steps.step("an empty crate with kf-pipeline: no C++, libtorch or OpenSSL", || {
+            empty_crate::check(root, &target)
+        });
+        steps.step("packages", || needs_torch(&|| scope.package(&target)));
+    }
+    let (mut counts, mut judges) = (Counts::default(), Judges::default());
+    let environment = Environment { python, long, judges: work.join("judges.txt") };
+    steps.step("tests", || {
+        needs_torch(&|| Ok(()))?;
+        scope.tests(&environment, &mut counts, &mut judges)
+    });
+    let required = std::env::var("KF_REQUIRE").unwrap_or_default();
+    steps.step("judges", || {
+        // A part of the tests asks a part of the judges.
+        let failures = judges.failures(if scope.whole { &required } else { "" });
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+    });
+    report(&steps, &judges, counts, began)
+}
+
+fn chosen(packages: Vec<Package>, only: Option<&str>) -> Result<Vec<Package>, String> {
+    let Some(only) = only else { return Ok(packages) };
+    let names: Vec<_> = packages.iter().map(|package| package.name.clone()).collect();
+    let chosen: Vec<_> = packages.into_iter().filter(|package| package.name == only).collect();
+    if chosen.is_empty() {
+        return Err(format!("there is no crate `{only}`; there are: {}", names.join(", ")));
+    }
+    Ok(chosen)
+}
+
+fn report(steps: &Steps, judges: &Judges, counts: Counts, began: Instant) -> Result<(), String> {
+    println!(
+        "\nJudges\n{}",
+        match judges.rows().as_slice() {
+            [] => "  none was asked\n".to_owned(),
+            rows => table::aligned(rows),
+        }
+    );
+    println!("Steps\n{}", table::aligned(&steps.rows()));
+    let failures: Vec<_> = steps
+        .done
+        .iter()
+        .filter_map(|done| Some(format!("{}: {}", done.name, done.failed.as_ref()?)))
+        .collect();
+    println!("{} ignored; {} in all", counts.ignored, seconds(began.elapsed()));
+    if !failures.is_empty() {
+        println!("\nFailed\n{}", failures.iter().map(|failure| format!("  {failure}\n")).collect::<String>());
+    }
+    println!("{}", closing(counts, steps));
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} of {} steps failed", failures.len(), steps.done.len()))
+    }
+}
+
+/// The last line: tests, and beside the failed ones each other step that failed, so that it never tells of no
+/// failure where there was one.
+fn closing(counts: Counts, steps: &Steps) -> String {
+    let failed = steps.done.iter().filter(|done| done.failed.is_some());
+    let others = failed.filter(|done| done.name != "tests" || counts.failed == 0).count();
+    format!("{} passed, {} failed", counts.passed, counts.failed + others as u64)
+}
+
+/// Arguments of clippy that make warnings errors.
+const DENY: &[&str] = &["--", "--deny", "warnings"];
+
+/// What the tests find in their environment.
+struct Environment {
+    python: Option<PathBuf>,
+    long: bool,
+    judges: PathBuf,
+}
+
+/// What is checked.
+struct Scope<'a> {
+    root: &'a Path,
+    packages: Vec<Package>,
+    whole: bool,
+}
+
+impl Scope<'_> {
+    /// `cargo NAME` over the packages.
+    fn call(&self, name: &str, arguments: &[&str], last: &[&str]) -> Result<(), String> {
+        self.status(self.command(name, arguments, last))
+    }
+
+    fn command(&self, name: &str, arguments: &[&str], last: &[&str]) -> Command {
+        let mut command = cargo::cargo_in(self.root, &[name]);
+        match (self.whole, name) {
+            (true, "fmt") => drop(command.arg("--all")),
+            (true, _) => drop(command.arg("--workspace")),
+            (false, _) => {
+                command.args(self.packages.iter().flat_map(|package| ["--package", &package.name]));
+            }
+        }
+        command.args(arguments).args(last);
+        command
+    }
+
+    fn status(&self, mut command: Command) -> Result<(), String> {
+        let status = command.status().map_err(|error| format!("cargo does not start: {error}"))?;
+        if status.success() { Ok(()) } else { Err(format!("{}: {status}", told(&command))) }
+    }
+
+    /// What a plain `cargo build` covers, which no other package's wishes have made heavier.
+    fn default_clippy(&self) -> Result<(), String> {
+        self.status(cargo::cargo_in(self.root, &["clippy", "--all-targets", "--", "--deny", "warnings"]))
+    }
+
+    fn docs(&self) -> Result<(), String> {
+        let mut command = self.command("doc", &["--no-deps", "--all-features"], &[]);
+        command.env("RUSTDOCFLAGS", "--deny warnings");
+        self.status(command)
+    }
+
+    /// Each published crate alone, since together they would give one another their features.
+    fn features(&self) -> Result<(), String> {
+        let mut failures = Vec::new();
+        for package in self.packages.iter().filter(|package| package.published) {
+            let sets: &[&[&str]] = match package.has_features {
+                true => &[&["--no-default-features"], &[], &["--all-features"]],
+                false => &[&[]],
+            };
+            for features in sets {
+                let mut arguments = vec!["clippy", "--quiet", "--package", &package.name];
+                arguments.extend(*features);
+                arguments.extend(DENY);
+                eprintln!("    {} {}", package.name, features.first().unwrap_or(&"--features default"));
+                if let Err(why) = self.status(cargo::cargo_in(self.root, &arguments)) {
+                    failures.push(why);
+                }
+            }
+        }
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+    }
+
+    fn package(&self, target: &Path) -> Result<(), String> {
+        let mut command = cargo::cargo_in(self.root, &["package", "--workspace", "--target-dir"]);
+        command.arg(target);
+        // What is not committed is the developer's own affair; a build machine has nothing of that kind.
+        if !cargo::in_ci() {
+            command.arg("--allow-dirty");
+        }
+        self.status(command)
+    }
+
+    fn tests(
+        &self,
+        environment: &Environment,
+        counts: &mut Counts,
+        judges: &mut Judges,
+    ) -> Result<(), String> {
+        let mut command =
+            self.command("test", &["--all-features", "--no-fail-fast"], &["--", "--show-output"]);
+        let _ = fs::remove_file(&environment.judges);
+        command.env("KF_JUDGES", &environment.judges);
+        if let Some(python) = &environment.python {
+            command.env("KF_TEST_PYTHON", python);
+        }
+        if environment.long {
+            command.env("KF_LONG", "1");
+        }
+        if let Some(folder) = conformance(self.root) {
+            command.env("KF_CONFORMANCE", folder);
+        }
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("cargo does not start: {error}"))?;
+        if let Some(output) = child.stdout.take() {
+            read(BufReader::new(output), std::io::stdout(), |line| {
+                counts.add_line(line);
+                judges.add_line(line);
+            });
+        }
+        let status = child.wait().map_err(|error| format!("cargo test: {error}"))?;
+        judges.add_file(&environment.judges);
+        if status.success() {
+            return Ok(());
+        }
+        Err(format!("{status}, {} tests failed; their names are above", counts.failed))
+    }
+}
+
+/// Passes on what a child prints, and looks at each line.
+fn read(mut from: impl BufRead, mut to: impl Write, mut look: impl FnMut(&str)) {
+    let mut line = Vec::new();
+    while from.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+        // Nobody may be listening any more; the tests go on.
+        let _ = to.write_all(&line);
+        look(String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
+}
+
+/// Upstream's data: what `KF_CONFORMANCE` names, or the folder beside the checkout, where it is there.
+fn conformance(root: &Path) -> Option<OsString> {
+    let named = std::env::var_os("KF_CONFORMANCE").filter(|folder| !folder.is_empty());
+    let beside = root.parent()?.join("shared/conformance");
+    named.or_else(|| beside.is_dir().then(|| beside.into_os_string()))
+}
+
+/// A command as one would type it.
+fn told(command: &Command) -> String {
+    let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
+    format!("`cargo {}`", arguments.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_crate_lists_those_there_are() {
+        let package = |name: &str| Package { name: name.to_owned(), published: true, has_features: false };
+        let all = || vec![package("kf-core"), package("kf-serve")];
+        assert_eq!(chosen(all(), None).unwrap().len(), 2);
+        assert_eq!(chosen(all(), Some("kf-serve")).unwrap(), [package("kf-serve")]);
+        assert!(chosen(all(), Some("serve")).unwrap_err().contains("kf-core, kf-serve"));
+    }
+
+    #[test]
+    fn the_closing_line_never_hides_a_failure() {
+        let mut steps = Steps::new(3);
+        let counts = |passed, failed| Counts { passed, failed, ignored: 0 };
+        steps.step("tests", || Ok(()));
+        assert_eq!(closing(counts(7, 0), &steps), "7 passed, 0 failed");
+        steps.step("lints", || Err("no".to_owned()));
+        assert_eq!(closing(counts(7, 0), &steps), "7 passed, 1 failed");
+
+        let mut steps = Steps::new(1);
+        steps.step("tests", || Err("2 failed".to_owned()));
+        assert_eq!(closing(counts(7, 2), &steps), "7 passed, 2 failed");
+        assert_eq!(closing(counts(0, 0), &steps), "0 passed, 1 failed", "it did not compile");
+    }
+
+    #[test]
+    fn output_is_passed_on_and_looked_at() {
+        let mut passed_on = Vec::new();
+        let mut lines = Vec::new();
+        read(&b"one\n\xff two\r\nthree"[..], &mut passed_on, |line| lines.push(line.to_owned()));
+        assert_eq!(passed_on, b"one\n\xff two\r\nthree");
+        assert_eq!(lines, ["one", "\u{FFFD} two", "three"]);
+    }
+}

@@ -1,0 +1,80 @@
+//! `.venv-test`: the Python packages that judges and peers need.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::tools;
+
+const REQUIREMENTS: &str = include_str!("../requirements-test.txt");
+
+/// Makes sure that `.venv-test` holds exactly the pinned packages, and returns its Python.
+///
+/// # Errors
+/// A message for the user.
+pub(crate) fn ensure(root: &Path) -> Result<PathBuf, String> {
+    let folder = root.join(".venv-test");
+    let python = folder.join("bin/python");
+    let stamp = folder.join("requirements.txt");
+    let runs = Command::new(&python).arg("--version").output().is_ok_and(|output| output.status.success());
+    if runs && fs::read_to_string(&stamp).is_ok_and(|text| text == REQUIREMENTS) {
+        return Ok(python);
+    }
+    let base = tools::python().find()?;
+    eprintln!("venv: making {} with the packages of xtask/requirements-test.txt", folder.display());
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    let requirements = root.join("xtask/requirements-test.txt");
+    let mut install = if quietly(Command::new(&base).args(["-m", "venv"]).arg(&folder)) {
+        let mut command = Command::new(&python);
+        command.args(["-m", "pip"]);
+        command
+    } else {
+        // Debian without python3-venv: the environment has no pip of its own, and the system's fills it.
+        run(Command::new(&base).args(["-m", "venv", "--clear", "--without-pip"]).arg(&folder), HOW)?;
+        let mut command = Command::new(&base);
+        command.args(["-m", "pip", "--python"]).arg(&python);
+        command
+    };
+    install.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(requirements);
+    run(&mut install, HOW)?;
+    // Last, since it is what tells a whole environment from a begun one.
+    fs::write(&stamp, REQUIREMENTS).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    Ok(python)
+}
+
+const HOW: &str = "see the message above; pip must reach a package index, and Debian and Ubuntu want \
+                   apt-get install python3-venv python3-pip";
+
+fn quietly(command: &mut Command) -> bool {
+    command.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
+}
+
+fn run(command: &mut Command, how: &str) -> Result<(), String> {
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("the tests' Python environment: {status}; {how}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_requirement_is_pinned() {
+        let lines: Vec<_> = REQUIREMENTS.lines().filter(|line| !line.starts_with('#')).collect();
+        for line in &lines {
+            assert!(
+                line.split_once("==").is_some_and(|(name, version)| !name.is_empty() && !version.is_empty()),
+                "{line}"
+            );
+        }
+        for name in ["tritonclient==", "numpy==", "dask=="] {
+            assert!(lines.iter().any(|line| line.starts_with(name)), "{name}");
+        }
+    }
+}
