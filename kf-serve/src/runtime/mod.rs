@@ -37,6 +37,20 @@ pub trait Runtime: Send + Sync + 'static {
     }
 }
 
+impl<R: Runtime + ?Sized> Runtime for Box<R> {
+    fn metadata(&self) -> &ModelMetadata {
+        (**self).metadata()
+    }
+
+    fn infer(&self, inputs: Inputs) -> Result<Vec<Tensor>, BoxError> {
+        (**self).infer(inputs)
+    }
+
+    fn execution(&self) -> Execution {
+        (**self).execution()
+    }
+}
+
 /// Where a runtime's `infer` is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Execution {

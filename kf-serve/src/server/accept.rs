@@ -19,7 +19,7 @@ use super::limits::Limits;
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-    connection: close\r\ncontent-length: 58\r\n\r\n{\"error\":\"the server has as many connections as it allows\"}";
+    connection: close\r\ncontent-length: 59\r\n\r\n{\"error\":\"the server has as many connections as it allows\"}";
 
 /// Takes connections until `stop`, then waits for those that are open. They end with this future.
 pub(super) async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {

@@ -1,0 +1,12 @@
+//! The server over real HTTP on loopback.
+
+mod client;
+mod embed;
+mod hostile;
+mod judge;
+mod limits;
+mod models;
+mod protocol;
+mod repository;
+#[cfg(feature = "torch")]
+mod torchscript;
