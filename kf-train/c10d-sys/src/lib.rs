@@ -1,1 +1,24 @@
-//! Under construction.
+//! c10d, libtorch's collective communication, from Rust: a [`Store`] to meet at, a [`Group`] of processes over Gloo, and
+//! the [`Reducer`] that averages gradients during the backward pass.
+//!
+//! Thin and safe; `kf-train` has the comfort. C++ exceptions come back as [`Error`]s with their message.
+//!
+//! # Building
+//! Needs the libtorch that `torch-sys` needs, and a compiler for C++20. In a checkout, `cargo xtask libtorch` provides
+//! the former. Programs find the libraries at run time through `LD_LIBRARY_PATH`, which the checkout's
+//! `.cargo/config.toml` sets for `cargo run` and `cargo test`; for a program that stands alone, give it an rpath in its
+//! own build script:
+//! ```ignore
+//! println!("cargo::rustc-link-arg=-Wl,-rpath,{}", std::env::var("DEP_C10D_LIBTORCH_LIB").unwrap());
+//! ```
+
+mod error;
+mod ffi;
+mod group;
+mod reducer;
+mod store;
+
+pub use error::{Error, Result};
+pub use group::{Group, Reduction};
+pub use reducer::{Reducer, ReducerOptions};
+pub use store::Store;

@@ -1,0 +1,218 @@
+// c10d of libtorch behind a C interface. No C++ exception crosses it: every call returns a code and, where it is not
+// OK, a message that the caller frees with kf_message_free.
+#define USE_C10D_GLOO
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <torch/csrc/distributed/c10d/reducer.hpp>
+#include <torch/headeronly/version.h>
+
+namespace {
+
+enum Code : int { OK = 0, FAILED = 1, TIMED_OUT = 2 };
+
+int fail(const std::string& text, char** message) {
+  *message = strdup(text.c_str());
+  const char* const marks[] = {"imed out", "imeout"};
+  for (const char* mark : marks) {
+    if (text.find(mark) != std::string::npos) return TIMED_OUT;
+  }
+  return FAILED;
+}
+
+template <typename Body>
+int guarded(char** message, Body body) {
+  try {
+    body();
+    return OK;
+  } catch (const c10::Error& error) {
+    return fail(error.what_without_backtrace(), message);
+  } catch (const std::exception& error) {
+    return fail(error.what(), message);
+  } catch (...) {
+    return fail("an exception of unknown kind", message);
+  }
+}
+
+using Millis = std::chrono::milliseconds;
+
+} // namespace
+
+struct KfStore {
+  c10::intrusive_ptr<c10d::Store> store;
+};
+
+struct KfGroup {
+  c10::intrusive_ptr<c10d::ProcessGroup> group;
+  c10::intrusive_ptr<c10d::Backend> backend;
+};
+
+struct KfReducer {
+  std::unique_ptr<c10d::Reducer> reducer;
+};
+
+extern "C" {
+
+void kf_message_free(char* message) { free(message); }
+void kf_bytes_free(uint8_t* bytes) { free(bytes); }
+
+int kf_store_tcp(const char* host, uint16_t port, int is_server, int listen_fd, int64_t timeout_ms, KfStore** out,
+                 char** message) {
+  return guarded(message, [&] {
+    c10d::TCPStoreOptions options;
+    options.port = port;
+    options.isServer = is_server != 0;
+    // Who has joined is counted by the caller, who can then name the ones that have not.
+    options.waitWorkers = false;
+    options.timeout = Millis(timeout_ms);
+    if (listen_fd >= 0) options.masterListenFd = listen_fd;
+    *out = new KfStore{c10::make_intrusive<c10d::TCPStore>(host, options)};
+  });
+}
+
+int kf_store_prefixed(const KfStore* store, const char* prefix, KfStore** out, char** message) {
+  return guarded(message, [&] { *out = new KfStore{c10::make_intrusive<c10d::PrefixStore>(prefix, store->store)}; });
+}
+
+void kf_store_free(KfStore* store) {
+  char* message = nullptr;
+  guarded(&message, [&] { delete store; });
+  free(message);
+}
+
+int kf_store_set(const KfStore* store, const char* key, const uint8_t* bytes, size_t length, char** message) {
+  return guarded(message, [&] { store->store->set(key, std::vector<uint8_t>(bytes, bytes + length)); });
+}
+
+int kf_store_get(const KfStore* store, const char* key, int64_t timeout_ms, uint8_t** bytes, size_t* length,
+                 char** message) {
+  return guarded(message, [&] {
+    store->store->wait({key}, Millis(timeout_ms));
+    const std::vector<uint8_t> value = store->store->get(key);
+    *bytes = static_cast<uint8_t*>(malloc(value.size() + 1));
+    if (*bytes == nullptr) throw std::bad_alloc();
+    memcpy(*bytes, value.data(), value.size());
+    *length = value.size();
+  });
+}
+
+int kf_store_check(const KfStore* store, const char* key, int* exists, char** message) {
+  return guarded(message, [&] { *exists = store->store->check({key}) ? 1 : 0; });
+}
+
+int kf_store_add(const KfStore* store, const char* key, int64_t amount, int64_t* sum, char** message) {
+  return guarded(message, [&] { *sum = store->store->add(key, amount); });
+}
+
+int kf_group_gloo(const KfStore* store, int rank, int size, const char* host, int64_t timeout_ms, KfGroup** out,
+                  char** message) {
+  return guarded(message, [&] {
+    auto options = c10d::ProcessGroupGloo::Options::create(Millis(timeout_ms));
+    options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(host, false));
+    auto backend = c10::make_intrusive<c10d::ProcessGroupGloo>(store->store, rank, size, options);
+    auto group = c10::make_intrusive<c10d::ProcessGroup>(store->store, rank, size);
+    group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, backend);
+    group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
+    *out = new KfGroup{group, backend};
+  });
+}
+
+void kf_group_free(KfGroup* group) {
+  char* message = nullptr;
+  guarded(&message, [&] { delete group; });
+  free(message);
+}
+
+int kf_group_broadcast(const KfGroup* group, at::Tensor* tensor, int root, char** message) {
+  return guarded(message, [&] {
+    std::vector<at::Tensor> tensors{tensor->detach()};
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    group->backend->broadcast(tensors, options)->wait();
+  });
+}
+
+int kf_group_all_reduce(const KfGroup* group, at::Tensor* tensor, int op, char** message) {
+  return guarded(message, [&] {
+    std::vector<at::Tensor> tensors{tensor->detach()};
+    c10d::AllreduceOptions options;
+    options.reduceOp = static_cast<c10d::ReduceOp::RedOpType>(op);
+    group->backend->allreduce(tensors, options)->wait();
+  });
+}
+
+int kf_group_all_gather(const KfGroup* group, at::Tensor* output, at::Tensor* input, char** message) {
+  return guarded(message, [&] {
+    at::Tensor to = output->detach(), from = input->detach();
+    group->backend->_allgather_base(to, from, c10d::AllgatherOptions())->wait();
+  });
+}
+
+int kf_group_reduce_scatter(const KfGroup* group, at::Tensor* output, at::Tensor* input, int op, char** message) {
+  return guarded(message, [&] {
+    at::Tensor to = output->detach(), from = input->detach();
+    c10d::ReduceScatterOptions options;
+    options.reduceOp = static_cast<c10d::ReduceOp::RedOpType>(op);
+    group->backend->_reduce_scatter_base(to, from, options)->wait();
+  });
+}
+
+int kf_group_barrier(const KfGroup* group, char** message) {
+  return guarded(message, [&] { group->backend->barrier(c10d::BarrierOptions())->wait(); });
+}
+
+int kf_reducer_new(const KfGroup* group, at::Tensor* const* parameters, const char* const* names, size_t count,
+                   int64_t first_bucket_bytes, int64_t bucket_bytes, int find_unused, int gradient_views,
+                   KfReducer** out, char** message) {
+  return guarded(message, [&] {
+    std::vector<at::Tensor> tensors;
+    std::unordered_map<size_t, std::string> name_of;
+    for (size_t i = 0; i < count; ++i) {
+      tensors.push_back(*parameters[i]);
+      name_of.emplace(i, names[i]);
+    }
+    const std::vector<bool> sparse(count, false);
+    auto [buckets, limits] = c10d::compute_bucket_assignment_by_size(
+        tensors, {static_cast<size_t>(first_bucket_bytes), static_cast<size_t>(bucket_bytes)}, sparse);
+    // Gradients come in about the reverse order of definition.
+    std::vector<std::vector<size_t>> reversed(buckets.rbegin(), buckets.rend());
+    *out = new KfReducer{std::make_unique<c10d::Reducer>(
+        tensors, reversed, group->group, sparse, bucket_bytes, find_unused != 0, gradient_views != 0, name_of,
+        first_bucket_bytes, /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
+        std::vector<int64_t>{}
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 13
+        , false
+#endif
+        )};
+  });
+}
+
+void kf_reducer_free(KfReducer* reducer) {
+  char* message = nullptr;
+  guarded(&message, [&] { delete reducer; });
+  free(message);
+}
+
+int kf_reducer_prepare(const KfReducer* reducer, at::Tensor* loss, char** message) {
+  return guarded(message, [&] {
+    reducer->reducer->rebuild_buckets();
+    reducer->reducer->prepare_for_forward();
+    std::vector<at::Tensor> outputs;
+    if (loss != nullptr) outputs.push_back(*loss);
+    reducer->reducer->prepare_for_backward(outputs);
+  });
+}
+
+} // extern "C"

@@ -1,0 +1,69 @@
+//! What c10d answers when it can't.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::fmt;
+
+use crate::ffi;
+
+/// An error of c10d, with its own message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    message: String,
+    timed_out: bool,
+}
+
+/// The result of a call into c10d.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), timed_out: false }
+    }
+
+    /// Whether the time given was not enough, as far as the message tells.
+    pub fn timed_out(&self) -> bool {
+        self.timed_out
+    }
+
+    /// c10d's message.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Makes a call that returns a code and, unless that is OK, a message.
+pub(crate) fn call(body: impl FnOnce(*mut *mut c_char) -> c_int) -> Result<()> {
+    let mut message = std::ptr::null_mut();
+    let code = body(&mut message);
+    if code == ffi::OK {
+        return Ok(());
+    }
+    let text = if message.is_null() {
+        "no message".to_owned()
+    } else {
+        // SAFETY: a message that is not null is a C string that the shim has made for us to free.
+        unsafe {
+            let text = CStr::from_ptr(message).to_string_lossy().into_owned();
+            ffi::kf_message_free(message);
+            text
+        }
+    };
+    Err(Error { message: text.trim().to_owned(), timed_out: code == ffi::TIMED_OUT })
+}
+
+pub(crate) fn c_string(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| Error::new(format!("{text:?} holds a zero byte")))
+}
+
+/// Milliseconds for c10d, at least one.
+pub(crate) fn millis(time: std::time::Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 1_000_000).clamp(1, i64::MAX / 1_000_000)
+}

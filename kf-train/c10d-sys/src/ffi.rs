@@ -1,0 +1,129 @@
+//! The C interface of `shim/c10d.cpp`.
+
+use std::ffi::{c_char, c_int};
+
+use torch_sys::C_tensor;
+
+#[repr(C)]
+pub(crate) struct KfStore {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+pub(crate) struct KfGroup {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+pub(crate) struct KfReducer {
+    _opaque: [u8; 0],
+}
+
+pub(crate) const OK: c_int = 0;
+pub(crate) const TIMED_OUT: c_int = 2;
+
+unsafe extern "C" {
+    pub(crate) fn kf_message_free(message: *mut c_char);
+    pub(crate) fn kf_bytes_free(bytes: *mut u8);
+
+    pub(crate) fn kf_store_tcp(
+        host: *const c_char,
+        port: u16,
+        is_server: c_int,
+        listen_fd: c_int,
+        timeout_ms: i64,
+        out: *mut *mut KfStore,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_store_prefixed(
+        store: *const KfStore,
+        prefix: *const c_char,
+        out: *mut *mut KfStore,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_store_free(store: *mut KfStore);
+    pub(crate) fn kf_store_set(
+        store: *const KfStore,
+        key: *const c_char,
+        bytes: *const u8,
+        length: usize,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_store_get(
+        store: *const KfStore,
+        key: *const c_char,
+        timeout_ms: i64,
+        bytes: *mut *mut u8,
+        length: *mut usize,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_store_check(
+        store: *const KfStore,
+        key: *const c_char,
+        exists: *mut c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_store_add(
+        store: *const KfStore,
+        key: *const c_char,
+        amount: i64,
+        sum: *mut i64,
+        message: *mut *mut c_char,
+    ) -> c_int;
+
+    pub(crate) fn kf_group_gloo(
+        store: *const KfStore,
+        rank: c_int,
+        size: c_int,
+        host: *const c_char,
+        timeout_ms: i64,
+        out: *mut *mut KfGroup,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_group_free(group: *mut KfGroup);
+    pub(crate) fn kf_group_broadcast(
+        group: *const KfGroup,
+        tensor: *mut C_tensor,
+        root: c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_group_all_reduce(
+        group: *const KfGroup,
+        tensor: *mut C_tensor,
+        op: c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_group_all_gather(
+        group: *const KfGroup,
+        output: *mut C_tensor,
+        input: *mut C_tensor,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_group_reduce_scatter(
+        group: *const KfGroup,
+        output: *mut C_tensor,
+        input: *mut C_tensor,
+        op: c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_group_barrier(group: *const KfGroup, message: *mut *mut c_char) -> c_int;
+
+    pub(crate) fn kf_reducer_new(
+        group: *const KfGroup,
+        parameters: *const *mut C_tensor,
+        names: *const *const c_char,
+        count: usize,
+        first_bucket_bytes: i64,
+        bucket_bytes: i64,
+        find_unused: c_int,
+        gradient_views: c_int,
+        out: *mut *mut KfReducer,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_reducer_free(reducer: *mut KfReducer);
+    pub(crate) fn kf_reducer_prepare(
+        reducer: *const KfReducer,
+        loss: *mut C_tensor,
+        message: *mut *mut c_char,
+    ) -> c_int;
+}

@@ -1,0 +1,94 @@
+//! The averaging of gradients while they are computed.
+
+use std::ffi::{CString, c_char};
+use std::ptr::NonNull;
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+use crate::error::{Result, c_string, call};
+use crate::{Group, ffi};
+
+/// How a [`Reducer`] works.
+#[derive(Debug, Clone, Copy)]
+pub struct ReducerOptions {
+    /// The first bucket's size in bytes; small, so that the first exchange starts early.
+    pub first_bucket_bytes: u32,
+    /// The largest size in bytes of the others.
+    pub bucket_bytes: u32,
+    /// Look in each backward pass for the parameters that the loss does not depend on.
+    pub find_unused: bool,
+    /// Let gradients be views into the buckets: a copy less; they must then be zeroed in place, never detached.
+    pub gradient_views: bool,
+}
+
+impl Default for ReducerOptions {
+    /// As PyTorch: 1 MiB, 25 MiB, neither of the others.
+    fn default() -> Self {
+        Self {
+            first_bucket_bytes: 1 << 20,
+            bucket_bytes: 25 << 20,
+            find_unused: false,
+            gradient_views: false,
+        }
+    }
+}
+
+/// c10d's `Reducer`: gathers gradients into buckets as autograd makes them, and averages each bucket over the ranks
+/// while the rest is still being computed.
+#[derive(Debug)]
+pub struct Reducer {
+    raw: NonNull<ffi::KfReducer>,
+}
+
+// SAFETY: c10d's reducer locks where autograd's threads call it, and has no ties to the thread that made it.
+unsafe impl Send for Reducer {}
+
+impl Reducer {
+    /// A reducer for these parameters, by name; the same ones in the same order on every rank.
+    ///
+    /// # Errors
+    /// c10d's, such as a parameter that needs no gradient.
+    pub fn new(group: &Group, parameters: &mut [(String, Tensor)], options: ReducerOptions) -> Result<Self> {
+        let names: Vec<CString> = parameters.iter().map(|(name, _)| c_string(name)).collect::<Result<_>>()?;
+        let names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+        let tensors: Vec<*mut C_tensor> =
+            parameters.iter_mut().map(|(_, tensor)| tensor.as_mut_ptr()).collect();
+        let mut out = std::ptr::null_mut();
+        // SAFETY: tensors and names outlive the call, and the reducer holds tensors and group itself.
+        call(|message| unsafe {
+            ffi::kf_reducer_new(
+                group.raw(),
+                tensors.as_ptr(),
+                names.as_ptr(),
+                tensors.len(),
+                options.first_bucket_bytes.into(),
+                options.bucket_bytes.into(),
+                options.find_unused.into(),
+                options.gradient_views.into(),
+                &mut out,
+                message,
+            )
+        })?;
+        let raw = NonNull::new(out).ok_or_else(|| crate::Error::new("no reducer was made"))?;
+        Ok(Self { raw })
+    }
+
+    /// Makes ready for one backward pass, whose gradients will be averaged. `loss` is needed only to find unused
+    /// parameters.
+    ///
+    /// # Errors
+    /// c10d's, such as parameters that got no gradient in the pass before.
+    pub fn prepare(&self, loss: Option<&mut Tensor>) -> Result<()> {
+        let loss = loss.map_or(std::ptr::null_mut(), Tensor::as_mut_ptr);
+        // SAFETY: the reducer is alive; the loss is null or alive.
+        call(|message| unsafe { ffi::kf_reducer_prepare(self.raw.as_ptr(), loss, message) })
+    }
+}
+
+impl Drop for Reducer {
+    fn drop(&mut self) {
+        // SAFETY: made by the shim and freed once.
+        unsafe { ffi::kf_reducer_free(self.raw.as_ptr()) }
+    }
+}

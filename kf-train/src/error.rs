@@ -1,0 +1,214 @@
+//! The crate's error.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::launch::Failure;
+
+/// The result of this crate's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong in kf-train, by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The job as given can't be started.
+    #[error("job `{job}` can't be started: {reason}")]
+    Job {
+        /// The job's name.
+        job: String,
+        /// What is wrong with it and what would be right.
+        reason: String,
+    },
+    /// A job of this attempt id exists and is another one.
+    #[error("attempt `{attempt}` runs another job already; use a new attempt id for a changed job")]
+    Conflict {
+        /// The attempt id.
+        attempt: String,
+    },
+    /// The handle's job is not known here: it was of another process, and ended with it.
+    #[error(
+        "job `{attempt}` is not known to this launcher: jobs of local processes end with the process that started them"
+    )]
+    Unknown {
+        /// The attempt id.
+        attempt: String,
+    },
+    /// A rank's process can't be started.
+    #[error("rank {rank} of job `{job}` can't be started: {source}")]
+    Spawn {
+        /// The job's name.
+        job: String,
+        /// The rank.
+        rank: usize,
+        /// Why.
+        source: kf_core::process::SpawnError,
+    },
+    /// A rank failed, and the others were ended.
+    #[error("job `{job}`: {failure}")]
+    RankFailed {
+        /// The job's name.
+        job: String,
+        /// Which rank, how, and what it said.
+        failure: Box<Failure>,
+    },
+    /// The job was not done in the time given; its ranks were ended.
+    #[error("job `{job}` was not done within {after:?}; its ranks were ended")]
+    TimedOut {
+        /// The job's name.
+        job: String,
+        /// The time given.
+        after: Duration,
+    },
+    /// The job was cancelled; its ranks were ended.
+    #[error("job `{job}` was canceled")]
+    Canceled {
+        /// The job's name.
+        job: String,
+    },
+    /// The job could not be started whole, or watched.
+    #[error("job `{job}`: {reason}")]
+    Broken {
+        /// The job's name.
+        job: String,
+        /// Why.
+        reason: String,
+    },
+    /// All ranks succeeded, but what rank 0 returned is not what the caller asked for.
+    #[error("what rank 0 of job `{job}` returned can't be read: {reason}")]
+    Result {
+        /// The job's name.
+        job: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// This process is no rank, or its environment contradicts itself.
+    #[error("environment variable {variable}: {reason}; ranks are started by a `Launcher` or by torchrun")]
+    Environment {
+        /// The variable.
+        variable: &'static str,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// Ranks did not come to the meeting in time.
+    #[error("{missing} of {world_size} did not join within {after:?}")]
+    NotJoined {
+        /// Which: `rank 1`, `ranks 1 and 3`.
+        missing: String,
+        /// How many ranks there should be.
+        world_size: usize,
+        /// The time given.
+        after: Duration,
+    },
+    /// A collective failed: another rank is gone, or the tensors do not fit one another.
+    #[error("{operation} failed on rank {rank}: {message}")]
+    Collective {
+        /// The call.
+        operation: &'static str,
+        /// This process's rank.
+        rank: usize,
+        /// c10d's own message.
+        message: String,
+    },
+    /// A collective was not done in the group's time.
+    #[error("{operation} was not done on rank {rank} within {after:?}: {message}")]
+    CollectiveTimedOut {
+        /// The call.
+        operation: &'static str,
+        /// This process's rank.
+        rank: usize,
+        /// The time given.
+        after: Duration,
+        /// c10d's own message.
+        message: String,
+    },
+    /// The ranks' parameters differ, so that averaging their gradients would be wrong.
+    #[error("the parameters of rank {rank} differ from rank 0's: {difference}")]
+    Mismatch {
+        /// The first rank that differs.
+        rank: usize,
+        /// In what.
+        difference: String,
+    },
+    /// A tensor is not what the call takes.
+    #[error("{what}: found {found}, expected {expected}")]
+    Tensor {
+        /// Which tensor of which call.
+        what: String,
+        /// Its shape, type or place.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// libtorch failed.
+    #[error("libtorch, in {what}: {message}")]
+    Torch {
+        /// What was being done.
+        what: String,
+        /// libtorch's own message.
+        message: String,
+    },
+    /// A checkpoint is damaged or does not fit; an older one may.
+    #[error("checkpoint {path}: {reason}")]
+    Checkpoint {
+        /// The folder or file.
+        path: PathBuf,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// The file system refused.
+    #[error("{what} {path}: {source}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Whether doing the same again may help: a rank or a connection was lost, or time was short. A job that is wrong
+    /// in itself, a cancellation and a damaged checkpoint stay what they are.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::RankFailed { .. }
+            | Self::TimedOut { .. }
+            | Self::Broken { .. }
+            | Self::NotJoined { .. }
+            | Self::Collective { .. }
+            | Self::CollectiveTimedOut { .. }
+            | Self::Unknown { .. } => true,
+            Self::Spawn { source, .. } => source.is_retryable(),
+            Self::Io { source, .. } => {
+                use std::io::ErrorKind::{Interrupted, ResourceBusy, StorageFull, TimedOut, WouldBlock};
+                matches!(source.kind(), Interrupted | ResourceBusy | StorageFull | TimedOut | WouldBlock)
+            }
+            Self::Job { .. }
+            | Self::Conflict { .. }
+            | Self::Canceled { .. }
+            | Self::Result { .. }
+            | Self::Environment { .. }
+            | Self::Mismatch { .. }
+            | Self::Tensor { .. }
+            | Self::Torch { .. }
+            | Self::Checkpoint { .. } => false,
+        }
+    }
+
+    pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { what, path, source }
+    }
+}
+
+/// `rank 1`, `ranks 1 and 3`, `ranks 1, 2 and 3`.
+pub(crate) fn name_ranks(ranks: &[usize]) -> String {
+    let names: Vec<_> = ranks.iter().map(usize::to_string).collect();
+    match names.as_slice() {
+        [] => "no rank".into(),
+        [one] => format!("rank {one}"),
+        [most @ .., last] => format!("ranks {} and {last}", most.join(", ")),
+    }
+}

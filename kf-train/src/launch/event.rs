@@ -1,0 +1,73 @@
+//! What happens to a job.
+
+use std::time::Duration;
+
+use kf_core::process::Exit;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Failure;
+use crate::Progress;
+
+/// Something that happened to a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum JobEvent {
+    /// A rank's process runs.
+    RankStarted {
+        /// The rank.
+        rank: usize,
+        /// Its process id.
+        pid: u32,
+    },
+    /// A line that a rank printed, without its end.
+    Line {
+        /// The rank.
+        rank: usize,
+        /// The line; long ones come in pieces.
+        line: String,
+    },
+    /// A rank tells how far it is.
+    Progress {
+        /// The rank.
+        rank: usize,
+        /// What it tells.
+        progress: Progress,
+    },
+    /// A rank's process ended.
+    RankEnded {
+        /// The rank.
+        rank: usize,
+        /// How.
+        exit: Exit,
+    },
+    /// The job ended; the last event.
+    Ended(JobEnd),
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum JobEnd {
+    /// Every rank succeeded.
+    Succeeded {
+        /// What rank 0 returned; null for a foreign program.
+        result: Value,
+    },
+    /// A rank failed.
+    Failed(Box<Failure>),
+    /// It was not done in its time.
+    TimedOut {
+        /// The time.
+        after: Duration,
+    },
+    /// It was cancelled.
+    Canceled,
+    /// It could not be started whole, or watched.
+    Broken {
+        /// Why.
+        reason: String,
+    },
+}

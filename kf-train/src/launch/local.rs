@@ -1,0 +1,279 @@
+//! Ranks as processes of this machine.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use kf_core::CancellationToken;
+use kf_core::process::Spawner;
+use serde::de::DeserializeOwned;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::DropGuard;
+
+use super::carry::carry;
+use super::{Job, JobEnd, JobEvent, JobHandle, JobSpec, Launcher, run};
+use crate::{Error, Result};
+
+const KIND: &str = "local";
+/// How many events a reader may be behind.
+const EVENTS: usize = 1024;
+/// How many jobs that have ended are remembered.
+const REMEMBERED: usize = 256;
+
+/// Runs the ranks of a job as processes of this machine.
+///
+/// Its jobs end when it is dropped, and, on Linux, when this process ends in any way. In its folder, each attempt has a
+/// folder with what the ranks printed (`rank-0.log`) and their error files (`rank-0.error.json`). Needs a tokio
+/// runtime with I/O and time enabled.
+#[derive(Debug)]
+pub struct LocalLauncher {
+    folder: PathBuf,
+    spawner: Mutex<Option<Arc<Spawner>>>,
+    jobs: Mutex<Jobs>,
+    ends: CancellationToken,
+    _ends_jobs: DropGuard,
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    by_attempt: HashMap<String, Arc<LocalJob>>,
+    in_order: Vec<String>,
+}
+
+/// A job of this process.
+#[derive(Debug)]
+pub(super) struct LocalJob {
+    pub(super) spec: JobSpec,
+    pub(super) attempt_id: String,
+    pub(super) folder: PathBuf,
+    pub(super) cancel: CancellationToken,
+    pub(super) events: broadcast::Sender<JobEvent>,
+    /// Holds what happened before anybody listened.
+    first_listener: Mutex<Option<broadcast::Receiver<JobEvent>>>,
+    end: watch::Receiver<Option<JobEnd>>,
+}
+
+impl LocalJob {
+    pub(super) fn tell(&self, event: JobEvent) {
+        // Nobody listening is no error.
+        let _ = self.events.send(event);
+    }
+
+    pub(super) fn log(&self, rank: usize) -> PathBuf {
+        self.folder.join(format!("rank-{rank}.log"))
+    }
+}
+
+impl LocalLauncher {
+    /// A launcher that keeps its jobs' files in this folder, which is made when the first job starts.
+    pub fn new(folder: impl AsRef<Path>) -> Self {
+        let folder = folder.as_ref();
+        let ends = CancellationToken::new();
+        Self {
+            folder: std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()),
+            spawner: Mutex::default(),
+            jobs: Mutex::default(),
+            _ends_jobs: ends.clone().drop_guard(),
+            ends,
+        }
+    }
+
+    /// Runs a job to its end, and returns what rank 0 returned; see [`run`].
+    ///
+    /// # Errors
+    /// Those of [`run`].
+    pub async fn run<R: DeserializeOwned>(&self, job: Job) -> Result<R> {
+        run(self, job).await
+    }
+
+    /// The folder of one attempt's files.
+    pub fn folder(&self, handle: &JobHandle) -> PathBuf {
+        self.folder.join(&handle.attempt_id)
+    }
+
+    fn spawner(&self, job: &str) -> Result<Arc<Spawner>> {
+        let mut spawner = self.spawner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(spawner) = &*spawner {
+            return Ok(spawner.clone());
+        }
+        let new = Spawner::new().map_err(|source| Error::Spawn { job: job.to_owned(), rank: 0, source })?;
+        Ok(spawner.insert(Arc::new(new)).clone())
+    }
+
+    fn find(&self, handle: &JobHandle) -> Result<Arc<LocalJob>> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = jobs.by_attempt.get(&handle.attempt_id).filter(|_| handle.launcher == KIND);
+        found.cloned().ok_or_else(|| Error::Unknown { attempt: handle.attempt_id.clone() })
+    }
+
+    /// Makes the job's folder, without what an earlier process left of the same attempt.
+    fn make_folder(&self, attempt_id: &str) -> Result<PathBuf> {
+        let folder = self.folder.join(attempt_id);
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("can't clear", &folder)(error));
+            }
+            _ => {}
+        }
+        std::fs::create_dir_all(&folder).map_err(Error::io("can't make", &folder))?;
+        Ok(folder)
+    }
+}
+
+#[async_trait]
+impl Launcher for LocalLauncher {
+    fn jobs_outlive_caller(&self) -> bool {
+        false
+    }
+
+    async fn submit(&self, spec: JobSpec, attempt_id: &str) -> Result<JobHandle> {
+        spec.check()?;
+        check_attempt_id(&spec.name, attempt_id)?;
+        let spawner = self.spawner(&spec.name)?;
+        let handle = JobHandle::new(KIND, attempt_id);
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(job) = jobs.by_attempt.get(attempt_id) {
+            return match job.spec == spec {
+                true => Ok(handle),
+                false => Err(Error::Conflict { attempt: attempt_id.to_owned() }),
+            };
+        }
+        let (events, first_listener) = broadcast::channel(EVENTS);
+        let (tell_end, end) = watch::channel(None);
+        let job = Arc::new(LocalJob {
+            folder: self.make_folder(attempt_id)?,
+            spec,
+            attempt_id: attempt_id.to_owned(),
+            cancel: self.ends.child_token(),
+            events,
+            first_listener: Mutex::new(Some(first_listener)),
+            end,
+        });
+        jobs.add(job.clone());
+        drop(jobs);
+        tokio::spawn(async move {
+            let end = carry(&job, &spawner).await;
+            let _ = tell_end.send(Some(end));
+        });
+        Ok(handle)
+    }
+
+    async fn attach(&self, handle: &JobHandle) -> Result<()> {
+        self.find(handle).map(drop)
+    }
+
+    async fn events(&self, handle: &JobHandle) -> Result<BoxStream<'static, JobEvent>> {
+        let job = self.find(handle)?;
+        let first = job.first_listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let events = Events {
+            events: first.unwrap_or_else(|| job.events.subscribe()),
+            end: job.end.clone(),
+            over: false,
+        };
+        Ok(futures::stream::unfold(events, |mut events| async { Some((events.next().await?, events)) })
+            .boxed())
+    }
+
+    async fn logs(&self, handle: &JobHandle, rank: usize) -> Result<String> {
+        let job = self.find(handle)?;
+        if rank >= job.spec.ranks {
+            let reason = format!("it has no rank {rank}; it has {}", job.spec.ranks);
+            return Err(Error::Job { job: job.spec.name.clone(), reason });
+        }
+        let path = job.log(rank);
+        match tokio::fs::read(&path).await {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            // The rank's process is about to be started.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) => Err(Error::io("can't read", path)(error)),
+        }
+    }
+
+    async fn cancel(&self, handle: &JobHandle) -> Result<()> {
+        self.find(handle)?.cancel.cancel();
+        Ok(())
+    }
+}
+
+impl Jobs {
+    /// Adds a job, and forgets the oldest ended ones when there are many.
+    fn add(&mut self, job: Arc<LocalJob>) {
+        if self.in_order.len() >= REMEMBERED {
+            let ended = |id: &String| self.by_attempt.get(id).is_none_or(|job| job.end.borrow().is_some());
+            if let Some(oldest) = self.in_order.iter().position(ended) {
+                self.by_attempt.remove(&self.in_order.remove(oldest));
+            }
+        }
+        self.in_order.push(job.attempt_id.clone());
+        self.by_attempt.insert(job.attempt_id.clone(), job);
+    }
+}
+
+/// One reader's events.
+struct Events {
+    events: broadcast::Receiver<JobEvent>,
+    end: watch::Receiver<Option<JobEnd>>,
+    over: bool,
+}
+
+impl Events {
+    async fn next(&mut self) -> Option<JobEvent> {
+        use broadcast::error::TryRecvError::{Closed, Empty, Lagged};
+        while !self.over {
+            // Looked at before the events: all of them are sent before it.
+            let end = self.end.borrow_and_update().clone();
+            match self.events.try_recv() {
+                Ok(event) => return Some(event),
+                Err(Lagged(_)) => continue,
+                Err(Empty | Closed) => {}
+            }
+            if let Some(end) = end {
+                self.over = true;
+                return Some(JobEvent::Ended(end));
+            }
+            let watched = tokio::select! {
+                event = self.events.recv() => match event {
+                    Ok(event) => return Some(event),
+                    Err(_) => true,
+                },
+                changed = self.end.changed() => changed.is_ok() || self.end.borrow().is_some(),
+            };
+            if !watched {
+                self.over = true;
+                let reason = "the runtime that watched it was shut down, which ended its ranks".into();
+                return Some(JobEvent::Ended(JobEnd::Broken { reason }));
+            }
+        }
+        None
+    }
+}
+
+/// An attempt id becomes a folder's name.
+fn check_attempt_id(job: &str, id: &str) -> Result<()> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if !id.is_empty() && id.len() <= 128 && !id.starts_with('.') && id.bytes().all(allowed) {
+        return Ok(());
+    }
+    let reason = format!(
+        "attempt id {id:?} is not 1 to 128 ASCII letters, digits, `.`, `_` and `-` that do not begin with `.`"
+    );
+    Err(Error::Job { job: job.to_owned(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempt_ids_stay_inside_the_folder() {
+        for good in ["a", "run-1.task_2", &"x".repeat(128)] {
+            check_attempt_id("job", good).unwrap();
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "ä", &"x".repeat(129)] {
+            assert!(check_attempt_id("job", bad).unwrap_err().to_string().contains("attempt id"), "{bad}");
+        }
+    }
+}

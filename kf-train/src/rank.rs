@@ -1,0 +1,267 @@
+//! One rank's view of its job: torchrun's environment.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::progress::{Note, Progress};
+use crate::{Error, Result};
+
+/// The environment variable with the path that a rank's progress goes to.
+pub(crate) const PROGRESS_FILE: &str = "KF_TRAIN_PROGRESS";
+/// Reports closer together than this are dropped, unless a new epoch begins.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+/// When a rank's progress file is longer, it is begun anew.
+const PROGRESS_CAP: u64 = 16 << 20;
+
+/// This process's place in its job, as `torchrun` and [`LocalLauncher`](crate::LocalLauncher) put it into the
+/// environment.
+#[derive(Debug)]
+pub struct Rank {
+    rank: usize,
+    local_rank: usize,
+    world_size: usize,
+    local_world_size: usize,
+    master_addr: String,
+    master_port: u16,
+    restart_count: u64,
+    run_id: String,
+    reports: Mutex<Reports>,
+}
+
+impl Rank {
+    /// Reads the environment: `RANK`, `WORLD_SIZE`, `MASTER_ADDR`, `MASTER_PORT`; `LOCAL_RANK` and
+    /// `LOCAL_WORLD_SIZE`, which default to the former two; `TORCHELASTIC_RESTART_COUNT` and `TORCHELASTIC_RUN_ID`.
+    ///
+    /// # Errors
+    /// [`Error::Environment`] with the first variable that is missing, is no number, or contradicts another.
+    pub fn from_env() -> Result<Self> {
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let text = |variable: &'static str| {
+            lookup(variable)
+                .filter(|value| !value.is_empty())
+                .ok_or(Error::Environment { variable, reason: "is not set".into() })
+        };
+        let rank = number(&lookup, "RANK", None)?;
+        let world_size = number(&lookup, "WORLD_SIZE", None)?;
+        let local_rank = number(&lookup, "LOCAL_RANK", Some(rank))?;
+        let local_world_size = number(&lookup, "LOCAL_WORLD_SIZE", Some(world_size))?;
+        let below = |variable, value: usize, limit: usize, of: &str| {
+            if value < limit {
+                return Ok(());
+            }
+            let reason = format!("is {value}, and must be below {of}, which is {limit}");
+            Err(Error::Environment { variable, reason })
+        };
+        below("RANK", rank, world_size, "WORLD_SIZE")?;
+        below("LOCAL_RANK", local_rank, local_world_size, "LOCAL_WORLD_SIZE")?;
+        Ok(Self {
+            rank,
+            local_rank,
+            world_size,
+            local_world_size,
+            master_addr: text("MASTER_ADDR")?,
+            master_port: number(&lookup, "MASTER_PORT", None)?,
+            restart_count: number(&lookup, "TORCHELASTIC_RESTART_COUNT", Some(0))?,
+            run_id: lookup("TORCHELASTIC_RUN_ID").unwrap_or_default(),
+            reports: Mutex::new(Reports::to(lookup(PROGRESS_FILE).map(PathBuf::from))),
+        })
+    }
+
+    /// Its number in the job, from 0.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Its number on this machine, from 0.
+    pub fn local_rank(&self) -> usize {
+        self.local_rank
+    }
+
+    /// How many ranks the job has.
+    pub fn world_size(&self) -> usize {
+        self.world_size
+    }
+
+    /// How many of them are on this machine.
+    pub fn local_world_size(&self) -> usize {
+        self.local_world_size
+    }
+
+    /// Whether this is rank 0, the one that writes checkpoints and whose result counts.
+    pub fn is_main(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// The host where rank 0 listens.
+    pub fn master_addr(&self) -> &str {
+        &self.master_addr
+    }
+
+    /// The port on which rank 0 listens.
+    pub fn master_port(&self) -> u16 {
+        self.master_port
+    }
+
+    /// How many times the job was started anew before this.
+    pub fn restart_count(&self) -> u64 {
+        self.restart_count
+    }
+
+    /// The job's attempt id, empty where the launcher gives none.
+    pub fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
+    /// Tells the launcher how far it is; the caller sees it as [`JobEvent::Progress`](crate::JobEvent::Progress).
+    ///
+    /// Cheap enough for each step: reports closer than 100 ms together are dropped, unless they are of a new epoch.
+    /// Does nothing where the launcher does not listen, and never fails.
+    pub fn report(&self, progress: Progress) {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).report(progress);
+    }
+
+    pub(crate) fn note_started(&self) {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).write(&Note::Started);
+    }
+}
+
+fn number<T: FromStr>(
+    lookup: &impl Fn(&str) -> Option<String>,
+    variable: &'static str,
+    default: Option<T>,
+) -> Result<T> {
+    let value = lookup(variable).filter(|value| !value.is_empty());
+    match (value, default) {
+        (Some(value), _) => value.trim().parse().map_err(|_| Error::Environment {
+            variable,
+            reason: format!("is `{value}`, which is not a number in range"),
+        }),
+        (None, Some(default)) => Ok(default),
+        (None, None) => Err(Error::Environment { variable, reason: "is not set".into() }),
+    }
+}
+
+/// The file that a rank's reports go to.
+#[derive(Debug)]
+struct Reports {
+    path: Option<PathBuf>,
+    file: Option<File>,
+    length: u64,
+    last: Option<(Instant, Option<u64>)>,
+}
+
+impl Reports {
+    fn to(path: Option<PathBuf>) -> Self {
+        Self { path, file: None, length: 0, last: None }
+    }
+
+    fn report(&mut self, progress: Progress) {
+        let now = Instant::now();
+        let soon = self.last.is_some_and(|(at, epoch)| epoch == progress.epoch && now - at < REPORT_EVERY);
+        if !soon {
+            self.last = Some((now, progress.epoch));
+            self.write(&Note::Progress(progress));
+        }
+    }
+
+    fn write(&mut self, note: &Note) {
+        let Some(path) = &self.path else { return };
+        let written = line(note).and_then(|line| {
+            if self.length + line.len() as u64 > PROGRESS_CAP {
+                self.file = None;
+            }
+            let file = match &mut self.file {
+                Some(file) => file,
+                none => none.insert(open(path)?),
+            };
+            file.write_all(&line)?;
+            self.length = file.metadata()?.len();
+            Ok(())
+        });
+        if let Err(error) = written {
+            tracing::warn!(%error, path = %path.display(), "progress can't be written; none is reported from here on");
+            self.path = None;
+        }
+    }
+}
+
+fn line(note: &Note) -> std::io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(note)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// A file that is empty, and whose every write goes to its end.
+fn open(path: &Path) -> std::io::Result<File> {
+    File::options().create(true).write(true).truncate(true).open(path)?;
+    File::options().append(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn rank(pairs: &[(&str, &str)]) -> Result<Rank> {
+        let mut all: BTreeMap<&str, &str> =
+            [("RANK", "1"), ("WORLD_SIZE", "4"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "29500")]
+                .into();
+        all.extend(pairs.iter().copied());
+        Rank::from_lookup(|name| all.get(name).map(|&value| value.to_owned()))
+    }
+
+    #[test]
+    fn torchruns_environment_is_read() {
+        let rank =
+            rank(&[("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "2"), ("TORCHELASTIC_RESTART_COUNT", "3")])
+                .unwrap();
+        assert_eq!(
+            (rank.rank(), rank.world_size(), rank.local_rank(), rank.local_world_size()),
+            (1, 4, 0, 2)
+        );
+        assert_eq!((rank.master_addr(), rank.master_port(), rank.restart_count()), ("localhost", 29500, 3));
+        assert!(!rank.is_main());
+    }
+
+    #[test]
+    fn a_wrong_environment_is_named() {
+        for (pairs, expected) in [
+            (&[("RANK", "")][..], "environment variable RANK: is not set"),
+            (&[("RANK", "x")][..], "environment variable RANK: is `x`, which is not a number"),
+            (
+                &[("RANK", "4")][..],
+                "environment variable RANK: is 4, and must be below WORLD_SIZE, which is 4",
+            ),
+            (&[("MASTER_PORT", "70000")][..], "environment variable MASTER_PORT: is `70000`"),
+            (&[("LOCAL_RANK", "2"), ("LOCAL_WORLD_SIZE", "2")][..], "environment variable LOCAL_RANK: is 2"),
+            (&[("MASTER_ADDR", "")][..], "environment variable MASTER_ADDR: is not set"),
+        ] {
+            let error = rank(pairs).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn reports_are_thinned_and_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("progress");
+        let mut reports = Reports::to(Some(path.clone()));
+        for step in 0..1000 {
+            reports.report(Progress::new().epoch(step / 500).step(step));
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(r#""step":0"#) && text.contains(r#""step":500"#), "{text}");
+        assert!(text.lines().count() < 100, "{}", text.lines().count());
+        reports.length = PROGRESS_CAP;
+        reports.write(&Note::Started);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
+    }
+}
