@@ -62,6 +62,7 @@ fn build(root: &Path, folder: &Path, target: &Path) -> Result<(), String> {
             .stdin(Stdio::null())
             .env("CXX", "/bin/false")
             .env("CARGO_TARGET_DIR", target)
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .env_remove("LIBTORCH")
             .env_remove("LD_LIBRARY_PATH");
         command

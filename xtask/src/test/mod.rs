@@ -26,18 +26,22 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     let began = Instant::now();
     let packages = chosen(packages::list(root)?, only)?;
     let scope = Scope { root, packages, whole: only.is_none() };
-    let mut steps = Steps::new(if scope.whole { 12 } else { 9 });
+    let torch = scope.needs_torch()?;
+    let mut steps = Steps::new(8 + usize::from(torch) + if scope.whole { 3 } else { 0 });
     let work = root.join("target/xtask");
     fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
 
     steps.step("tools", || {
         tools::component("fmt", "rustup component add rustfmt").find()?;
         tools::component("clippy", "rustup component add clippy").find()?;
-        tools::compiler().find()?;
-        tools::python().find()?;
-        Ok(())
+        if torch {
+            tools::compiler().find()?;
+        }
+        tools::python().find().map(drop)
     });
-    let torch = steps.step("libtorch", || libtorch::ensure(root).map(drop));
+    if torch {
+        steps.step("libtorch", || libtorch::ensure(root).map(drop));
+    }
     let mut python = None;
     steps.step("Python packages of the judges (.venv-test)", || {
         python = Some(venv::ensure(root)?);
@@ -47,29 +51,19 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     if scope.whole {
         steps.step("lints, default features", || scope.default_clippy());
     }
-    // The checks below link nothing, but the build script of the bindings wants libtorch's headers.
-    let needs_torch = |action: &dyn Fn() -> Result<(), String>| match torch {
-        true => action(),
-        false => Err("needs libtorch; see above".to_owned()),
-    };
-    steps.step("lints, all features", || {
-        needs_torch(&|| scope.call("clippy", &["--all-targets", "--all-features"], DENY))
-    });
-    steps.step("documentation", || needs_torch(&|| scope.docs()));
-    steps.step("features", || needs_torch(&|| scope.features()));
+    steps.step("lints, all features", || scope.call("clippy", &["--all-targets", "--all-features"], DENY));
+    steps.step("documentation", || scope.docs());
+    steps.step("features", || scope.features());
     if scope.whole {
         let target = root.join("target/verify");
         steps.step("an empty crate with kf-pipeline: no C++, libtorch or OpenSSL", || {
             empty_crate::check(root, &target)
         });
-        steps.step("packages", || needs_torch(&|| scope.package(&target)));
+        steps.step("packages", || scope.package(&target));
     }
     let (mut counts, mut judges) = (Counts::default(), Judges::default());
     let environment = Environment { python, long, judges: work.join("judges.txt") };
-    steps.step("tests", || {
-        needs_torch(&|| Ok(()))?;
-        scope.tests(&environment, &mut counts, &mut judges)
-    });
+    steps.step("tests", || scope.tests(&environment, &mut counts, &mut judges));
     let required = std::env::var("KF_REQUIRE").unwrap_or_default();
     steps.step("judges", || {
         // A part of the tests asks a part of the judges.
@@ -164,6 +158,13 @@ impl Scope<'_> {
         if status.success() { Ok(()) } else { Err(format!("{}: {status}", told(&command))) }
     }
 
+    /// Whether anything that is checked is built on libtorch.
+    fn needs_torch(&self) -> Result<bool, String> {
+        let command = self.command("tree", &["--all-features", "--prefix", "none"], &[]);
+        let tree = cargo::output(command, "cargo tree")?;
+        Ok(tree.lines().any(|line| line.starts_with("torch-sys ")))
+    }
+
     /// What a plain `cargo build` covers, which no other package's wishes have made heavier.
     fn default_clippy(&self) -> Result<(), String> {
         self.status(cargo::cargo_in(self.root, &["clippy", "--all-targets", "--", "--deny", "warnings"]))
@@ -198,7 +199,7 @@ impl Scope<'_> {
 
     fn package(&self, target: &Path) -> Result<(), String> {
         let mut command = cargo::cargo_in(self.root, &["package", "--workspace", "--target-dir"]);
-        command.arg(target);
+        command.arg(target).env("CARGO_PROFILE_DEV_DEBUG", "0");
         // What is not committed is the developer's own affair; a build machine has nothing of that kind.
         if !cargo::in_ci() {
             command.arg("--allow-dirty");
@@ -244,13 +245,23 @@ impl Scope<'_> {
     }
 }
 
-/// Passes on what a child prints, and looks at each line.
+/// Passes on what a child prints, and looks at each line. What tests that passed have printed is for the look alone.
 fn read(mut from: impl BufRead, mut to: impl Write, mut look: impl FnMut(&str)) {
     let mut line = Vec::new();
+    let mut of_passed = false;
     while from.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-        // Nobody may be listening any more; the tests go on.
-        let _ = to.write_all(&line);
-        look(String::from_utf8_lossy(&line).trim_end());
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end();
+        look(text);
+        of_passed = match text {
+            "successes:" => true,
+            "failures:" => false,
+            _ => of_passed && !text.starts_with("test result: "),
+        };
+        if !of_passed {
+            // Nobody may be listening any more; the tests go on.
+            let _ = to.write_all(&line);
+        }
         line.clear();
     }
 }
@@ -298,10 +309,19 @@ mod tests {
 
     #[test]
     fn output_is_passed_on_and_looked_at() {
-        let mut passed_on = Vec::new();
-        let mut lines = Vec::new();
-        read(&b"one\n\xff two\r\nthree"[..], &mut passed_on, |line| lines.push(line.to_owned()));
+        let through = |text: &[u8]| {
+            let (mut passed_on, mut lines) = (Vec::new(), Vec::new());
+            read(text, &mut passed_on, |line| lines.push(line.to_owned()));
+            (passed_on, lines)
+        };
+        let (passed_on, lines) = through(b"one\n\xff two\r\nthree");
         assert_eq!(passed_on, b"one\n\xff two\r\nthree");
         assert_eq!(lines, ["one", "\u{FFFD} two", "three"]);
+
+        let (passed_on, lines) = through(
+            b"a ok\nsuccesses:\nJUDGE x passed\nfailures:\nwhy\nsuccesses:\ny\ntest result: ok. 1\nmore\n",
+        );
+        assert_eq!(passed_on, b"a ok\nfailures:\nwhy\ntest result: ok. 1\nmore\n");
+        assert_eq!(lines.len(), 9);
     }
 }
