@@ -1,11 +1,19 @@
-use std::{io, pin::pin, time::Duration};
+use std::{
+    io, mem,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
+use hyper::{
+    server::conn::http1,
+    service::{Service as _, service_fn},
 };
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -52,20 +60,49 @@ pub(super) async fn accept(listener: TcpListener, router: Router, limits: Limits
 async fn serve(stream: TcpStream, router: Router, idle: Duration, stop: CancellationToken) {
     // Answers go out in one piece; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(idle);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let activity = Arc::new(Activity::default());
+    let router = TowerToHyperService::new(router);
+    let noted = service_fn(|request| {
+        let activity = Arc::clone(&activity);
+        activity.busy.store(true, Ordering::Relaxed);
+        let answer = router.call(request);
+        async move {
+            let answer = answer.await;
+            activity.answers.fetch_add(1, Ordering::Relaxed);
+            activity.busy.store(false, Ordering::Relaxed);
+            answer
+        }
+    });
+    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), noted));
+    // One timer a connection that seldom fires; hyper's own would be set anew for each request, which costs far more.
+    let mut look = time::interval_at(time::Instant::now() + idle, idle);
+    let mut answers = 0;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => break ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                break connection.await;
+            }
+            _ = look.tick() => {
+                let before = mem::replace(&mut answers, activity.answers.load(Ordering::Relaxed));
+                if before == answers && !activity.busy.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke");
     }
+}
+
+/// What goes on on a connection.
+#[derive(Default)]
+struct Activity {
+    busy: AtomicBool,
+    answers: AtomicU64,
 }
 
 /// Whether only the one connection failed.

@@ -15,7 +15,7 @@ pub(crate) struct Limits {
     pub(crate) drain: Duration,
     /// Open connections.
     pub(crate) connections: usize,
-    /// From a connection's opening, or its last answer, to the next request's whole head.
+    /// From a connection's opening, or its last answer, to the next request's whole head; up to twice that.
     pub(crate) idle: Duration,
 }
 

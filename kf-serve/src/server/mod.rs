@@ -134,9 +134,10 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a connection may stay open without a whole request's head arriving; 75 s by default.
+    /// How long a connection may stay open without a whole request's head arriving, or with an answer that the caller
+    /// doesn't read; 75 s by default. It is closed after that time at the earliest, after twice it at the latest.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.idle = timeout;
+        self.limits.idle = timeout.max(Duration::from_millis(1));
         self
     }
 

@@ -1,5 +1,7 @@
 //! The server over real HTTP on loopback.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod client;
 mod embed;
 mod hostile;
