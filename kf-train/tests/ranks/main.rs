@@ -1,0 +1,80 @@
+//! Jobs as they are: real ranks in real processes, started by a `main` that dispatches them before it runs the tests.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests, in a binary of their own main")]
+
+#[cfg(feature = "torch")]
+mod checkpoints;
+#[cfg(feature = "torch")]
+mod collectives;
+mod launch;
+#[cfg(feature = "torch")]
+mod training;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use kf_core::worker::{Workers, run_if_asked};
+use kf_train::LocalLauncher;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A rank of this number hangs before it is dispatched.
+const HANG: &str = "KF_TEST_HANG_RANK";
+
+fn main() -> ExitCode {
+    if std::env::var(HANG).is_ok_and(|hang| std::env::var("RANK") == Ok(hang)) {
+        println!("hanging in main");
+        std::thread::sleep(Duration::from_secs(600));
+    }
+    let workers = launch::workers(Workers::new());
+    #[cfg(feature = "torch")]
+    let workers = checkpoints::workers(training::workers(collectives::workers(workers)));
+    if let Some(code) = run_if_asked(&workers) {
+        return code;
+    }
+    let mut trials = launch::trials();
+    #[cfg(feature = "torch")]
+    trials.extend(collectives::trials().into_iter().chain(training::trials()).chain(checkpoints::trials()));
+    let mut arguments = Arguments::from_args();
+    // Each test starts processes of its own; the machine may have two cores.
+    arguments.test_threads.get_or_insert(2);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A test with a runtime, and a launcher in a folder of its own.
+fn trial<F>(name: &str, test: fn(LocalLauncher) -> F) -> Trial
+where
+    F: Future<Output = ()> + 'static,
+{
+    Trial::test(name, move || {
+        let dir = tempfile::tempdir().map_err(Failed::from)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        runtime.block_on(test(LocalLauncher::new(dir.path().join("jobs"))));
+        Ok(())
+    })
+}
+
+/// Waits, generously, until something is so.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not within 30 s: {what}");
+}
+
+/// Whether a process of this id exists and is no zombie.
+fn lives(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| stat.rsplit_once(')').map(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X'])))
+        .unwrap_or(false)
+}
+
+/// The process ids in a witness file, one a line.
+fn pids(witness: &Path) -> Vec<u32> {
+    let text = std::fs::read_to_string(witness).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
