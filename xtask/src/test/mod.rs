@@ -3,6 +3,7 @@
 mod counts;
 mod empty_crate;
 mod judges;
+mod package;
 mod packages;
 
 use std::ffi::OsString;
@@ -59,7 +60,7 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
         steps.step("an empty crate with kf-pipeline: no C++, libtorch or OpenSSL", || {
             empty_crate::check(root, &target)
         });
-        steps.step("packages", || scope.package(&target));
+        steps.step("packages", || package::check(root, &target));
     }
     let (mut counts, mut judges) = (Counts::default(), Judges::default());
     let environment = Environment { python, long, judges: work.join("judges.txt") };
@@ -195,16 +196,6 @@ impl Scope<'_> {
             }
         }
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
-    }
-
-    fn package(&self, target: &Path) -> Result<(), String> {
-        let mut command = cargo::cargo_in(self.root, &["package", "--workspace", "--target-dir"]);
-        command.arg(target).env("CARGO_PROFILE_DEV_DEBUG", "0");
-        // What is not committed is the developer's own affair; a build machine has nothing of that kind.
-        if !cargo::in_ci() {
-            command.arg("--allow-dirty");
-        }
-        self.status(command)
     }
 
     fn tests(
