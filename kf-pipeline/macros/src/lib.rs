@@ -1,1 +1,25 @@
-//! Under construction.
+//! The attribute and derives of kf-pipeline; see that crate.
+
+mod component;
+mod outputs;
+mod param;
+
+use proc_macro::TokenStream;
+
+/// Makes a component of a function; see the guide of kf-pipeline.
+#[proc_macro_attribute]
+pub fn component(attributes: TokenStream, item: TokenStream) -> TokenStream {
+    component::expand(attributes.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a struct's fields the output parameters of components that return it.
+#[proc_macro_derive(Outputs)]
+pub fn outputs(item: TokenStream) -> TokenStream {
+    outputs::expand(item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a type that serde can write and read a pipeline parameter.
+#[proc_macro_derive(Param)]
+pub fn param(item: TokenStream) -> TokenStream {
+    param::expand(item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+}

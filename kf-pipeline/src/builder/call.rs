@@ -1,0 +1,136 @@
+//! Calls: a component with its arguments, not yet added to a pipeline.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kf_core::resources::Resources;
+
+use super::graph::TaskArg;
+use super::{Arg, ArtifactArg, TaskRef};
+use crate::component::ComponentDef;
+
+/// A component with its arguments. [`Scope::add`](super::Scope::add) makes a task of it.
+#[must_use = "a call does nothing until it is added to a pipeline: `p.add(…)`"]
+pub struct Call<'p, H> {
+    pub(super) definition: Arc<ComponentDef>,
+    pub(super) args: Vec<(&'static str, TaskArg)>,
+    pub(super) options: CallOptions,
+    pub(super) after: Vec<TaskRef<'p>>,
+    pub(super) handles: fn(TaskRef<'p>) -> H,
+    brand: PhantomData<fn(&'p ()) -> &'p ()>,
+}
+
+impl<H> std::fmt::Debug for Call<'_, H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call").field("component", &self.definition.name).finish_non_exhaustive()
+    }
+}
+
+/// What is said of one task, over the component's defaults.
+#[derive(Clone, Debug, Default)]
+pub struct CallOptions {
+    pub(crate) name: Option<String>,
+    pub(crate) retries: u32,
+    pub(crate) backoff: Option<kf_core::backoff::Backoff>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) resources: Resources,
+    pub(crate) cache: bool,
+    pub(crate) executor: Option<String>,
+    pub(crate) problem: Option<String>,
+}
+
+impl<'p, H> Call<'p, H> {
+    /// A call without arguments yet.
+    #[doc(hidden)]
+    pub fn new(definition: ComponentDef, handles: fn(TaskRef<'p>) -> H) -> Self {
+        let defaults = &definition.defaults;
+        let options = CallOptions {
+            retries: defaults.retries,
+            timeout: defaults.timeout,
+            resources: defaults.resources.clone(),
+            cache: !defaults.no_cache,
+            executor: defaults.executor.map(str::to_owned),
+            ..CallOptions::default()
+        };
+        let definition = Arc::new(definition);
+        Self { definition, args: Vec::new(), options, after: Vec::new(), handles, brand: PhantomData }
+    }
+
+    /// Gives a parameter.
+    #[doc(hidden)]
+    pub fn parameter(mut self, name: &'static str, arg: Arg) -> Self {
+        self.args.push((name, TaskArg::Parameter(arg)));
+        self
+    }
+
+    /// Gives an artifact.
+    #[doc(hidden)]
+    pub fn artifact(mut self, name: &'static str, arg: ArtifactArg) -> Self {
+        self.args.push((name, TaskArg::Artifact(arg)));
+        self
+    }
+
+    /// Calls the task so, instead of after its component.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.options.name = Some(name.into());
+        self
+    }
+
+    /// How many attempts may follow a failed first.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.options.retries = retries;
+        self
+    }
+
+    /// How long to wait between attempts.
+    pub fn backoff(mut self, backoff: kf_core::backoff::Backoff) -> Self {
+        self.options.backoff = Some(backoff);
+        self
+    }
+
+    /// How long an attempt may take.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = Some(timeout);
+        self
+    }
+
+    /// How many processor cores it needs.
+    pub fn cpu(mut self, cores: f64) -> Self {
+        self.options.resources = self.options.resources.cpu(cores);
+        self
+    }
+
+    /// How much memory it needs, as a Kubernetes quantity such as `2Gi`.
+    pub fn memory(mut self, quantity: &str) -> Self {
+        match self.options.resources.clone().memory(quantity) {
+            Ok(resources) => self.options.resources = resources,
+            Err(error) => self.options.problem = Some(error.to_string()),
+        }
+        self
+    }
+
+    /// How many accelerators it needs, fractions too.
+    pub fn accelerator(mut self, name: &str, count: f64) -> Self {
+        self.options.resources = self.options.resources.accelerator(name, count);
+        self
+    }
+
+    /// Whether an earlier execution may stand for it.
+    pub fn cache(mut self, cache: bool) -> Self {
+        self.options.cache = cache;
+        self
+    }
+
+    /// Which of the engine's executors carries it, such as `subprocess`.
+    pub fn executor(mut self, name: impl Into<String>) -> Self {
+        self.options.executor = Some(name.into());
+        self
+    }
+
+    /// Starts it only after `task` has succeeded, though it takes nothing from it.
+    pub fn after(mut self, task: impl Into<TaskRef<'p>>) -> Self {
+        self.after.push(task.into());
+        self
+    }
+}

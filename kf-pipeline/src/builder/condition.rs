@@ -1,0 +1,144 @@
+//! Conditions on parameters.
+
+use std::marker::PhantomData;
+use std::ops::{BitAnd, BitOr, Not};
+
+use super::arg::ArgKind;
+use super::handle::Brand;
+use super::{Arg, IntoValue, Value};
+use crate::component::Param;
+
+/// Something that holds or doesn't once its parameters are known. Made by comparing a [`Value`], joined with `&` and
+/// `|`, turned round with `!`.
+#[derive(Clone, Debug)]
+pub struct Condition<'p> {
+    pub(super) expr: Expr,
+    pub(super) brand: Brand<'p>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Expr {
+    Compare { left: Arg, operator: &'static str, right: Arg },
+    And(Box<Expr>, Box<Expr>),
+    Or(Box<Expr>, Box<Expr>),
+    Not(Box<Expr>),
+}
+
+impl<'p> Condition<'p> {
+    fn new(expr: Expr) -> Self {
+        Self { expr, brand: PhantomData }
+    }
+
+    pub(super) fn unbranded(self) -> Condition<'static> {
+        Condition { expr: self.expr, brand: PhantomData }
+    }
+}
+
+impl<'p, T: Param> Value<'p, T> {
+    fn compare(self, operator: &'static str, other: impl IntoValue<'p, T>) -> Condition<'p> {
+        let left = Arg(ArgKind::Source(self.source, T::TYPE));
+        Condition::new(Expr::Compare { left, operator, right: other.into_value() })
+    }
+
+    /// Whether it equals `other`.
+    pub fn eq(self, other: impl IntoValue<'p, T>) -> Condition<'p> {
+        self.compare("==", other)
+    }
+
+    /// Whether it differs from `other`.
+    pub fn ne(self, other: impl IntoValue<'p, T>) -> Condition<'p> {
+        self.compare("!=", other)
+    }
+
+    /// Whether it is less than `other`.
+    pub fn lt(self, other: impl IntoValue<'p, T>) -> Condition<'p> {
+        self.compare("<", other)
+    }
+
+    /// Whether it is at most `other`.
+    pub fn le(self, other: impl IntoValue<'p, T>) -> Condition<'p> {
+        self.compare("<=", other)
+    }
+
+    /// Whether it is greater than `other`.
+    pub fn gt(self, other: impl IntoValue<'p, T>) -> Condition<'p> {
+        self.compare(">", other)
+    }
+
+    /// Whether it is at least `other`.
+    pub fn ge(self, other: impl IntoValue<'p, T>) -> Condition<'p> {
+        self.compare(">=", other)
+    }
+}
+
+impl BitAnd for Condition<'_> {
+    type Output = Self;
+
+    fn bitand(self, other: Self) -> Self {
+        Self::new(Expr::And(Box::new(self.expr), Box::new(other.expr)))
+    }
+}
+
+impl BitOr for Condition<'_> {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self::new(Expr::Or(Box::new(self.expr), Box::new(other.expr)))
+    }
+}
+
+impl Not for Condition<'_> {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        Self::new(Expr::Not(Box::new(self.expr)))
+    }
+}
+
+/// What may stand as a condition: a [`Condition`], or a `Value<bool>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a condition",
+    label = "expected a comparison of a parameter, or `Value<bool>`",
+    note = "compare a parameter, such as `report.accuracy.ge(0.95)`; an artifact's content is for a component to look at"
+)]
+pub trait IntoCondition<'p> {
+    /// The condition.
+    fn into_condition(self) -> Condition<'p>;
+}
+
+impl<'p> IntoCondition<'p> for Condition<'p> {
+    fn into_condition(self) -> Condition<'p> {
+        self
+    }
+}
+
+impl<'p> IntoCondition<'p> for Value<'p, bool> {
+    fn into_condition(self) -> Condition<'p> {
+        self.eq(true)
+    }
+}
+
+impl Condition<'_> {
+    /// What the condition is about.
+    pub(super) fn sources(&self) -> Vec<super::graph::Source> {
+        fn add(expr: &Expr, sources: &mut Vec<super::graph::Source>) {
+            match expr {
+                Expr::Compare { left, right, .. } => {
+                    for arg in [left, right] {
+                        if let ArgKind::Source(source, _) = arg.0 {
+                            sources.push(source);
+                        }
+                    }
+                }
+                Expr::And(left, right) | Expr::Or(left, right) => {
+                    add(left, sources);
+                    add(right, sources);
+                }
+                Expr::Not(inner) => add(inner, sources),
+            }
+        }
+        let mut sources = Vec::new();
+        add(&self.expr, &mut sources);
+        sources
+    }
+}

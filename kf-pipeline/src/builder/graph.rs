@@ -1,0 +1,241 @@
+//! What the builder collects before it becomes a [`PipelineFile`](crate::spec::PipelineFile).
+
+use std::collections::HashMap;
+use std::panic::Location;
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use super::{Arg, ArtifactArg, CallOptions, Condition};
+use crate::Problem;
+use crate::component::ComponentDef;
+use crate::spec::{ArtifactType, ParameterType};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct NodeId(pub(crate) u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ScopeId(pub(crate) u32);
+
+/// Where a handle's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// The pipeline's parameter of this index.
+    Parameter(u32),
+    /// The item of a loop.
+    Item(ScopeId),
+    /// An output of a task.
+    Output { node: NodeId, port: &'static str },
+    /// All that a loop's iterations gave for a source inside: an index into [`Graph::collected`].
+    Collected(u32),
+    /// A handle of something that could not be added.
+    Nothing,
+}
+
+/// The outermost scope: it holds exit handlers, and around everything else the group that they wait for.
+pub(crate) const OUTERMOST: ScopeId = ScopeId(0);
+/// The scope that the pipeline's closure adds to.
+pub(crate) const BODY: ScopeId = ScopeId(1);
+
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    pub(crate) parameters: Vec<PipelineParameter>,
+    pub(crate) scopes: Vec<ScopeData>,
+    pub(crate) nodes: Vec<Node>,
+    /// The loop, what is collected, and from where.
+    pub(crate) collected: Vec<(ScopeId, Source)>,
+    pub(crate) problems: Vec<Problem>,
+    names: HashMap<String, u32>,
+}
+
+#[derive(Debug)]
+pub(crate) struct PipelineParameter {
+    pub(crate) name: String,
+    pub(crate) kind: ParameterType,
+    pub(crate) default: Option<Json>,
+    pub(crate) optional: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct ScopeData {
+    /// The node that stands for it in the scope around it.
+    pub(crate) node: Option<NodeId>,
+    pub(crate) kind: ScopeKind,
+    pub(crate) at: &'static Location<'static>,
+    pub(crate) nodes: Vec<NodeId>,
+}
+
+#[derive(Debug)]
+pub(crate) enum ScopeKind {
+    Plain,
+    When(Condition<'static>),
+    Loop { items: Arg, item: ParameterType, limit: u32 },
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) scope: ScopeId,
+    pub(crate) name: String,
+    pub(crate) at: &'static Location<'static>,
+    pub(crate) kind: NodeKind,
+    pub(crate) after: Vec<NodeId>,
+    /// Whether it runs however the tasks before it ended.
+    pub(crate) at_any_end: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum NodeKind {
+    Task { definition: Arc<ComponentDef>, args: Vec<(&'static str, TaskArg)>, options: Box<CallOptions> },
+    Import { uri: Arg, kind: ArtifactType },
+    Group(ScopeId),
+}
+
+#[derive(Debug)]
+pub(crate) enum TaskArg {
+    Parameter(Arg),
+    Artifact(ArtifactArg),
+}
+
+impl Graph {
+    pub(crate) fn new(at: &'static Location<'static>) -> Self {
+        let mut graph = Self::default();
+        let scope = |node| ScopeData { node, kind: ScopeKind::Plain, at, nodes: Vec::new() };
+        graph.scopes.push(scope(None));
+        graph.scopes.push(scope(None));
+        let group = graph.add(OUTERMOST, "exit-handler-1".to_owned(), at, NodeKind::Group(BODY));
+        graph.scopes[BODY.0 as usize].node = Some(group);
+        graph
+    }
+
+    pub(crate) fn scope(&self, id: ScopeId) -> &ScopeData {
+        &self.scopes[id.0 as usize]
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0 as usize]
+    }
+
+    /// The scope around a scope.
+    pub(crate) fn parent(&self, id: ScopeId) -> Option<ScopeId> {
+        self.scope(id).node.map(|node| self.node(node).scope)
+    }
+
+    /// The scope in which a source is at home.
+    pub(crate) fn home(&self, source: Source) -> Option<ScopeId> {
+        match source {
+            Source::Parameter(_) => Some(OUTERMOST),
+            Source::Item(scope) => Some(scope),
+            Source::Output { node, .. } => Some(self.node(node).scope),
+            Source::Collected(index) => self.parent(self.collected[index as usize].0),
+            Source::Nothing => None,
+        }
+    }
+
+    /// Whether `inner` is `outer` or lies in it.
+    pub(crate) fn lies_in(&self, inner: ScopeId, outer: ScopeId) -> bool {
+        let mut scope = Some(inner);
+        while let Some(id) = scope {
+            if id == outer {
+                return true;
+            }
+            scope = self.parent(id);
+        }
+        false
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        scope: ScopeId,
+        name: String,
+        at: &'static Location<'static>,
+        kind: NodeKind,
+    ) -> NodeId {
+        let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        self.nodes.push(Node { scope, name, at, kind, after: Vec::new(), at_any_end: false });
+        self.scopes[scope.0 as usize].nodes.push(id);
+        id
+    }
+
+    pub(crate) fn open_scope(
+        &mut self,
+        outer: ScopeId,
+        name: &str,
+        kind: ScopeKind,
+        at: &'static Location<'static>,
+    ) -> ScopeId {
+        let id = ScopeId(u32::try_from(self.scopes.len()).unwrap_or(u32::MAX));
+        self.scopes.push(ScopeData { node: None, kind, at, nodes: Vec::new() });
+        let count = self.names.entry(name.to_owned()).or_insert(0);
+        *count += 1;
+        let name = format!("{name}-{count}");
+        let node = self.add(outer, name, at, NodeKind::Group(id));
+        self.scopes[id.0 as usize].node = Some(node);
+        id
+    }
+
+    /// `name` in the form of KFP's task names, with a number where it is taken.
+    pub(crate) fn fresh_name(&mut self, name: &str) -> String {
+        let mut name: String = name.chars().map(|c| if c == '_' { '-' } else { c.to_ascii_lowercase() }).collect();
+        name.truncate(100);
+        let count = self.names.entry(name.clone()).or_insert(0);
+        *count += 1;
+        match *count {
+            1 => name,
+            count => self.fresh_numbered(&name, count),
+        }
+    }
+
+    fn fresh_numbered(&mut self, name: &str, mut count: u32) -> String {
+        loop {
+            let numbered = format!("{name}-{count}");
+            if let std::collections::hash_map::Entry::Vacant(free) = self.names.entry(numbered.clone()) {
+                free.insert(1);
+                self.names.insert(name.to_owned(), count);
+                return numbered;
+            }
+            count += 1;
+        }
+    }
+
+    pub(crate) fn problem(&mut self, at: &Location<'_>, message: impl Into<String>) {
+        self.problems.push(Problem::new(at, message));
+    }
+
+    /// Notes a handle that is used outside of the loop or branch that it belongs to.
+    pub(crate) fn refuse_escape(&mut self, used_in: ScopeId, source: Source, at: &Location<'_>) {
+        let Some(home) = self.home(source) else { return };
+        if self.lies_in(used_in, home) {
+            return;
+        }
+        // The outermost scope around the handle's home that the place of use is not in.
+        let mut left = home;
+        while let Some(parent) = self.parent(left) {
+            if self.lies_in(used_in, parent) {
+                break;
+            }
+            left = parent;
+        }
+        let data = self.scope(left);
+        let opened = format!("{}:{}", data.at.file(), data.at.line());
+        let what = match source {
+            Source::Item(_) => "the item of a loop".to_owned(),
+            Source::Output { node, port } => format!("output `{port}` of task `{}`", self.node(node).name),
+            Source::Collected(_) => "a collected list".to_owned(),
+            Source::Parameter(_) | Source::Nothing => "a parameter".to_owned(),
+        };
+        let message = match data.kind {
+            ScopeKind::Loop { .. } => format!(
+                "{what} exists only inside of the loop at {opened}, once for each item: return it from the loop's \
+                 closure and use `.collect()`"
+            ),
+            ScopeKind::When(_) => {
+                format!("{what} exists only where the condition at {opened} holds: use it inside of that branch")
+            }
+            ScopeKind::Plain => format!(
+                "{what} is not there for an exit handler, which also runs when that task has failed: give it \
+                 parameters, or read the run through its context"
+            ),
+        };
+        self.problem(at, message);
+    }
+}

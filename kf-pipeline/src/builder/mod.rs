@@ -1,0 +1,24 @@
+//! The typed builder: a closure that adds tasks and passes handles along.
+//!
+//! A handle ([`Value`], [`Artifact`], [`ArtifactList`]) exists only after the task that makes it, so tasks can't
+//! wait for one another; it carries its type, so that wrong wiring doesn't compile; and it carries the lifetime of
+//! its pipeline, so that it fits no other. What types can't see — a handle that left its loop or branch — `build`
+//! refuses, with the caller's file and line.
+
+mod arg;
+mod call;
+mod collect;
+mod condition;
+mod graph;
+mod handle;
+mod lower;
+mod pipeline;
+mod scope;
+
+pub use arg::{Arg, ArtifactArg, IntoArtifact, IntoArtifactList, IntoValue};
+pub use call::{Call, CallOptions};
+pub use collect::{Collect, Each, LoopRef};
+pub use condition::{Condition, IntoCondition};
+pub use handle::{Artifact, ArtifactList, TaskRef, Value};
+pub use pipeline::Pipeline;
+pub use scope::Scope;

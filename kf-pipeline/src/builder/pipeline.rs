@@ -1,0 +1,88 @@
+//! Pipelines that are built.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::graph::{BODY, Graph, NodeKind};
+use super::{Scope, lower};
+use crate::component::Components;
+use crate::plan::Plan;
+use crate::spec::PipelineFile;
+use crate::{Error, Problem, Result};
+
+/// A pipeline: checked, and with the components that it runs.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    file: Arc<PipelineFile>,
+    plan: Arc<Plan>,
+    components: Arc<Components>,
+}
+
+impl Pipeline {
+    /// Builds a pipeline. Its name has lower-case letters, digits and `-`.
+    ///
+    /// ```
+    /// use kf_pipeline::prelude::*;
+    ///
+    /// #[component]
+    /// async fn double(number: i64) -> i64 {
+    ///     2 * number
+    /// }
+    ///
+    /// let pipeline = Pipeline::build("quadruple", |p| {
+    ///     let number = p.param::<i64>("number", 1);
+    ///     let twice = p.add(double(number));
+    ///     p.add(double(twice.output));
+    /// })?;
+    /// assert_eq!(pipeline.name(), "quadruple");
+    /// # Ok::<(), kf_pipeline::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Build`] lists everything that is wrong with it, each with the caller's file and line.
+    #[track_caller]
+    pub fn build(name: &str, body: impl for<'p> FnOnce(&Scope<'p>)) -> Result<Self> {
+        let at = Location::caller();
+        let graph = Rc::new(RefCell::new(Graph::new(at)));
+        body(&Scope { graph: Rc::clone(&graph), id: BODY, brand: PhantomData });
+        let mut graph = graph.borrow_mut();
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+            graph.problem(at, format!("pipeline name `{name}`: expected lower-case letters, digits and -"));
+        }
+        let mut components = Components::new();
+        for node in &graph.nodes {
+            if let NodeKind::Task { definition, .. } = &node.kind {
+                components.insert(Arc::clone(definition));
+            }
+        }
+        let problems: Vec<Problem> = std::mem::take(&mut graph.problems);
+        if !problems.is_empty() {
+            return Err(Error::Build { pipeline: name.to_owned(), problems });
+        }
+        let file = lower::lower(name, &graph);
+        let plan = Plan::new(&file)?;
+        Ok(Self { file: Arc::new(file), plan: Arc::new(plan), components: Arc::new(components) })
+    }
+
+    /// The pipeline's name.
+    pub fn name(&self) -> &str {
+        self.plan.name()
+    }
+
+    /// The pipeline as data.
+    pub fn file(&self) -> &PipelineFile {
+        &self.file
+    }
+
+    /// The components it runs.
+    pub fn components(&self) -> &Components {
+        &self.components
+    }
+
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+}

@@ -1,0 +1,191 @@
+//! Scopes: what the builder's closures add tasks to.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::rc::Rc;
+
+use kf_core::artifact::ArtifactKind;
+use serde_json::Value as Json;
+
+use super::arg::ArgKind;
+use super::graph::{Graph, NodeId, NodeKind, OUTERMOST, PipelineParameter, ScopeId, ScopeKind, Source, TaskArg};
+use super::handle::Brand;
+use super::{Arg, Artifact, Call, Each, IntoCondition, IntoValue, LoopRef, TaskRef, Value};
+use crate::component::Param;
+use crate::spec::ArtifactType;
+
+/// A pipeline being built, or a loop or branch of it.
+#[derive(Debug)]
+pub struct Scope<'p> {
+    pub(super) graph: Rc<RefCell<Graph>>,
+    pub(super) id: ScopeId,
+    pub(super) brand: Brand<'p>,
+}
+
+impl<'p> Scope<'p> {
+    /// A parameter of the pipeline, with the value it has where a run gives none.
+    #[track_caller]
+    pub fn param<T: Param>(&self, name: &str, default: impl Into<T>) -> Value<'p, T> {
+        let default: T = default.into();
+        match default.to_json() {
+            Ok(json) => self.parameter::<T>(name, Some(json), Location::caller()),
+            Err(problem) => {
+                self.graph.borrow_mut().problem(Location::caller(), format!("parameter `{name}`: {problem}"));
+                Value::new(Source::Nothing)
+            }
+        }
+    }
+
+    /// A parameter of the pipeline that every run must give.
+    #[track_caller]
+    pub fn required_param<T: Param>(&self, name: &str) -> Value<'p, T> {
+        self.parameter::<T>(name, None, Location::caller())
+    }
+
+    fn parameter<T: Param>(
+        &self,
+        name: &str,
+        default: Option<Json>,
+        at: &'static Location<'static>,
+    ) -> Value<'p, T> {
+        let mut graph = self.graph.borrow_mut();
+        if graph.parameters.iter().any(|parameter| parameter.name == name) {
+            graph.problem(at, format!("the pipeline has a parameter `{name}` already"));
+            return Value::new(Source::Nothing);
+        }
+        let index = u32::try_from(graph.parameters.len()).unwrap_or(u32::MAX);
+        let parameter =
+            PipelineParameter { name: name.to_owned(), kind: T::TYPE, default, optional: T::OPTIONAL };
+        graph.parameters.push(parameter);
+        Value::new(Source::Parameter(index))
+    }
+
+    /// Adds a task and gives the handles of its outputs.
+    #[track_caller]
+    pub fn add<H>(&self, call: Call<'p, H>) -> H {
+        let handles = call.handles;
+        handles(TaskRef::new(self.add_call(self.id, call, Location::caller())))
+    }
+
+    fn add_call<H>(&self, scope: ScopeId, call: Call<'p, H>, at: &'static Location<'static>) -> NodeId {
+        let mut graph = self.graph.borrow_mut();
+        let name = call.options.name.as_deref().unwrap_or(call.definition.name);
+        let wanted = name.to_owned();
+        let name = graph.fresh_name(name);
+        if let Some(problem) = &call.options.problem {
+            graph.problem(at, format!("task `{name}`: {problem}"));
+        }
+        if !wanted.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') || wanted.is_empty() {
+            graph.problem(at, format!("task name `{wanted}`: expected letters, digits, - and _"));
+        }
+        for (input, arg) in &call.args {
+            match arg {
+                TaskArg::Parameter(Arg(ArgKind::Constant(Err(problem)))) => {
+                    graph.problem(at, format!("task `{name}`, input `{input}`: {problem}"));
+                }
+                TaskArg::Parameter(Arg(ArgKind::Constant(Ok(_)))) => {}
+                TaskArg::Parameter(Arg(ArgKind::Source(source, _))) => graph.refuse_escape(scope, *source, at),
+                TaskArg::Artifact(artifact) => {
+                    for source in &artifact.sources {
+                        graph.refuse_escape(scope, *source, at);
+                    }
+                }
+            }
+        }
+        for other in &call.after {
+            if graph.node(other.node).scope != scope {
+                let other = graph.node(other.node).name.clone();
+                graph.problem(at, format!("task `{name}` comes `.after` `{other}`, which is in another scope"));
+            }
+        }
+        let after = call.after.iter().map(|task| task.node).collect();
+        let kind =
+            NodeKind::Task { definition: call.definition, args: call.args, options: Box::new(call.options) };
+        let node = graph.add(scope, name, at, kind);
+        graph.nodes[node.0 as usize].after = after;
+        node
+    }
+
+    /// Takes in an artifact that is there already, at a URI such as `file:///data/digits.parquet`.
+    #[track_caller]
+    pub fn import<K: ArtifactKind>(&self, uri: impl IntoValue<'p, String>) -> Artifact<'p, K> {
+        let uri = uri.into_value();
+        let at = Location::caller();
+        let mut graph = self.graph.borrow_mut();
+        if let Arg(ArgKind::Source(source, _)) = &uri {
+            graph.refuse_escape(self.id, *source, at);
+        }
+        let name = graph.fresh_name("importer");
+        let node = graph.add(self.id, name, at, NodeKind::Import { uri, kind: ArtifactType::of::<K>() });
+        TaskRef::new(node).artifact("artifact")
+    }
+
+    /// Runs what the closure adds once for each of `items`, as many at once as there is room for.
+    #[track_caller]
+    pub fn parallel_for<T: Param, R>(
+        &self,
+        items: impl IntoValue<'p, Vec<T>>,
+        body: impl FnOnce(&Scope<'p>, Value<'p, T>) -> R,
+    ) -> Each<'p, R> {
+        self.loop_of(items.into_value(), 0, body, Location::caller())
+    }
+
+    /// Like [`parallel_for`](Self::parallel_for), with at most `limit` iterations at once.
+    #[track_caller]
+    pub fn parallel_for_limited<T: Param, R>(
+        &self,
+        items: impl IntoValue<'p, Vec<T>>,
+        limit: u32,
+        body: impl FnOnce(&Scope<'p>, Value<'p, T>) -> R,
+    ) -> Each<'p, R> {
+        self.loop_of(items.into_value(), limit, body, Location::caller())
+    }
+
+    fn loop_of<T: Param, R>(
+        &self,
+        items: Arg,
+        limit: u32,
+        body: impl FnOnce(&Scope<'p>, Value<'p, T>) -> R,
+        at: &'static Location<'static>,
+    ) -> Each<'p, R> {
+        match &items {
+            Arg(ArgKind::Source(source, _)) => self.graph.borrow_mut().refuse_escape(self.id, *source, at),
+            Arg(ArgKind::Constant(Err(problem))) => {
+                self.graph.borrow_mut().problem(at, format!("the loop's items: {problem}"));
+            }
+            Arg(ArgKind::Constant(Ok(_))) => {}
+        }
+        let kind = ScopeKind::Loop { items, item: T::TYPE, limit };
+        let id = self.graph.borrow_mut().open_scope(self.id, "for-loop", kind, at);
+        let inner = body(&self.inner(id), Value::new(Source::Item(id)));
+        Each { inner, scope: LoopRef { graph: Rc::clone(&self.graph), scope: id, at, brand: PhantomData } }
+    }
+
+    /// Runs what the closure adds only where the condition holds.
+    #[track_caller]
+    pub fn when<R>(&self, condition: impl IntoCondition<'p>, body: impl FnOnce(&Scope<'p>) -> R) -> R {
+        let at = Location::caller();
+        let condition = condition.into_condition().unbranded();
+        for source in condition.sources() {
+            self.graph.borrow_mut().refuse_escape(self.id, source, at);
+        }
+        let id = self.graph.borrow_mut().open_scope(self.id, "condition", ScopeKind::When(condition), at);
+        body(&self.inner(id))
+    }
+
+    /// Adds a task that runs when all others have ended, however they ended, and also when the run is cancelled.
+    #[track_caller]
+    pub fn on_exit<H>(&self, call: Call<'p, H>) {
+        let node = self.add_call(OUTERMOST, call, Location::caller());
+        let mut graph = self.graph.borrow_mut();
+        let body = NodeId(0);
+        let node = &mut graph.nodes[node.0 as usize];
+        node.after.push(body);
+        node.at_any_end = true;
+    }
+
+    fn inner(&self, id: ScopeId) -> Self {
+        Self { graph: Rc::clone(&self.graph), id, brand: PhantomData }
+    }
+}

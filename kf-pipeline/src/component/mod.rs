@@ -1,0 +1,20 @@
+//! Components: what a task runs.
+//!
+//! `#[component]` makes one from a function. What it generates is public, so that a component can be written by
+//! hand too; nothing else is hidden behind the attribute.
+
+mod definition;
+mod error;
+mod io;
+mod outputs;
+mod param;
+mod state;
+
+pub use definition::{Body, Component, ComponentDef, Components, Defaults, TaskFuture};
+pub use error::{TaskError, TaskResult};
+pub use io::{Context, Input, Output, Progress, TaskIo, TaskOutputs};
+pub(crate) use io::{InputArtifact, OutputArtifact, ProgressSink, TaskIoParts};
+pub use outputs::{OutputParameter, Outputs, Single, SingleLists, output_value};
+pub use param::Param;
+pub use state::State;
+pub(crate) use state::StateMap;

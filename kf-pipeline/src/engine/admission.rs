@@ -1,0 +1,107 @@
+//! Who may use the machine's resources: first come, first served, over all runs of an engine.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kf_core::resources::{Capacity, Pool, Resources};
+use tokio::sync::oneshot;
+
+#[derive(Clone)]
+pub(crate) struct Admission(Arc<Mutex<Waiting>>);
+
+struct Waiting {
+    pool: Pool,
+    queue: VecDeque<(Resources, oneshot::Sender<Permit>)>,
+}
+
+/// Resources in use; given back when dropped.
+pub(crate) struct Permit {
+    admission: Admission,
+    resources: Resources,
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Permit").field(&self.resources).finish()
+    }
+}
+
+impl Admission {
+    pub(crate) fn new(capacity: Capacity) -> Self {
+        Self(Arc::new(Mutex::new(Waiting { pool: Pool::new(capacity), queue: VecDeque::new() })))
+    }
+
+    /// Whether `resources` could be had if nothing else ran.
+    pub(crate) fn fits(&self, resources: &Resources) -> kf_core::Result<()> {
+        self.lock().pool.fits(resources)
+    }
+
+    /// Waits until the resources are free; none where nothing is asked for.
+    pub(crate) async fn acquire(&self, resources: &Resources) -> Option<Permit> {
+        if resources.is_none() {
+            return None;
+        }
+        let receiver = {
+            let mut waiting = self.lock();
+            if waiting.queue.is_empty() && waiting.pool.try_take(resources) {
+                return Some(Permit { admission: self.clone(), resources: resources.clone() });
+            }
+            let (sender, receiver) = oneshot::channel();
+            waiting.queue.push_back((resources.clone(), sender));
+            receiver
+        };
+        receiver.await.ok()
+    }
+
+    fn give_back(&self, resources: &Resources) {
+        // A permit that nobody takes any more is dropped outside of the lock, which it takes itself.
+        let mut unwanted = Vec::new();
+        let mut waiting = self.lock();
+        waiting.pool.give_back(resources);
+        while let Some((asked, _)) = waiting.queue.front() {
+            let asked = asked.clone();
+            if !waiting.pool.try_take(&asked) {
+                break;
+            }
+            let Some((resources, sender)) = waiting.queue.pop_front() else { break };
+            if let Err(permit) = sender.send(Permit { admission: self.clone(), resources }) {
+                unwanted.push(permit);
+            }
+        }
+        drop(waiting);
+        drop(unwanted);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.give_back(&self.resources);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn first_come_first_served_and_nothing_is_lost() {
+        let admission = Admission::new(Capacity::new(Resources::none().cpu(2.0)));
+        let first = admission.acquire(&Resources::none().cpu(2.0)).await;
+        let mut big = Box::pin(admission.acquire(&Resources::none().cpu(2.0)));
+        assert!(futures::poll!(&mut big).is_pending());
+        let mut small = Box::pin(admission.acquire(&Resources::none().cpu(1.0)));
+        assert!(futures::poll!(&mut small).is_pending());
+        drop(first);
+        let big = big.await;
+        assert!(futures::poll!(&mut small).is_pending());
+        drop(small);
+        drop(big);
+        assert!(admission.acquire(&Resources::none().cpu(2.0)).await.is_some());
+        assert!(admission.fits(&Resources::none().cpu(3.0)).is_err());
+    }
+}

@@ -1,0 +1,58 @@
+//! Between an [`Attempt`] and a component's body.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kf_core::artifact::Metadata;
+
+use super::executor::{Attempt, AttemptEnd, AttemptOutputs};
+use crate::component::{Context, InputArtifact, OutputArtifact, TaskIo, TaskIoParts, TaskOutputs};
+
+/// The metadata of output artifacts, which the body fills.
+pub(super) type OutputMetadata = BTreeMap<String, Arc<Mutex<Metadata>>>;
+
+/// What the body of an attempt's component is handed.
+pub(super) fn task_io(attempt: &Attempt) -> (TaskIo, OutputMetadata) {
+    let mut metadata = OutputMetadata::new();
+    let outputs = attempt.outputs.iter().map(|(name, path)| {
+        let said = Arc::<Mutex<Metadata>>::default();
+        metadata.insert(name.clone(), Arc::clone(&said));
+        (name.clone(), OutputArtifact { path: path.clone(), metadata: said })
+    });
+    let artifacts = attempt.artifacts.iter().map(|(name, list)| {
+        let list = list.iter().map(|(artifact, path)| {
+            let (artifact, path) = (artifact.clone(), path.clone());
+            InputArtifact { artifact, path }
+        });
+        (name.clone(), list.collect())
+    });
+    let parts = TaskIoParts {
+        parameters: attempt.parameters.clone(),
+        artifacts: artifacts.collect(),
+        outputs: outputs.collect(),
+        context: Context {
+            run: attempt.run.clone(),
+            task: Arc::clone(&attempt.task),
+            attempt: attempt.number,
+            dir: attempt.dir.clone(),
+            cancel: attempt.cancel.clone(),
+            progress: attempt.progress.clone(),
+            report: attempt.report.clone(),
+        },
+        state: Arc::clone(&attempt.state),
+    };
+    (TaskIo(parts), metadata)
+}
+
+/// How an attempt ended whose body gave `result`.
+pub(super) fn end_of(result: Result<TaskOutputs, AttemptEnd>, metadata: OutputMetadata) -> AttemptEnd {
+    let parameters = match result {
+        Ok(TaskOutputs(parameters)) => parameters,
+        Err(end) => return end,
+    };
+    let artifacts = metadata.into_iter().map(|(name, said)| {
+        let said = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (name, said)
+    });
+    AttemptEnd::Succeeded(AttemptOutputs { parameters, artifacts: artifacts.collect() })
+}

@@ -1,0 +1,128 @@
+//! Building an engine that is not the default one.
+
+use std::collections::BTreeMap;
+#[cfg(feature = "sqlite")]
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use kf_core::CancellationToken;
+use kf_core::Home;
+use kf_core::metadata::MetadataStore;
+use kf_core::resources::Capacity;
+
+use super::admission::Admission;
+use super::in_process::InProcess;
+use super::subprocess::Subprocess;
+use super::{Engine, Executor, IN_PROCESS, Inner, SUBPROCESS, cache};
+use crate::Result;
+use crate::component::StateMap;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) max_in_flight: usize,
+    pub(crate) start_before_commit: bool,
+}
+
+/// Builds an [`Engine`].
+#[derive(Debug)]
+pub struct EngineBuilder {
+    options: Options,
+    state: StateMap,
+    capacity: Option<Capacity>,
+    executors: BTreeMap<String, Arc<dyn Executor>>,
+    subprocesses: usize,
+}
+
+impl Default for EngineBuilder {
+    fn default() -> Self {
+        Self {
+            options: Options { max_in_flight: 256, start_before_commit: false },
+            state: StateMap::default(),
+            capacity: None,
+            executors: BTreeMap::new(),
+            subprocesses: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}
+
+impl EngineBuilder {
+    /// Gives every component that asks for a [`State<T>`](crate::State) this value.
+    #[must_use]
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.state.insert(value);
+        self
+    }
+
+    /// The resources that tasks share; those of this machine where not given.
+    #[must_use]
+    pub fn capacity(mut self, capacity: Capacity) -> Self {
+        self.capacity = Some(capacity);
+        self
+    }
+
+    /// An executor of the program's own, for tasks that ask for it by this name.
+    #[must_use]
+    pub fn executor(mut self, name: impl Into<String>, executor: Arc<dyn Executor>) -> Self {
+        self.executors.insert(name.into(), executor);
+        self
+    }
+
+    /// How many tasks of a run are under way at once, whatever resources they ask for; 256 where not given.
+    #[must_use]
+    pub fn max_tasks(mut self, tasks: usize) -> Self {
+        self.options.max_in_flight = tasks.max(1);
+        self
+    }
+
+    /// How many subprocesses run at once; the number of processor cores where not given.
+    #[must_use]
+    pub fn max_subprocesses(mut self, processes: usize) -> Self {
+        self.subprocesses = processes.max(1);
+        self
+    }
+
+    /// Lets a task that runs in process start before the ends of the tasks before it are written. Short tasks in a
+    /// row then cost a fraction. The price is paid only when the engine dies: a task whose successor had already
+    /// begun may run again, so both must bear being repeated.
+    #[must_use]
+    pub fn start_before_commit(mut self) -> Self {
+        self.options.start_before_commit = true;
+        self
+    }
+
+    /// Opens the engine with its home, metadata and artifacts in this folder.
+    ///
+    /// # Errors
+    /// Where the folder can't be used, or was written by a newer version.
+    #[cfg(feature = "sqlite")]
+    pub async fn open(self, home: impl AsRef<Path>) -> Result<Engine> {
+        let home = Home::open(home).await?;
+        let metadata = home.metadata();
+        self.with(home, metadata).await
+    }
+
+    async fn with(self, home: Home, metadata: Arc<dyn MetadataStore>) -> Result<Engine> {
+        let mut executors = self.executors;
+        executors.entry(IN_PROCESS.to_owned()).or_insert_with(|| Arc::new(InProcess::default()));
+        if !executors.contains_key(SUBPROCESS) {
+            executors.insert(SUBPROCESS.to_owned(), Arc::new(Subprocess::new(self.subprocesses)?));
+        }
+        let folder = home.cache_dir();
+        let program = tokio::task::spawn_blocking(move || cache::program_digest(&folder)).await;
+        let program = program.map_err(std::io::Error::other).and_then(std::convert::identity);
+        let program = program.map_err(kf_core::Error::io("read", "this program's file"))?;
+        let shutdown = CancellationToken::new();
+        let inner = Inner {
+            home,
+            metadata,
+            executors,
+            state: Arc::new(self.state),
+            admission: Admission::new(self.capacity.unwrap_or_else(Capacity::of_this_machine)),
+            program,
+            options: self.options,
+            shutdown: shutdown.clone(),
+            runs: Mutex::default(),
+        };
+        Ok(Engine { inner: Arc::new(inner), _alive: Arc::new(shutdown.drop_guard()) })
+    }
+}

@@ -1,0 +1,115 @@
+//! Finding an earlier execution that may stand for a task.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use kf_core::artifact::ArtifactStore;
+use kf_core::metadata::{ExecutionRecord, MetadataStore};
+use kf_core::{Digest, Hasher};
+use serde_json::json;
+
+use crate::plan::{Executor, Work};
+use crate::scheduler::Values;
+
+/// What a task must have in common with an earlier execution: its code, its parameters, its inputs' content and
+/// what it declares to give. None where the task is not one whose code is known.
+pub(crate) fn key(executor: &Executor, inputs: &Values, program: &Digest) -> Option<Digest> {
+    let (component, container) = match &executor.work {
+        Work::Component { name, container } => (Some(name.as_ref()), container),
+        Work::Container(container) => (None, container),
+        Work::Importer(_) => return None,
+    };
+    let code = match (&executor.version, component) {
+        (Some(version), _) => json!({"version": version}),
+        (None, Some(_)) => json!({"program": program}),
+        (None, None) => json!({"image": container.image, "command": container.command, "args": container.args}),
+    };
+    let mut artifacts: Vec<_> = inputs
+        .artifacts()
+        .iter()
+        .map(|(name, list)| {
+            let content = list.iter().map(|artifact| match artifact.digest {
+                Some(digest) => json!({"digest": digest, "metadata": artifact.metadata}),
+                None => json!({"uri": artifact.uri, "metadata": artifact.metadata}),
+            });
+            (name.as_ref(), content.collect::<Vec<_>>())
+        })
+        .collect();
+    artifacts.sort_by_key(|(name, _)| *name);
+    let mut parameters: Vec<_> = inputs.named_parameters().collect();
+    parameters.sort_by_key(|(name, _)| *name);
+    let outputs: Vec<_> = executor.outputs.parameters.iter().map(|(name, output)| (name, output.parameter_type)).collect();
+    let kinds: Vec<_> =
+        executor.outputs.artifacts.iter().map(|(name, output)| (name, &output.artifact_type.schema_title)).collect();
+    let text = json!({
+        "format": 1,
+        "component": component,
+        "code": code,
+        "parameters": parameters,
+        "artifacts": artifacts,
+        "outputs": [json!(outputs), json!(kinds)],
+    });
+    Some(Digest::of(text.to_string()))
+}
+
+/// The outputs of an earlier execution under this key, where all of them still exist unchanged.
+pub(crate) async fn find(
+    metadata: &dyn MetadataStore,
+    artifacts: &ArtifactStore,
+    key: &Digest,
+) -> kf_core::Result<Option<Values>> {
+    let Some(execution) = metadata.cached(key).await? else { return Ok(None) };
+    for output in &execution.output_artifacts {
+        if let Some(digest) = &output.artifact.digest
+            && let Err(error) = artifacts.verify(digest).await
+        {
+            tracing::warn!(task = execution.task, run = %execution.run, %error, "a cached output is gone");
+            return Ok(None);
+        }
+    }
+    Ok(Some(outputs_of(execution)))
+}
+
+fn outputs_of(execution: ExecutionRecord) -> Values {
+    let parameters = execution.outputs.into_iter().map(|(name, value)| (Arc::from(name), Arc::new(value)));
+    let mut artifacts: Vec<(Arc<str>, Vec<_>)> = Vec::new();
+    for output in execution.output_artifacts {
+        match artifacts.iter_mut().find(|(port, _)| port.as_ref() == output.port) {
+            Some((_, list)) => list.push(output.artifact),
+            None => artifacts.push((Arc::from(output.port), vec![output.artifact])),
+        }
+    }
+    let artifacts = artifacts.into_iter().map(|(port, list)| (port, Arc::from(list)));
+    Values::new(parameters.collect(), artifacts.collect())
+}
+
+/// The digest of this program's file. Kept in `folder` as long as the file is the same.
+pub(crate) fn program_digest(folder: &Path) -> std::io::Result<Digest> {
+    let path = std::env::current_exe()?;
+    let mut file = File::open(&path)?;
+    let about = file.metadata()?;
+    let modified = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let identity = Digest::of(format!("{} {} {modified}", path.display(), about.len()));
+    let kept = folder.join(format!("program-{}", &identity.to_hex()[..16]));
+    if let Some(digest) = std::fs::read_to_string(&kept).ok().and_then(|text| text.parse().ok()) {
+        return Ok(digest);
+    }
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+    let digest = hasher.finish();
+    // Only spares the next start some time.
+    let aside = kept.with_extension(std::process::id().to_string());
+    if std::fs::write(&aside, digest.to_string()).is_ok() {
+        let _ = std::fs::rename(&aside, &kept);
+    }
+    Ok(digest)
+}

@@ -1,0 +1,180 @@
+//! The [`Executor`] trait: what carries one attempt of one task.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use kf_core::artifact::{ArtifactRef, Metadata};
+use kf_core::resources::Resources;
+use kf_core::{CancellationToken, RunId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::admission::Permit;
+use crate::component::{ComponentDef, Progress};
+use crate::spec::ContainerSpec;
+
+/// Carries attempts. The engine has one in process and one that starts subprocesses; a program adds its own with
+/// [`EngineBuilder::executor`](crate::EngineBuilder::executor).
+#[async_trait]
+pub trait Executor: fmt::Debug + Send + Sync + 'static {
+    /// Whether attempts go on when the engine's process ends, so that a restarted engine can
+    /// [`attach`](Self::attach) to them.
+    fn outlives_engine(&self) -> bool;
+
+    /// Whether it can carry a task with this work; the reason where it can't. Asked before a run starts.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    fn accepts(&self, work: &Work) -> Result<(), String>;
+
+    /// Starts an attempt. Submitting the same attempt twice starts it once.
+    ///
+    /// # Errors
+    /// Where it can't be started; the attempt counts as failed.
+    async fn submit(&self, attempt: Arc<Attempt>) -> Result<Submission, ExecutorError>;
+
+    /// Finds an attempt again that this or another process has submitted.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Gone`] where it ended with the engine that submitted it.
+    async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError>;
+
+    /// Asks the attempt to end, and ends it by force after `grace`. Its status stream then ends with
+    /// [`AttemptStatus::Ended`].
+    async fn cancel(&self, handle: &AttemptHandle, grace: Duration);
+
+    /// The file that the attempt's output is kept in, where this executor keeps any.
+    async fn logs(&self, handle: &AttemptHandle) -> Option<PathBuf>;
+}
+
+/// What a task runs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Work {
+    /// A component of this program.
+    Component(Arc<ComponentDef>),
+    /// A command in an image.
+    Container(ContainerSpec),
+}
+
+/// One attempt of one task: what an executor needs to know.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// The run.
+    pub run: RunId,
+    /// The task's path in the run.
+    pub task: Arc<str>,
+    /// The attempt's number, from 1.
+    pub number: u32,
+    /// What to run.
+    pub work: Work,
+    /// Input parameters.
+    pub parameters: Vec<(Arc<str>, Arc<Json>)>,
+    /// Input artifacts, each with the local path of its verified content where it has any.
+    pub artifacts: BTreeMap<String, Vec<(ArtifactRef, Option<PathBuf>)>>,
+    /// Output artifacts: where each is to be written. The folder exists.
+    pub outputs: BTreeMap<String, PathBuf>,
+    /// What the task needs.
+    pub resources: Resources,
+    /// The attempt's own folder; made by whoever needs it.
+    pub dir: PathBuf,
+    /// Fires when the attempt should end.
+    pub cancel: CancellationToken,
+    /// Takes the task's progress.
+    pub(crate) progress: crate::component::ProgressSink,
+    pub(crate) state: Arc<crate::component::StateMap>,
+    pub(crate) report: Option<crate::report::ReportSource>,
+    /// The resources; given back when the last who may use them lets go of the attempt.
+    pub(crate) permit: Mutex<Option<Permit>>,
+}
+
+impl Attempt {
+    /// The attempt's handle: the same for the same run, task and number.
+    pub fn handle(&self) -> AttemptHandle {
+        AttemptHandle(format!("{}/{}#{}", self.run, self.task, self.number))
+    }
+
+    /// Tells how far the task is.
+    pub fn progress(&self, progress: Progress) {
+        (self.progress.0)(progress);
+    }
+}
+
+/// Names an attempt, in a journal too.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AttemptHandle(pub String);
+
+/// An attempt that was started.
+pub struct Submission {
+    /// Its handle.
+    pub handle: AttemptHandle,
+    /// What becomes of it; the last item is [`AttemptStatus::Ended`].
+    pub status: BoxStream<'static, AttemptStatus>,
+}
+
+impl fmt::Debug for Submission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submission").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
+/// What becomes of an attempt.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AttemptStatus {
+    /// It waits for something.
+    Pending {
+        /// For what.
+        reason: String,
+    },
+    /// It runs.
+    Running,
+    /// It has ended.
+    Ended(AttemptEnd),
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AttemptEnd {
+    /// Well.
+    Succeeded(AttemptOutputs),
+    /// The task failed.
+    Failed {
+        /// Why.
+        message: String,
+        /// Whether a further attempt is of no use.
+        permanent: bool,
+    },
+    /// It was ended from outside.
+    Canceled,
+}
+
+/// What an attempt gave.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct AttemptOutputs {
+    /// Output parameters.
+    pub parameters: Metadata,
+    /// What was said about output artifacts, by name. Their content lies where [`Attempt::outputs`] says.
+    pub artifacts: BTreeMap<String, Metadata>,
+}
+
+/// Why an attempt could not be carried.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecutorError {
+    /// It ended with the engine that submitted it.
+    #[error("attempt `{}` ended with the engine that started it", .0.0)]
+    Gone(AttemptHandle),
+    /// It could not be started.
+    #[error("can't start the attempt: {0}")]
+    Start(String),
+}

@@ -1,0 +1,147 @@
+//! Handles of runs.
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, future};
+use kf_core::RunId;
+use kf_core::metadata::RunState;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+use super::RunEvent;
+use crate::{Error, Result};
+
+/// How many events a listener may be behind before it misses some.
+pub(super) const EVENT_BUFFER: usize = 1024;
+
+/// A run that this engine carries, or that has ended. Clones are handles of the same run; dropping them all changes
+/// nothing for the run.
+#[derive(Clone, Debug)]
+pub struct RunHandle {
+    id: RunId,
+    events: broadcast::Sender<RunEvent>,
+    outcome: watch::Receiver<Option<Ending>>,
+    control: mpsc::Sender<Control>,
+}
+
+/// What a run's driver is asked.
+#[derive(Debug)]
+pub(super) enum Control {
+    Cancel(String),
+    Drain,
+}
+
+/// How a run left its driver.
+#[derive(Clone, Debug)]
+pub(super) enum Ending {
+    Ended(Arc<RunOutcome>),
+    Stopped(String),
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunOutcome {
+    /// The run.
+    pub run: RunId,
+    /// Its state.
+    pub state: RunState,
+    /// Why it did not succeed.
+    pub error: Option<String>,
+    /// What became of its tasks.
+    pub tasks: TaskCounts,
+}
+
+/// How many of a run's tasks ended how. Loops and branches are not counted, the tasks inside of them are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TaskCounts {
+    /// Ran and succeeded.
+    pub succeeded: u64,
+    /// Were taken from the cache.
+    pub cached: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Were cancelled.
+    pub canceled: u64,
+}
+
+/// The driver's end of a [`RunHandle`].
+pub(super) struct DriverEnd {
+    pub(super) events: broadcast::Sender<RunEvent>,
+    pub(super) outcome: watch::Sender<Option<Ending>>,
+    pub(super) control: mpsc::Receiver<Control>,
+}
+
+impl RunHandle {
+    pub(super) fn new(id: RunId) -> (Self, DriverEnd) {
+        let events = broadcast::channel(EVENT_BUFFER).0;
+        let (outcome_sender, outcome) = watch::channel(None);
+        let (control, control_receiver) = mpsc::channel(8);
+        let driver = DriverEnd { events: events.clone(), outcome: outcome_sender, control: control_receiver };
+        (Self { id, events, outcome, control }, driver)
+    }
+
+    /// The handle of a run that has ended.
+    pub(super) fn ended(outcome: RunOutcome) -> Self {
+        let (handle, driver) = Self::new(outcome.run.clone());
+        driver.outcome.send_replace(Some(Ending::Ended(Arc::new(outcome))));
+        handle
+    }
+
+    /// The run's id.
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// What happens in the run from now on. Ends with the run; a listener that is too slow is told what it missed.
+    pub fn events(&self) -> impl Stream<Item = RunEvent> + Send + Unpin + use<> {
+        let mut over = self.outcome.clone();
+        let ended = async move {
+            let _ = over.wait_for(Option::is_some).await;
+        };
+        let events = BroadcastStream::new(self.events.subscribe()).map(|event| match event {
+            Ok(event) => event,
+            Err(BroadcastStreamRecvError::Lagged(missed)) => RunEvent::Missed(missed),
+        });
+        // What was sent before the end is still delivered: the events come first.
+        let live = events.map(Some);
+        let end = futures::stream::once(Box::pin(ended)).map(|()| None);
+        let both = futures::stream::select_with_strategy(live, end, |_: &mut ()| futures::stream::PollNext::Left);
+        Box::pin(both.take_while(|event| future::ready(event.is_some())).filter_map(future::ready))
+    }
+
+    /// Waits for the run's end.
+    ///
+    /// # Errors
+    /// [`Error::Run`] where the engine stopped or lost the run before its end; it can be started again and goes on
+    /// where it was.
+    pub async fn wait(&self) -> Result<RunOutcome> {
+        let mut outcome = self.outcome.clone();
+        let stopped = |problem: String| Error::Run { run: self.id.to_string(), problem };
+        let ending = match outcome.wait_for(Option::is_some).await {
+            Ok(ending) => ending.clone(),
+            Err(_) => None,
+        };
+        match ending {
+            Some(Ending::Ended(outcome)) => Ok(outcome.as_ref().clone()),
+            Some(Ending::Stopped(problem)) => Err(stopped(problem)),
+            None => Err(stopped("its engine is gone; start it again to go on where it was".to_owned())),
+        }
+    }
+
+    /// Cancels the run: tasks under way are ended, further ones don't begin, exit handlers still run. Asked for a
+    /// second time, exit handlers are ended too.
+    pub async fn cancel(&self, reason: impl Into<String>) {
+        // Where the run has ended, nobody listens, and that is fine.
+        let _ = self.control.send(Control::Cancel(reason.into())).await;
+    }
+
+    pub(super) async fn drain(&self) {
+        let _ = self.control.send(Control::Drain).await;
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.outcome.borrow().is_some() || self.outcome.has_changed().is_err()
+    }
+}

@@ -1,0 +1,113 @@
+//! Carries attempts on the engine's own runtime: `async fn`s as tasks, `fn`s on threads where they may block.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{FutureExt, StreamExt, stream};
+use std::path::PathBuf;
+use tokio::task::{AbortHandle, JoinError};
+
+use super::body::{end_of, task_io};
+use super::executor::{
+    Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, ExecutorError, Submission, Work,
+};
+use crate::component::{Body, TaskError, TaskOutputs};
+
+/// The executor that is used where a task asks for none.
+#[derive(Debug, Default)]
+pub(crate) struct InProcess {
+    running: Arc<Mutex<HashMap<AttemptHandle, (Arc<Attempt>, AbortHandle)>>>,
+}
+
+#[async_trait]
+impl Executor for InProcess {
+    fn outlives_engine(&self) -> bool {
+        false
+    }
+
+    fn accepts(&self, work: &Work) -> Result<(), String> {
+        match work {
+            Work::Component(_) => Ok(()),
+            Work::Container(_) => Err("is a container, which does not run in process".to_owned()),
+        }
+    }
+
+    async fn submit(&self, attempt: Arc<Attempt>) -> Result<Submission, ExecutorError> {
+        let Work::Component(component) = &attempt.work else {
+            return Err(ExecutorError::Start("a container does not run in process".to_owned()));
+        };
+        let handle = attempt.handle();
+        let (io, outputs) = task_io(&attempt);
+        // The body holds on to the attempt, and so to its resources, until it has returned.
+        let holds = Arc::clone(&attempt);
+        let joined = match component.body {
+            Body::Async(body) => tokio::spawn(async move {
+                let result = body(io).await;
+                drop(holds);
+                result
+            }),
+            Body::Blocking(body) => tokio::task::spawn_blocking(move || {
+                let result = body(io);
+                drop(holds);
+                result
+            }),
+        };
+        lock(&self.running).insert(handle.clone(), (attempt, joined.abort_handle()));
+        let running = Arc::clone(&self.running);
+        let ended = handle.clone();
+        let end = joined.map(move |result| {
+            lock(&running).remove(&ended);
+            AttemptStatus::Ended(end_of(flatten(result), outputs))
+        });
+        Ok(Submission { handle, status: stream::once(end).boxed() })
+    }
+
+    async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError> {
+        Err(ExecutorError::Gone(handle.clone()))
+    }
+
+    async fn cancel(&self, handle: &AttemptHandle, grace: Duration) {
+        let Some(attempt) = lock(&self.running).get(handle).map(|(attempt, _)| Arc::clone(attempt)) else { return };
+        attempt.cancel.cancel();
+        drop(attempt);
+        let deadline = tokio::time::Instant::now() + grace;
+        let ended = || !lock(&self.running).contains_key(handle);
+        while !ended() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5).min(grace)).await;
+        }
+        // Ends an async body where it waits next. A blocking one can't be ended: it runs on, its result ignored.
+        if let Some((_, abort)) = lock(&self.running).remove(handle) {
+            abort.abort();
+        }
+    }
+
+    async fn logs(&self, _: &AttemptHandle) -> Option<PathBuf> {
+        None
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type BodyResult = Result<TaskOutputs, TaskError>;
+
+/// What a body's task gave; an error is how it ended otherwise.
+fn flatten(result: Result<BodyResult, JoinError>) -> Result<TaskOutputs, AttemptEnd> {
+    match result {
+        Ok(Ok(outputs)) => Ok(outputs),
+        Ok(Err(error)) => {
+            Err(AttemptEnd::Failed { message: error.to_string(), permanent: error.is_permanent() })
+        }
+        Err(error) if error.is_panic() => {
+            let panic = error.into_panic();
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            let message = format!("panicked: {}", text.unwrap_or_else(|| "without a message".to_owned()));
+            Err(AttemptEnd::Failed { message, permanent: false })
+        }
+        Err(_) => Err(AttemptEnd::Canceled),
+    }
+}

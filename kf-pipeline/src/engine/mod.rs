@@ -1,0 +1,385 @@
+//! The engine: carries runs of pipelines.
+
+mod admission;
+mod attempt;
+mod body;
+mod builder;
+mod cache;
+mod driver;
+mod event;
+mod executor;
+mod handle;
+mod in_process;
+mod subprocess;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kf_core::Home;
+use kf_core::metadata::{Created, MetadataStore, NewRun, Page, RunQuery, RunRecord, RunState};
+use kf_core::{CancellationToken, Digest, RunId, Timestamp};
+use serde_json::Value as Json;
+use tokio::sync::broadcast;
+
+use admission::Admission;
+pub use builder::EngineBuilder;
+pub(crate) use builder::Options;
+use driver::Driver;
+pub use event::RunEvent;
+pub use executor::{
+    Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError, Submission, Work,
+};
+pub use handle::{RunHandle, RunOutcome, TaskCounts};
+
+use crate::component::{Components, StateMap};
+use crate::plan;
+use crate::report::{Report, ReportSource};
+use crate::scheduler::{JournalEvent, Limits, Past, Scheduler};
+use crate::{Args, Error, Pipeline, Result};
+
+/// The executor that carries tasks which ask for none.
+pub const IN_PROCESS: &str = "in-process";
+/// The executor that gives each attempt a process of its own.
+pub const SUBPROCESS: &str = "subprocess";
+
+/// How long a lease holds where leases have an end.
+const LEASE: Duration = Duration::from_secs(15);
+/// How many entries of a journal are read at once.
+const JOURNAL_PAGE: usize = 1000;
+
+/// Carries runs. Clones are the same engine; when the last is dropped, what it runs stops where it is, to be taken
+/// up again by [`Engine::start`] with the same run id.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: Arc<Inner>,
+    // Ends the drivers, which hold `inner` themselves, when the last engine goes.
+    _alive: Arc<tokio_util::sync::DropGuard>,
+}
+
+/// What the drivers of an engine share.
+pub(crate) struct Inner {
+    home: Home,
+    metadata: Arc<dyn MetadataStore>,
+    executors: BTreeMap<String, Arc<dyn Executor>>,
+    state: Arc<StateMap>,
+    admission: Admission,
+    program: Digest,
+    options: Options,
+    shutdown: CancellationToken,
+    runs: Mutex<Runs>,
+}
+
+#[derive(Default)]
+struct Runs {
+    active: HashMap<RunId, RunHandle>,
+    draining: bool,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("home", &self.home.path()).finish_non_exhaustive()
+    }
+}
+
+/// What the attempts of a run share.
+pub(crate) struct RunSetup {
+    run: RunId,
+    components: Arc<Components>,
+    events: broadcast::Sender<RunEvent>,
+}
+
+/// How a run is started.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    id: Option<RunId>,
+    resume: bool,
+    no_cache: bool,
+}
+
+impl StartOptions {
+    /// A new run with an id of its own.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The run's id. Starting a run of this id again finds it: under way, ended, or left by an engine that died, in
+    /// which case it goes on.
+    #[must_use]
+    pub fn id(mut self, id: RunId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Goes on with the newest run of this pipeline and these arguments that was left before its end, where there is
+    /// one.
+    #[must_use]
+    pub fn resume_unfinished(mut self) -> Self {
+        self.resume = true;
+        self
+    }
+
+    /// Runs every task, whatever was run before.
+    #[must_use]
+    pub fn no_cache(mut self) -> Self {
+        self.no_cache = true;
+        self
+    }
+}
+
+impl Engine {
+    /// An engine with its home, metadata and artifacts in this folder, which is made where it is missing, and with
+    /// the resources of this machine.
+    ///
+    /// # Errors
+    /// Where the folder can't be used, or was written by a newer version.
+    #[cfg(feature = "sqlite")]
+    pub async fn open(home: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open(home).await
+    }
+
+    /// An engine that is not the default one.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// Starts a run with these arguments.
+    ///
+    /// # Errors
+    /// Before anything runs: arguments that don't fit, resources that this machine doesn't have, executors that
+    /// don't exist.
+    pub async fn start(&self, pipeline: &Pipeline, args: Args) -> Result<RunHandle> {
+        self.start_with(pipeline, args, StartOptions::new()).await
+    }
+
+    /// Starts a run, or finds it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); also where the id belongs to another pipeline or other arguments, and where another
+    /// engine carries the run.
+    pub async fn start_with(&self, pipeline: &Pipeline, args: Args, options: StartOptions) -> Result<RunHandle> {
+        let inner = &self.inner;
+        let args = pipeline.plan().arguments(&args)?;
+        inner.check(pipeline)?;
+        let spec = serde_json::to_string(pipeline.file()).expect("a pipeline is made of strings, numbers and JSON");
+        let spec_digest = Digest::of(&spec);
+        let args_text = serde_json::to_string(&args).expect("arguments are JSON");
+        let id = match options.id {
+            Some(id) => id,
+            None if options.resume => {
+                let left = inner.unfinished(pipeline.name(), &spec_digest, &args_text).await?;
+                left.unwrap_or_else(RunId::random)
+            }
+            None => RunId::random(),
+        };
+        let new = NewRun {
+            id: id.clone(),
+            pipeline: pipeline.name().to_owned(),
+            spec_digest,
+            spec,
+            args: args_text,
+            created_at: Timestamp::now(),
+        };
+        if let Created::Existing(record) = inner.metadata.create_run(new).await?
+            && record.state.is_terminal()
+        {
+            return inner.ended(&record).await;
+        }
+        if let Some(handle) = inner.lock().active.get(&id).filter(|handle| !handle.is_over()) {
+            return Ok(handle.clone());
+        }
+        self.carry(id, pipeline, args, !options.no_cache).await
+    }
+
+    /// Takes a run and carries it on from where its journal ends.
+    async fn carry(
+        &self,
+        id: RunId,
+        pipeline: &Pipeline,
+        args: BTreeMap<String, Json>,
+        cache: bool,
+    ) -> Result<RunHandle> {
+        let inner = &self.inner;
+        if inner.lock().draining {
+            return Err(Error::Draining);
+        }
+        let owner = format!("process {}", std::process::id());
+        let lease = inner.metadata.acquire(&id, &owner, LEASE).await?;
+        let (past, counts) = inner.past(&id).await?;
+        let (handle, end) = RunHandle::new(id.clone());
+        let limits = Limits { in_flight: inner.options.max_in_flight, cache };
+        let (scheduler, first) =
+            Scheduler::start(Arc::clone(pipeline.plan()), args, past, limits, Timestamp::now());
+        let components = Arc::new(pipeline.components().clone());
+        let setup = Arc::new(RunSetup { run: id.clone(), components, events: end.events.clone() });
+        let driver = Driver::new(Arc::clone(inner), setup, lease, scheduler, counts, end);
+        {
+            let mut runs = inner.lock();
+            if runs.draining {
+                return Err(Error::Draining);
+            }
+            runs.active.insert(id, handle.clone());
+        }
+        tokio::spawn(driver.run(first));
+        Ok(handle)
+    }
+
+    /// The handle of a run that this engine carries.
+    pub fn handle(&self, run: &RunId) -> Option<RunHandle> {
+        self.inner.lock().active.get(run).cloned()
+    }
+
+    /// A run as stored, where there is one.
+    ///
+    /// # Errors
+    /// Where the store can't be read.
+    pub async fn run(&self, run: &RunId) -> Result<Option<RunRecord>> {
+        Ok(self.inner.metadata.run(run).await?)
+    }
+
+    /// Runs as stored, newest first, of all engines of this store.
+    ///
+    /// # Errors
+    /// Where the store can't be read.
+    pub async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {
+        Ok(self.inner.metadata.runs(query).await?)
+    }
+
+    /// What a run did so far: every task with its state, times, inputs, outputs and artifacts.
+    ///
+    /// # Errors
+    /// Where there is no such run, or it can't be read.
+    pub async fn report(&self, run: &RunId) -> Result<Report> {
+        self.inner.report_source().report(run).await
+    }
+
+    /// The store of metadata.
+    pub fn metadata(&self) -> &Arc<dyn MetadataStore> {
+        &self.inner.metadata
+    }
+
+    /// The home folder.
+    pub fn home(&self) -> &Home {
+        &self.inner.home
+    }
+
+    /// Stops in good order: nothing new starts, tasks under way end and are committed, and runs that are not at
+    /// their end are left to be started again.
+    pub async fn drain(&self) {
+        let handles: Vec<RunHandle> = {
+            let mut runs = self.inner.lock();
+            runs.draining = true;
+            runs.active.values().cloned().collect()
+        };
+        for handle in &handles {
+            handle.drain().await;
+        }
+        for handle in &handles {
+            // Its end or its stop: both are what was asked for.
+            let _ = handle.wait().await;
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Runs> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn forget(&self, run: &RunId) {
+        self.lock().active.remove(run);
+    }
+
+    pub(crate) fn report_source(&self) -> ReportSource {
+        ReportSource::new(Arc::clone(&self.metadata), self.home.artifacts().clone())
+    }
+
+    /// Refuses a pipeline that this engine could not run to its end.
+    fn check(&self, pipeline: &Pipeline) -> Result<()> {
+        for executor in pipeline.plan().executors() {
+            if let plan::Work::Importer(_) = executor.work {
+                continue;
+            }
+            let refuse = |problem: String| Error::Unsupported {
+                pipeline: pipeline.name().to_owned(),
+                component: executor.component().to_owned(),
+                problem,
+            };
+            self.carrier(executor, pipeline.components()).map_err(refuse)?;
+            self.admission.fits(&executor.resources).map_err(|error| match error {
+                kf_core::Error::Capacity { asked, capacity, .. } => kf_core::Error::Capacity {
+                    what: format!("component `{}`", executor.component()),
+                    asked,
+                    capacity,
+                },
+                error => error,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What carries a task, and what it is to carry.
+    fn carrier(
+        &self,
+        executor: &plan::Executor,
+        components: &Components,
+    ) -> Result<(Work, Arc<dyn Executor>), String> {
+        let work = match &executor.work {
+            plan::Work::Component { name, .. } => {
+                let component = components.get(name);
+                Work::Component(Arc::clone(component.ok_or("is not among the pipeline's components")?))
+            }
+            plan::Work::Container(container) => Work::Container(container.clone()),
+            plan::Work::Importer(_) => return Err("is an importer, which the engine carries itself".to_owned()),
+        };
+        let name = executor.carrier.as_deref().unwrap_or(IN_PROCESS);
+        let carrier = self.executors.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.executors.keys().map(String::as_str).collect();
+            format!("asks for executor `{name}`, and this engine has: {}", known.join(", "))
+        })?;
+        carrier.accepts(&work)?;
+        Ok((work, Arc::clone(carrier)))
+    }
+
+    /// The newest run of this pipeline and these arguments that has not ended.
+    async fn unfinished(&self, pipeline: &str, spec: &Digest, args: &str) -> Result<Option<RunId>> {
+        for state in [RunState::Running, RunState::Pending] {
+            let query = RunQuery {
+                pipeline: Some(pipeline.to_owned()),
+                state: Some(state),
+                ..RunQuery::default()
+            };
+            let runs = self.metadata.runs(&query).await?.items;
+            if let Some(run) = runs.into_iter().find(|run| run.spec_digest == *spec && run.args == args) {
+                return Ok(Some(run.id));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn ended(&self, record: &RunRecord) -> Result<RunHandle> {
+        let (_, tasks) = self.past(&record.id).await?;
+        let outcome =
+            RunOutcome { run: record.id.clone(), state: record.state, error: record.error.clone(), tasks };
+        Ok(RunHandle::ended(outcome))
+    }
+
+    /// Reads what of a run has happened already.
+    async fn past(&self, run: &RunId) -> Result<(Past, TaskCounts)> {
+        let (mut past, mut counts, mut after) = (Past::default(), TaskCounts::default(), 0);
+        loop {
+            let page = self.metadata.journal(run, after, JOURNAL_PAGE).await?;
+            let Some(last) = page.last() else { return Ok((past, counts)) };
+            after = last.seq;
+            for entry in &page {
+                for event in crate::scheduler::read_journal(run, entry)? {
+                    if let JournalEvent::Task { state, .. } = &event {
+                        counts.add(*state);
+                    }
+                    past.add(event);
+                }
+            }
+        }
+    }
+}

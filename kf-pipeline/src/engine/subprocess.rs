@@ -1,0 +1,240 @@
+//! Carries each attempt in a process of its own: a copy of this program, which `kf_core::worker` sends to the
+//! component. What a body leaks, corrupts or crashes ends with its process, and a deadline can end it by force.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{FutureExt, StreamExt, stream};
+use kf_core::artifact::{ArtifactRef, Metadata};
+use kf_core::process::{Child, Command, Exit, Log, Spawner};
+use kf_core::worker::{Entry, Request, WorkerError};
+use kf_core::{CancellationToken, RunId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use tokio::sync::Semaphore;
+
+use super::executor::{
+    Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError, Submission, Work,
+};
+use crate::component::{
+    Body, Components, Context, InputArtifact, OutputArtifact, ProgressSink, TaskError, TaskIo, TaskIoParts,
+    TaskOutputs,
+};
+
+/// The worker entry that runs a component.
+const ENTRY: &str = "kf-task";
+/// How many of the last lines go into an error.
+const TAIL_LINES: usize = 10;
+
+pub(crate) struct Subprocess {
+    spawner: Spawner,
+    room: Arc<Semaphore>,
+    running: Arc<Mutex<HashMap<AttemptHandle, (Arc<Child>, PathBuf)>>>,
+}
+
+impl std::fmt::Debug for Subprocess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Subprocess")
+    }
+}
+
+impl Subprocess {
+    /// Runs at most `at_once` processes.
+    pub(crate) fn new(at_once: usize) -> kf_core::Result<Self> {
+        let spawner = Spawner::new().map_err(|error| kf_core::Error::Process(error.to_string()))?;
+        Ok(Self { spawner, room: Arc::new(Semaphore::new(at_once.max(1))), running: Arc::default() })
+    }
+}
+
+/// What a worker is asked to do.
+#[derive(Serialize, Deserialize)]
+struct TaskRequest {
+    component: String,
+    run: RunId,
+    task: Arc<str>,
+    attempt: u32,
+    dir: PathBuf,
+    parameters: Vec<(Arc<str>, Json)>,
+    artifacts: BTreeMap<String, Vec<(ArtifactRef, Option<PathBuf>)>>,
+    outputs: BTreeMap<String, PathBuf>,
+    /// Where to write the [`TaskReply`].
+    reply: PathBuf,
+}
+
+/// What a worker answers.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum TaskReply {
+    Succeeded { parameters: Metadata, artifacts: BTreeMap<String, Metadata> },
+    Failed { message: String, permanent: bool },
+}
+
+#[async_trait]
+impl Executor for Subprocess {
+    fn outlives_engine(&self) -> bool {
+        false
+    }
+
+    fn accepts(&self, work: &Work) -> Result<(), String> {
+        match work {
+            Work::Component(_) => Ok(()),
+            Work::Container(_) => Err("is a container, which this executor does not run".to_owned()),
+        }
+    }
+
+    async fn submit(&self, attempt: Arc<Attempt>) -> Result<Submission, ExecutorError> {
+        let Work::Component(component) = &attempt.work else {
+            return Err(ExecutorError::Start("a container does not run as a worker".to_owned()));
+        };
+        let start = |error: String| ExecutorError::Start(error);
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|error| start(error.to_string()))?;
+        std::fs::create_dir_all(&attempt.dir)
+            .map_err(|error| start(format!("make folder `{}`: {error}", attempt.dir.display())))?;
+        let reply = attempt.dir.join("reply.json");
+        let log = attempt.dir.join("log.txt");
+        let request = TaskRequest {
+            component: component.name.to_owned(),
+            run: attempt.run.clone(),
+            task: Arc::clone(&attempt.task),
+            attempt: attempt.number,
+            dir: attempt.dir.clone(),
+            parameters: attempt.parameters.iter().map(|(name, value)| (Arc::clone(name), (**value).clone())).collect(),
+            artifacts: attempt.artifacts.clone(),
+            outputs: attempt.outputs.clone(),
+            reply: reply.clone(),
+        };
+        let command = Command::entry(ENTRY, &request).map_err(|error| start(error.to_string()))?;
+        let child = self.spawner.spawn(command.log(Log::to(&log))).await.map_err(|error| start(error.to_string()))?;
+        let child = Arc::new(child);
+        let handle = attempt.handle();
+        lock(&self.running).insert(handle.clone(), (Arc::clone(&child), log.clone()));
+        let running = Arc::clone(&self.running);
+        let ended = handle.clone();
+        let end = async move {
+            let exit = child.wait().await;
+            lock(&running).remove(&ended);
+            drop(room);
+            AttemptStatus::Ended(end_of(exit, &reply, &child.tail(TAIL_LINES), &log, &attempt.cancel))
+        };
+        Ok(Submission { handle, status: stream::once(end.boxed()).boxed() })
+    }
+
+    async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError> {
+        Err(ExecutorError::Gone(handle.clone()))
+    }
+
+    async fn cancel(&self, handle: &AttemptHandle, grace: Duration) {
+        let child = lock(&self.running).get(handle).map(|(child, _)| Arc::clone(child));
+        if let Some(child) = child {
+            child.terminate(grace).await;
+        }
+    }
+
+    async fn logs(&self, handle: &AttemptHandle) -> Option<PathBuf> {
+        lock(&self.running).get(handle).map(|(_, log)| log.clone())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn end_of(exit: Exit, reply: &Path, tail: &[String], log: &Path, cancel: &CancellationToken) -> AttemptEnd {
+    let read = std::fs::read(reply).ok().and_then(|bytes| serde_json::from_slice::<TaskReply>(&bytes).ok());
+    match read {
+        Some(TaskReply::Succeeded { parameters, artifacts }) if exit.success() => {
+            AttemptEnd::Succeeded(AttemptOutputs { parameters, artifacts })
+        }
+        Some(TaskReply::Failed { message, permanent }) => AttemptEnd::Failed { message, permanent },
+        _ if cancel.is_cancelled() => AttemptEnd::Canceled,
+        _ => {
+            let mut message = format!("its process ended without an answer: {exit}");
+            if !tail.is_empty() {
+                message = format!("{message}; its last lines (all of them in {}):\n{}", log.display(), tail.join("\n"));
+            }
+            AttemptEnd::Failed { message, permanent: false }
+        }
+    }
+}
+
+/// Lets copies of this program run the components: `Workers::new().with(components)`.
+impl Entry for Components {
+    fn name(&self) -> &str {
+        ENTRY
+    }
+
+    fn run(&self, request: Request) -> Result<(), WorkerError> {
+        let request: TaskRequest = request.parse()?;
+        let reply = request.reply.clone();
+        let answer = match self.run_component(request) {
+            Ok((TaskOutputs(parameters), artifacts)) => TaskReply::Succeeded { parameters, artifacts },
+            Err(error) => TaskReply::Failed { message: error.to_string(), permanent: error.is_permanent() },
+        };
+        write_whole(&reply, &answer).map_err(WorkerError::failed)
+    }
+}
+
+impl Components {
+    fn run_component(
+        &self,
+        request: TaskRequest,
+    ) -> Result<(TaskOutputs, BTreeMap<String, Metadata>), TaskError> {
+        let component = self.get(&request.component).ok_or_else(|| {
+            let known: Vec<_> = self.names().collect();
+            TaskError::permanent(format!(
+                "this program's workers have no component `{}`, only: {}; add it to the list that is given to \
+                 `run_if_asked`",
+                request.component,
+                known.join(", ")
+            ))
+        })?;
+        let mut said = BTreeMap::new();
+        let outputs = request.outputs.into_iter().map(|(name, path)| {
+            let metadata = Arc::<Mutex<Metadata>>::default();
+            said.insert(name.clone(), Arc::clone(&metadata));
+            (name, OutputArtifact { path, metadata })
+        });
+        let artifacts = request.artifacts.into_iter().map(|(name, list)| {
+            (name, list.into_iter().map(|(artifact, path)| InputArtifact { artifact, path }).collect())
+        });
+        let io = TaskIo(TaskIoParts {
+            parameters: request.parameters.into_iter().map(|(name, value)| (name, Arc::new(value))).collect(),
+            artifacts: artifacts.collect(),
+            outputs: outputs.collect(),
+            context: Context {
+                run: request.run,
+                task: request.task,
+                attempt: request.attempt,
+                dir: request.dir,
+                cancel: CancellationToken::new(),
+                progress: ProgressSink(Arc::new(|progress| {
+                    println!("{}", progress.message);
+                })),
+                report: None,
+            },
+            state: Arc::new(self.state.clone()),
+        });
+        let outputs = match component.body {
+            Body::Blocking(body) => body(io)?,
+            Body::Async(body) => {
+                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+                runtime.block_on(body(io))?
+            }
+        };
+        let said = said.into_iter().map(|(name, metadata)| (name, lock(&metadata).clone()));
+        Ok((outputs, said.collect()))
+    }
+}
+
+/// Writes a file that is there whole or not at all.
+fn write_whole(path: &Path, value: &impl Serialize) -> std::io::Result<()> {
+    let aside = path.with_extension("part");
+    let mut file = std::fs::File::create(&aside)?;
+    serde_json::to_writer(&mut file, value)?;
+    file.flush()?;
+    std::fs::rename(aside, path)
+}

@@ -1,0 +1,108 @@
+//! The crate's error.
+
+use std::fmt;
+use std::panic::Location;
+
+/// What can go wrong with pipelines and runs, by what the caller can do about it. What goes wrong inside a task is
+/// no error here but the task's state.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The builder was used in a way that types can't refuse.
+    #[error("pipeline `{pipeline}` can't be built:{}", list(problems))]
+    Build {
+        /// The pipeline.
+        pipeline: String,
+        /// Everything that is wrong with it.
+        problems: Vec<Problem>,
+    },
+    /// A pipeline's data has something unknown, missing, of the wrong type or in a cycle.
+    #[error("pipeline, at `{place}`: {problem}")]
+    Plan {
+        /// Where: components and tasks from the outermost in.
+        place: String,
+        /// What.
+        problem: String,
+    },
+    /// An argument of a run is missing, unknown or of the wrong type.
+    #[error("argument `{name}`: {problem}")]
+    Argument {
+        /// The parameter.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A task names something that this engine does not have.
+    #[error("pipeline `{pipeline}`: task component `{component}` {problem}")]
+    Unsupported {
+        /// The pipeline.
+        pipeline: String,
+        /// The component.
+        component: String,
+        /// What it asks for, and what there is.
+        problem: String,
+    },
+    /// The run of this id belongs to something else.
+    #[error("run `{run}`: {problem}")]
+    Run {
+        /// The run.
+        run: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The engine is shutting down, or has.
+    #[error("the engine is draining and takes no new runs")]
+    Draining,
+    /// What is stored of a run can't be understood.
+    #[error("run `{run}`, commit {seq}: the journal is not understood: {source}")]
+    Journal {
+        /// The run.
+        run: String,
+        /// The commit.
+        seq: u64,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A store or a process failed.
+    #[error(transparent)]
+    Core(#[from] kf_core::Error),
+}
+
+impl Error {
+    /// Whether the same call may go through later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Core(error) if error.is_retryable())
+    }
+
+    pub(crate) fn plan(place: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Plan { place: place.into(), problem: problem.into() }
+    }
+}
+
+/// Something wrong in a program that builds a pipeline, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// File and line of the call.
+    pub at: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Problem {
+    pub(crate) fn new(at: &Location<'_>, message: impl Into<String>) -> Self {
+        Self { at: format!("{}:{}", at.file(), at.line()), message: message.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.message)
+    }
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("\n  {problem}")).collect()
+}
+
+/// A result with the crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,88 @@
+//! Conditions: expressions in CEL over a task's input parameters.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cel::{Context, Program, Value};
+use serde_json::Value as Json;
+
+/// A compiled condition.
+pub(crate) struct Condition {
+    text: String,
+    program: Program,
+}
+
+impl std::fmt::Debug for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Condition").field(&self.text).finish()
+    }
+}
+
+impl Condition {
+    pub(crate) fn compile(text: &str) -> Result<Self, String> {
+        let program =
+            Program::compile(text).map_err(|error| format!("condition `{text}` is not valid CEL: {error}"))?;
+        Ok(Self { text: text.to_owned(), program })
+    }
+
+    /// Whether the condition holds; an error where that can't be said.
+    pub(crate) fn holds<'a>(
+        &self,
+        parameters: impl Iterator<Item = (&'a str, &'a Json)>,
+    ) -> Result<bool, String> {
+        let values: HashMap<String, Value> =
+            parameters.map(|(name, value)| (name.to_owned(), to_cel(value))).collect();
+        let inputs: HashMap<String, Value> = HashMap::from([("parameter_values".to_owned(), values.into())]);
+        let mut context = Context::default();
+        context.add_variable_from_value("inputs", inputs);
+        match self.program.execute(&context) {
+            Ok(Value::Bool(holds)) => Ok(holds),
+            Ok(other) => Err(format!("condition `{}` gives {other:?}, not true or false", self.text)),
+            Err(error) => Err(format!("condition `{}` can't be evaluated: {error}", self.text)),
+        }
+    }
+}
+
+fn to_cel(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(number) => match number.as_i64() {
+            Some(value) => Value::Int(value),
+            None => Value::Float(number.as_f64().unwrap_or(f64::INFINITY)),
+        },
+        Json::String(text) => Value::String(Arc::new(text.clone())),
+        Json::Array(items) => items.iter().map(to_cel).collect::<Vec<_>>().into(),
+        Json::Object(fields) => {
+            fields.iter().map(|(key, value)| (key.clone(), to_cel(value))).collect::<HashMap<_, _>>().into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn holds(text: &str, value: Json) -> Result<bool, String> {
+        Condition::compile(text)?.holds([("x", &value)].into_iter())
+    }
+
+    #[test]
+    fn what_pipelines_ask() {
+        let x = "inputs.parameter_values['x']";
+        assert_eq!(holds(&format!("{x} >= 0.95"), json!(0.96)), Ok(true));
+        assert_eq!(holds(&format!("{x} >= 0.95"), json!(0.94)), Ok(false));
+        assert_eq!(holds(&format!("{x} >= 0.95"), json!(1)), Ok(true));
+        assert_eq!(holds(&format!("int({x}) == 3"), json!(3.0)), Ok(true));
+        assert_eq!(holds(&format!("{x} == 'a' && !({x} == 'b')"), json!("a")), Ok(true));
+        assert_eq!(holds(&format!("{x} == true"), json!(true)), Ok(true));
+    }
+
+    #[test]
+    fn what_cannot_be_said_is_an_error_and_not_false() {
+        assert!(holds("inputs.parameter_values['y'] == 1", json!(1)).unwrap_err().contains("can't be evaluated"));
+        assert!(holds("inputs.parameter_values['x'] + 1", json!(1)).unwrap_err().contains("not true or false"));
+        assert!(holds("inputs.parameter_values['x'] ==", json!(1)).unwrap_err().contains("not valid CEL"));
+    }
+}

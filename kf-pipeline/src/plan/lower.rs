@@ -1,0 +1,295 @@
+//! From [`PipelineFile`] to [`Plan`]: names become indices.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kf_core::backoff::Backoff;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use super::{
+    Component, ComponentKind, Condition, Dag, Executor, Inputs, Iterator_, LoopItems, Name, Outputs, Plan, Retry,
+    Source, Task, TaskOutput, Work, check,
+};
+use crate::spec::{
+    ArtifactSource, ComponentSpec, DagSpec, ExecutorSpec, Items, KfPlatform, ParameterSource, PipelineFile,
+    RetryPolicy, TaskSpec,
+};
+use crate::{Error, Result};
+
+/// The word that stands for the outermost DAG in places and messages.
+pub(super) const ROOT: &str = "root";
+
+pub(super) fn lower(file: &PipelineFile) -> Result<Plan> {
+    let spec = &file.pipeline_spec;
+    let platform = kf_platform(file)?;
+    let names: Vec<&str> = spec.components.keys().map(String::as_str).chain([ROOT]).collect();
+    let index: HashMap<&str, usize> = names.iter().enumerate().map(|(i, name)| (*name, i)).collect();
+    if index.len() != names.len() {
+        return Err(Error::plan(ROOT, "a component is called `root`, which is the outermost DAG's name"));
+    }
+    let lowering = Lowering { file, platform: &platform, index };
+    let components = names
+        .iter()
+        .map(|name| lowering.component(name, spec.components.get(*name).unwrap_or(&spec.root)))
+        .collect::<Result<Vec<_>>>()?;
+    let root = names.len() - 1;
+    if !matches!(components[root].kind, ComponentKind::Dag(_)) {
+        return Err(Error::plan(ROOT, "the root component is not a DAG"));
+    }
+    refuse_recursion(&components)?;
+    let plan = Plan { name: spec.pipeline_info.name.as_str().into(), components, root };
+    check::types(&plan)?;
+    Ok(plan)
+}
+
+fn kf_platform(file: &PipelineFile) -> Result<KfPlatform> {
+    match file.platform_spec.platforms.get("kf") {
+        None => Ok(KfPlatform::default()),
+        Some(value) => serde_json::from_value(value.clone())
+            .map_err(|error| Error::plan("platforms.kf", format!("not understood: {error}"))),
+    }
+}
+
+struct Lowering<'a> {
+    file: &'a PipelineFile,
+    platform: &'a KfPlatform,
+    index: HashMap<&'a str, usize>,
+}
+
+impl Lowering<'_> {
+    fn component(&self, name: &str, spec: &ComponentSpec) -> Result<Component> {
+        let outputs = || Outputs {
+            parameters: spec.output_definitions.parameters.clone(),
+            artifacts: spec.output_definitions.artifacts.clone(),
+        };
+        let kind = match (&spec.dag, &spec.executor_label) {
+            (Some(dag), None) => ComponentKind::Dag(self.dag(name, dag)?),
+            (None, Some(label)) => ComponentKind::Executor(Arc::new(self.executor(name, label, outputs())?)),
+            _ => return Err(Error::plan(name, "expected either `dag` or `executorLabel`")),
+        };
+        let inputs = Inputs {
+            parameters: spec.input_definitions.parameters.clone(),
+            artifacts: spec.input_definitions.artifacts.clone(),
+        };
+        Ok(Component { name: name.into(), inputs, outputs: outputs(), kind })
+    }
+
+    fn executor(&self, component: &str, label: &str, outputs: Outputs) -> Result<Executor> {
+        let executors = &self.file.pipeline_spec.deployment_spec.executors;
+        let spec = executors.get(label).ok_or_else(|| {
+            Error::plan(component, format!("executor `{label}` is not in deploymentSpec.executors"))
+        })?;
+        let kf = self.platform.executors.get(label).cloned().unwrap_or_default();
+        let work = match spec {
+            ExecutorSpec::Importer(importer) => Work::Importer(importer.clone()),
+            ExecutorSpec::Container(container) if kf.component.is_empty() => Work::Container(container.clone()),
+            ExecutorSpec::Container(container) => {
+                Work::Component { name: kf.component.as_str().into(), container: container.clone() }
+            }
+        };
+        Ok(Executor {
+            label: label.into(),
+            work,
+            version: kf.version,
+            carrier: kf.executor,
+            timeout: kf.timeout,
+            resources: kf.resources,
+            outputs,
+        })
+    }
+
+    fn dag(&self, place: &str, spec: &DagSpec) -> Result<Dag> {
+        let index: BTreeMap<&str, usize> =
+            spec.tasks.keys().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
+        let scope = Scope { place, index: &index };
+        let mut tasks = spec
+            .tasks
+            .iter()
+            .map(|(name, task)| self.task(&scope, name, task))
+            .collect::<Result<Vec<_>>>()?;
+        for task in 0..tasks.len() {
+            for upstream in tasks[task].upstream.clone() {
+                tasks[upstream].downstream.push(task);
+            }
+        }
+        refuse_cycles(place, &tasks)?;
+        let parameters = spec
+            .outputs
+            .parameters
+            .iter()
+            .map(|(name, output)| {
+                let from = &output.value_from_parameter;
+                Ok((name.as_str().into(), scope.output(name, &from.producer_subtask, &from.output_parameter_key)?))
+            })
+            .collect::<Result<_>>()?;
+        let artifacts = spec
+            .outputs
+            .artifacts
+            .iter()
+            .map(|(name, output)| {
+                let from = output.artifact_selectors.iter();
+                let from = from.map(|s| scope.output(name, &s.producer_subtask, &s.output_artifact_key));
+                Ok((name.as_str().into(), from.collect::<Result<_>>()?))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Dag { tasks, parameters, artifacts })
+    }
+
+    fn task(&self, scope: &Scope<'_>, name: &str, spec: &TaskSpec) -> Result<Task> {
+        let place = format!("{}/{name}", scope.place);
+        let component = *self.index.get(spec.component_ref.name.as_str()).ok_or_else(|| {
+            Error::plan(&place, format!("component `{}` is not in components", spec.component_ref.name))
+        })?;
+        let mut upstream = BTreeSet::new();
+        let mut parameters = Vec::new();
+        for (input, source) in &spec.inputs.parameters {
+            let source = match source {
+                ParameterSource::RuntimeValue(value) => Source::Constant(Arc::new(value.constant.clone())),
+                ParameterSource::ComponentInputParameter(name) => Source::Input(name.as_str().into()),
+                ParameterSource::TaskOutputParameter { producer_task, output_parameter_key } => {
+                    let output = scope.output(&place, producer_task, output_parameter_key)?;
+                    upstream.insert(output.task);
+                    Source::Output(output)
+                }
+                ParameterSource::TaskFinalStatus { producer_task } => {
+                    let task = scope.task(&place, producer_task)?;
+                    upstream.insert(task);
+                    Source::FinalStatus(task)
+                }
+            };
+            parameters.push((Name::from(input.as_str()), source));
+        }
+        let mut artifacts = Vec::new();
+        for (input, source) in &spec.inputs.artifacts {
+            let source = match source {
+                ArtifactSource::ComponentInputArtifact(name) => Source::Input(name.as_str().into()),
+                ArtifactSource::TaskOutputArtifact { producer_task, output_artifact_key } => {
+                    let output = scope.output(&place, producer_task, output_artifact_key)?;
+                    upstream.insert(output.task);
+                    Source::Output(output)
+                }
+            };
+            artifacts.push((Name::from(input.as_str()), source));
+        }
+        for other in &spec.dependent_tasks {
+            upstream.insert(scope.task(&place, other)?);
+        }
+        let policy = spec.trigger_policy.clone().unwrap_or_default();
+        let condition = policy.condition.filter(|text| !text.trim().is_empty());
+        let condition = condition.map(|text| Condition::compile(&text)).transpose();
+        let iterator = spec.parameter_iterator.as_ref().map(|iterator| {
+            let items = match &iterator.items {
+                Items::InputParameter(name) => LoopItems::Input(name.as_str().into()),
+                Items::Raw(text) => match serde_json::from_str::<serde_json::Value>(text) {
+                    Ok(list @ serde_json::Value::Array(_)) => LoopItems::Constant(Arc::new(list)),
+                    Ok(_) => return Err(Error::plan(&place, "the loop's items are not a JSON array")),
+                    Err(error) => {
+                        return Err(Error::plan(&place, format!("the loop's items are not valid JSON: {error}")));
+                    }
+                },
+            };
+            let limit = spec.iterator_policy.as_ref().map_or(0, |policy| policy.parallelism_limit as usize);
+            Ok(Iterator_ { items, input: iterator.item_input.as_str().into(), limit })
+        });
+        Ok(Task {
+            name: name.into(),
+            component,
+            parameters,
+            artifacts,
+            upstream: upstream.into_iter().collect(),
+            downstream: Vec::new(),
+            condition: condition.map_err(|problem| Error::plan(&place, problem))?,
+            strategy: policy.strategy.unwrap_or_default(),
+            iterator: iterator.transpose()?,
+            retry: retry(&place, spec.retry_policy.as_ref())?,
+            cache: spec.caching_options.as_ref().is_some_and(|options| options.enable_cache),
+        })
+    }
+}
+
+/// The tasks of one DAG by name.
+struct Scope<'a> {
+    place: &'a str,
+    index: &'a BTreeMap<&'a str, usize>,
+}
+
+impl Scope<'_> {
+    fn task(&self, place: &str, name: &str) -> Result<usize> {
+        self.index.get(name).copied().ok_or_else(|| {
+            let known: Vec<_> = self.index.keys().copied().collect();
+            let known = known.join(", ");
+            Error::plan(place, format!("task `{name}` is not in the DAG `{}`, which has: {known}", self.place))
+        })
+    }
+
+    fn output(&self, place: &str, task: &str, key: &str) -> Result<TaskOutput> {
+        Ok(TaskOutput { task: self.task(place, task)?, key: key.into() })
+    }
+}
+
+fn retry(place: &str, policy: Option<&RetryPolicy>) -> Result<Retry> {
+    let Some(policy) = policy else { return Ok(Retry { max: 0, backoff: Backoff::default() }) };
+    let mut backoff = Backoff::default();
+    if let Some(text) = &policy.backoff_duration {
+        backoff.initial = duration(place, text)?;
+    }
+    if let Some(factor) = policy.backoff_factor.filter(|factor| *factor != 0.0) {
+        backoff.factor = factor;
+    }
+    if let Some(text) = &policy.backoff_max_duration {
+        backoff.max = duration(place, text)?;
+    }
+    Ok(Retry { max: policy.max_retry_count, backoff })
+}
+
+/// A protobuf duration in its JSON form: seconds with an `s`.
+fn duration(place: &str, text: &str) -> Result<Duration> {
+    let seconds = text.strip_suffix('s').and_then(|number| number.parse::<f64>().ok());
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| Error::plan(place, format!("`{text}` is not a duration such as `1.5s`")))
+}
+
+fn refuse_cycles(place: &str, tasks: &[Task]) -> Result<()> {
+    let edges = tasks.iter().enumerate().flat_map(|(to, task)| task.upstream.iter().map(move |&from| (from, to)));
+    if let Some(cycle) = cycle(tasks.len(), edges) {
+        let names: Vec<&str> = cycle.iter().map(|&task| tasks[task].name.as_ref()).collect();
+        return Err(Error::plan(place, format!("these tasks wait for one another: {}", names.join(", "))));
+    }
+    Ok(())
+}
+
+fn refuse_recursion(components: &[Component]) -> Result<()> {
+    let edges = components.iter().enumerate().flat_map(|(from, component)| {
+        let tasks = match &component.kind {
+            ComponentKind::Dag(dag) => dag.tasks.as_slice(),
+            ComponentKind::Executor(_) => &[],
+        };
+        tasks.iter().map(move |task| (from, task.component))
+    });
+    if let Some(cycle) = cycle(components.len(), edges) {
+        let names: Vec<&str> = cycle.iter().map(|&component| components[component].name.as_ref()).collect();
+        let names = names.join(", ");
+        return Err(Error::plan(&names, "these components contain one another, which would never end"));
+    }
+    Ok(())
+}
+
+fn cycle(nodes: usize, edges: impl Iterator<Item = (usize, usize)>) -> Option<Vec<usize>> {
+    let mut graph = DiGraph::<(), (), u32>::with_capacity(nodes, 0);
+    for _ in 0..nodes {
+        graph.add_node(());
+    }
+    for (from, to) in edges {
+        if from == to {
+            return Some(vec![from]);
+        }
+        graph.add_edge(NodeIndex::new(from), NodeIndex::new(to), ());
+    }
+    let groups = petgraph::algo::tarjan_scc(&graph);
+    let group = groups.into_iter().find(|group| group.len() > 1)?;
+    let mut group: Vec<usize> = group.into_iter().map(NodeIndex::index).collect();
+    group.sort_unstable();
+    Some(group)
+}

@@ -1,0 +1,208 @@
+//! A pipeline checked once: every reference resolved, every type compared, no cycles.
+//!
+//! Everything after this works on a [`Plan`] and meets no bad input any more.
+
+mod check;
+mod condition;
+mod lower;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kf_core::backoff::Backoff;
+use kf_core::resources::Resources;
+use serde_json::Value as Json;
+
+pub(crate) use condition::Condition;
+
+use crate::spec::{ArtifactInput, ArtifactOutput, ContainerSpec, ImporterSpec, ParameterInput, ParameterOutput};
+use crate::spec::{PipelineFile, TriggerStrategy};
+use crate::{Args, Error, Result};
+
+/// A name that many places share.
+pub(crate) type Name = Arc<str>;
+
+/// A pipeline that has been checked and can run.
+#[derive(Debug)]
+pub struct Plan {
+    pub(crate) name: Name,
+    pub(crate) components: Vec<Component>,
+    pub(crate) root: usize,
+}
+
+impl Plan {
+    /// Checks a pipeline.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] names the first place where something is unknown, missing, of the wrong type or in a
+    /// cycle.
+    pub fn new(file: &PipelineFile) -> Result<Self> {
+        lower::lower(file)
+    }
+
+    /// The pipeline's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Completes `args` with the pipeline's defaults and compares them with its parameters.
+    pub(crate) fn arguments(&self, args: &Args) -> Result<BTreeMap<String, Json>> {
+        let inputs = &self.components[self.root].inputs;
+        let args = args.values()?;
+        if let Some(name) = args.keys().find(|name| !inputs.parameters.contains_key(*name)) {
+            let known: Vec<_> = inputs.parameters.keys().map(String::as_str).collect();
+            return Err(Error::Argument {
+                name: name.clone(),
+                problem: format!("pipeline `{}` has no such parameter; it has: {}", self.name, known.join(", ")),
+            });
+        }
+        let mut complete = BTreeMap::new();
+        for (name, input) in &inputs.parameters {
+            let Some(value) = args.get(name).or(input.default_value.as_ref()) else {
+                if input.is_optional {
+                    continue;
+                }
+                return Err(Error::Argument {
+                    name: name.clone(),
+                    problem: format!("pipeline `{}` asks for it and it has no default", self.name),
+                });
+            };
+            if !input.parameter_type.accepts(value) {
+                return Err(Error::Argument {
+                    name: name.clone(),
+                    problem: format!("expected {:?}, found {value}", input.parameter_type),
+                });
+            }
+            complete.insert(name.clone(), value.clone());
+        }
+        Ok(complete)
+    }
+
+    /// The executors that the plan's tasks use.
+    pub(crate) fn executors(&self) -> impl Iterator<Item = &Arc<Executor>> {
+        self.components.iter().filter_map(|component| match &component.kind {
+            ComponentKind::Executor(executor) => Some(executor),
+            ComponentKind::Dag(_) => None,
+        })
+    }
+}
+
+/// A component of a [`Plan`].
+#[derive(Debug)]
+pub(crate) struct Component {
+    pub(crate) name: Name,
+    pub(crate) inputs: Inputs,
+    pub(crate) outputs: Outputs,
+    pub(crate) kind: ComponentKind,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Inputs {
+    pub(crate) parameters: BTreeMap<String, ParameterInput>,
+    pub(crate) artifacts: BTreeMap<String, ArtifactInput>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    pub(crate) parameters: BTreeMap<String, ParameterOutput>,
+    pub(crate) artifacts: BTreeMap<String, ArtifactOutput>,
+}
+
+#[derive(Debug)]
+pub(crate) enum ComponentKind {
+    Dag(Dag),
+    Executor(Arc<Executor>),
+}
+
+/// How a component that is no DAG is carried out.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    pub(crate) label: Name,
+    pub(crate) work: Work,
+    pub(crate) version: Option<String>,
+    pub(crate) carrier: Option<String>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) resources: Resources,
+    pub(crate) outputs: Outputs,
+}
+
+impl Executor {
+    /// What to call it: its component's name, or its label.
+    pub(crate) fn component(&self) -> &str {
+        match &self.work {
+            Work::Component { name, .. } => name,
+            Work::Container(_) | Work::Importer(_) => self.label.trim_start_matches("exec-"),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// A `#[component]` by name.
+    Component { name: Name, container: ContainerSpec },
+    /// A container's command.
+    Container(ContainerSpec),
+    Importer(ImporterSpec),
+}
+
+/// Tasks whose order follows from what they take.
+#[derive(Debug)]
+pub(crate) struct Dag {
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) parameters: Vec<(Name, TaskOutput)>,
+    pub(crate) artifacts: Vec<(Name, Vec<TaskOutput>)>,
+}
+
+/// An output of a task of the same DAG.
+#[derive(Clone, Debug)]
+pub(crate) struct TaskOutput {
+    pub(crate) task: usize,
+    pub(crate) key: Name,
+}
+
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) name: Name,
+    pub(crate) component: usize,
+    pub(crate) parameters: Vec<(Name, Source)>,
+    pub(crate) artifacts: Vec<(Name, Source)>,
+    pub(crate) upstream: Vec<usize>,
+    pub(crate) downstream: Vec<usize>,
+    pub(crate) condition: Option<Condition>,
+    pub(crate) strategy: TriggerStrategy,
+    pub(crate) iterator: Option<Iterator_>,
+    pub(crate) retry: Retry,
+    pub(crate) cache: bool,
+}
+
+/// Where a parameter or artifact comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    Constant(Arc<Json>),
+    Input(Name),
+    Output(TaskOutput),
+    FinalStatus(usize),
+}
+
+/// A loop over the elements of a list.
+#[derive(Debug)]
+pub(crate) struct Iterator_ {
+    pub(crate) items: LoopItems,
+    pub(crate) input: Name,
+    /// How many iterations run at once; 0 where there is no limit.
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug)]
+pub(crate) enum LoopItems {
+    Constant(Arc<Json>),
+    Input(Name),
+}
+
+/// How often and when a failed task is tried again.
+#[derive(Clone, Debug)]
+pub(crate) struct Retry {
+    pub(crate) max: u32,
+    pub(crate) backoff: Backoff,
+}

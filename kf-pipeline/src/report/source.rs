@@ -1,0 +1,108 @@
+//! Reads a report from the stores.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kf_core::artifact::{ArtifactStore, Metadata};
+use kf_core::metadata::{ExecutionRecord, LineageQuery, MetadataStore};
+use kf_core::{RunId, Timestamp};
+
+use super::{FailedAttempt, Report, TaskReport};
+use crate::scheduler::{JournalEvent, read_journal};
+use crate::{Error, Result};
+
+const PAGE: usize = 1000;
+
+/// Where reports are read from.
+#[derive(Clone, Debug)]
+pub(crate) struct ReportSource {
+    metadata: Arc<dyn MetadataStore>,
+    #[expect(dead_code, reason = "reports will show the content of small artifacts")]
+    artifacts: ArtifactStore,
+}
+
+impl ReportSource {
+    pub(crate) fn new(metadata: Arc<dyn MetadataStore>, artifacts: ArtifactStore) -> Self {
+        Self { metadata, artifacts }
+    }
+
+    pub(crate) async fn report(&self, run: &RunId) -> Result<Report> {
+        let record = self.metadata.run(run).await?;
+        let record =
+            record.ok_or_else(|| kf_core::Error::NotFound { what: "run", name: run.to_string() })?;
+        let pipeline = serde_json::from_str(&record.spec).map_err(|source| Error::Journal {
+            run: run.to_string(),
+            seq: 0,
+            source,
+        })?;
+        let mut executions = self.executions(run).await?;
+        let mut failed: HashMap<Arc<str>, Vec<FailedAttempt>> = HashMap::new();
+        let (mut tasks, mut after) = (Vec::new(), 0);
+        loop {
+            let page = self.metadata.journal(run, after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.seq;
+            for entry in &page {
+                for event in read_journal(run, entry)? {
+                    match event {
+                        JournalEvent::Task { task, state, attempts, started_at, ended_at, error, .. } => {
+                            let execution = executions.remove(task.as_ref());
+                            let mut report = blank(&task, state, ended_at, error.as_deref());
+                            report.attempts = attempts;
+                            report.started_at = Some(started_at);
+                            report.failed_attempts = failed.remove(&task).unwrap_or_default();
+                            if let Some(execution) = execution {
+                                report.component = execution.component;
+                                report.inputs = execution.inputs;
+                                report.outputs = execution.outputs;
+                                report.input_artifacts = execution.input_artifacts;
+                                report.output_artifacts = execution.output_artifacts;
+                            }
+                            tasks.push(report);
+                        }
+                        JournalEvent::AttemptFailed { task, attempt, started_at, ended_at, error } => {
+                            let error = error.to_string();
+                            let attempt = FailedAttempt { attempt, started_at, ended_at, error };
+                            failed.entry(task).or_default().push(attempt);
+                        }
+                        JournalEvent::Group { task, state, at, error } => {
+                            tasks.push(blank(&task, state, at, error.as_deref()));
+                        }
+                        JournalEvent::CancelAsked { .. } => {}
+                    }
+                }
+            }
+        }
+        Ok(Report { run: record, pipeline, tasks, at: Timestamp::now() })
+    }
+
+    async fn executions(&self, run: &RunId) -> Result<HashMap<String, ExecutionRecord>> {
+        let mut query = LineageQuery { run: Some(run.clone()), limit: PAGE, ..LineageQuery::default() };
+        let mut executions = HashMap::new();
+        loop {
+            let page = self.metadata.executions(&query).await?;
+            executions.extend(page.items.into_iter().map(|execution| (execution.task.clone(), execution)));
+            query.after = page.next;
+            if query.after.is_none() {
+                return Ok(executions);
+            }
+        }
+    }
+}
+
+fn blank(task: &str, state: crate::TaskState, ended_at: Timestamp, error: Option<&str>) -> TaskReport {
+    TaskReport {
+        path: task.to_owned(),
+        component: String::new(),
+        state,
+        attempts: 0,
+        started_at: None,
+        ended_at,
+        error: error.map(str::to_owned),
+        failed_attempts: Vec::new(),
+        inputs: Metadata::new(),
+        outputs: Metadata::new(),
+        input_artifacts: Vec::new(),
+        output_artifacts: Vec::new(),
+    }
+}

@@ -1,0 +1,62 @@
+//! One task of a report.
+
+use kf_core::Timestamp;
+use kf_core::artifact::Metadata;
+use kf_core::metadata::Io;
+
+use crate::component::{Param, TaskError};
+use crate::TaskState;
+
+/// A task that has ended.
+#[derive(Clone, Debug)]
+pub struct TaskReport {
+    /// Its path in the run.
+    pub path: String,
+    /// Its component; empty for loops, branches and tasks that did not run.
+    pub component: String,
+    /// How it ended.
+    pub state: TaskState,
+    /// How many attempts it took; 0 where it did not run.
+    pub attempts: u32,
+    /// When its first attempt started; none where it did not run.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Why it did not succeed.
+    pub error: Option<String>,
+    /// Attempts that failed before its last.
+    pub failed_attempts: Vec<FailedAttempt>,
+    /// Input parameters.
+    pub inputs: Metadata,
+    /// Output parameters.
+    pub outputs: Metadata,
+    /// Input artifacts.
+    pub input_artifacts: Vec<Io>,
+    /// Output artifacts.
+    pub output_artifacts: Vec<Io>,
+}
+
+/// An attempt that failed and was followed by another.
+#[derive(Clone, Debug)]
+pub struct FailedAttempt {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Why it failed.
+    pub error: String,
+}
+
+impl TaskReport {
+    /// An output parameter.
+    ///
+    /// # Errors
+    /// Where the task gave none of this name, or one of another type.
+    pub fn output<T: Param>(&self, name: &str) -> Result<T, TaskError> {
+        let value = self.outputs.get(name);
+        let value = value.ok_or_else(|| TaskError::new(format!("task `{}` gave no output `{name}`", self.path)))?;
+        T::from_json(value).map_err(|error| TaskError::new(format!("task `{}`, output `{name}`: {error}", self.path)))
+    }
+}

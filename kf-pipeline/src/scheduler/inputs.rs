@@ -1,0 +1,126 @@
+//! What goes into a task, found from what its frame has.
+
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+
+use super::{Frame, TaskState, Values};
+use crate::plan::{Component, Iterator_, LoopItems, Name, Plan, Source, Task};
+use crate::spec::ParameterType;
+
+/// Looks up a task's inputs, its upstream tasks having ended.
+pub(super) fn resolve(plan: &Plan, frame: &Frame, task: &Task) -> Result<Values, String> {
+    let target = &plan.components[task.component];
+    let mut parameters = Vec::with_capacity(task.parameters.len() + 1);
+    for (input, source) in &task.parameters {
+        let value = match source {
+            Source::Constant(value) => Some(Arc::clone(value)),
+            Source::Input(name) => frame.inputs.parameter(name).cloned(),
+            Source::Output(output) => {
+                frame.output(output).and_then(|values| values.parameter(&output.key)).cloned()
+            }
+            Source::FinalStatus(task) => Some(Arc::new(final_status(plan, frame, *task))),
+        };
+        match value {
+            Some(value) => parameters.push((Name::clone(input), value)),
+            None => {
+                let wanted = target.inputs.parameters.get(input.as_ref());
+                if !wanted.is_none_or(|wanted| wanted.is_optional || wanted.default_value.is_some()) {
+                    return Err(missing(plan, frame, input, source));
+                }
+            }
+        }
+    }
+    let mut artifacts = Vec::with_capacity(task.artifacts.len());
+    for (input, source) in &task.artifacts {
+        let list = match source {
+            Source::Input(name) => frame.inputs.artifact(name),
+            Source::Output(output) => frame.output(output).and_then(|values| values.artifact(&output.key)),
+            Source::Constant(_) | Source::FinalStatus(_) => None,
+        };
+        match list {
+            Some(list) => artifacts.push((Name::clone(input), Arc::clone(list))),
+            None => {
+                let wanted = target.inputs.artifacts.get(input.as_ref());
+                if !wanted.is_none_or(|wanted| wanted.is_optional) {
+                    return Err(missing(plan, frame, input, source));
+                }
+            }
+        }
+    }
+    Ok(Values::new(parameters, artifacts))
+}
+
+fn missing(plan: &Plan, frame: &Frame, input: &str, source: &Source) -> String {
+    match source {
+        Source::Output(output) => {
+            let producer = &frame.dag(plan).tasks[output.task].name;
+            let state = frame.state_of(Some(output.task));
+            format!("input `{input}`: `{producer}` is {state} and gave no `{}`", output.key)
+        }
+        _ => format!("input `{input}` has no value"),
+    }
+}
+
+fn final_status(plan: &Plan, frame: &Frame, task: usize) -> Json {
+    let end = frame.end_of(task);
+    let state = end.map_or("STATE_UNSPECIFIED", |end| end.state.as_str());
+    let mut status = json!({"state": state, "pipelineTaskName": frame.dag(plan).tasks[task].name.as_ref()});
+    if let Some(error) = end.and_then(|end| end.error.as_deref()) {
+        status["error"] = json!({"message": error});
+    }
+    status
+}
+
+impl Frame {
+    /// The state of a task that has ended.
+    pub(super) fn state_of(&self, task: Option<usize>) -> TaskState {
+        task.and_then(|task| self.end_of(task)).map_or(TaskState::Skipped, |end| end.state)
+    }
+}
+
+/// The list a loop goes over.
+pub(super) fn items(iterator: &Iterator_, inputs: &Values) -> Result<Arc<Json>, String> {
+    let items = match &iterator.items {
+        LoopItems::Constant(items) => Arc::clone(items),
+        LoopItems::Input(name) => {
+            let items = inputs.parameter(name);
+            Arc::clone(items.ok_or_else(|| format!("the loop's items, input `{name}`, have no value"))?)
+        }
+    };
+    match items.as_ref() {
+        Json::Array(_) => Ok(items),
+        // Where a list is passed as text.
+        Json::String(text) => match serde_json::from_str(text) {
+            Ok(list @ Json::Array(_)) => Ok(Arc::new(list)),
+            _ => Err(format!("the loop's items are not a list: {items}")),
+        },
+        _ => Err(format!("the loop's items are not a list: {items}")),
+    }
+}
+
+/// Fills in the defaults of a component's parameters.
+pub(super) fn with_defaults(component: &Component, inputs: Arc<Values>) -> Arc<Values> {
+    let mut inputs = inputs;
+    for (name, input) in &component.inputs.parameters {
+        if let Some(default) = &input.default_value
+            && inputs.parameter(name).is_none()
+        {
+            inputs = Arc::new(inputs.with_parameter(name.as_str().into(), Arc::new(default.clone())));
+        }
+    }
+    inputs
+}
+
+/// Compares the values with the component's types, where the plan could not.
+pub(super) fn check(component: &Component, inputs: &Values) -> Result<(), String> {
+    for (name, value) in inputs.named_parameters() {
+        let Some(input) = component.inputs.parameters.get(name) else { continue };
+        let wanted = input.parameter_type;
+        let absent = value.is_null() && input.is_optional;
+        if !absent && wanted != ParameterType::String && !wanted.accepts(value) {
+            return Err(format!("input `{name}` expects {wanted:?}, found {value}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! What a run writes down, and what a restarted engine reads back.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use kf_core::metadata::JournalEntry;
+use kf_core::{Digest, RunId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{End, Values};
+use crate::plan::Executor;
+use crate::{Error, Result};
+
+/// Where a task stands, in the words of Kubeflow Pipelines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
+pub enum TaskState {
+    /// It has not begun.
+    Pending,
+    /// It is under way.
+    Running,
+    /// It ended well.
+    Succeeded,
+    /// Its outputs are those of an earlier execution.
+    Cached,
+    /// It ended with an error.
+    Failed,
+    /// It did not run, since its condition is false or a task before it did not succeed.
+    Skipped,
+    /// It was ended, or not begun, because the run was cancelled.
+    Canceled,
+}
+
+impl TaskState {
+    /// The word as stored and shown, such as `SUCCEEDED`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Running => "RUNNING",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Cached => "CACHED",
+            Self::Failed => "FAILED",
+            Self::Skipped => "SKIPPED",
+            Self::Canceled => "CANCELED",
+        }
+    }
+
+    /// Whether the task has ended.
+    pub fn is_terminal(self) -> bool {
+        !matches!(self, Self::Pending | Self::Running)
+    }
+}
+
+impl std::fmt::Display for TaskState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a step writes down.
+#[derive(Debug)]
+pub(crate) enum Record {
+    /// A task that an executor carried, or the cache stood for, ended.
+    Task(Box<TaskEnd>),
+    /// An attempt failed and another follows.
+    AttemptFailed {
+        task: Arc<str>,
+        attempt: u32,
+        started_at: Timestamp,
+        ended_at: Timestamp,
+        error: Arc<str>,
+    },
+    /// A task ended that no executor carried: a DAG, a loop, or one that was skipped.
+    Group { task: Arc<str>, state: TaskState, at: Timestamp, error: Option<Arc<str>> },
+    /// Somebody asked for the run's end.
+    CancelAsked { reason: String },
+}
+
+#[derive(Debug)]
+pub(crate) struct TaskEnd {
+    pub(crate) task: Arc<str>,
+    pub(crate) executor: Arc<Executor>,
+    pub(crate) state: TaskState,
+    pub(crate) attempts: u32,
+    pub(crate) started_at: Timestamp,
+    pub(crate) ended_at: Timestamp,
+    pub(crate) inputs: Arc<Values>,
+    pub(crate) outputs: Arc<Values>,
+    pub(crate) error: Option<Arc<str>>,
+    pub(crate) cache_key: Option<Digest>,
+}
+
+/// A record as the journal keeps it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum JournalEvent {
+    Task {
+        task: Arc<str>,
+        state: TaskState,
+        attempts: u32,
+        started_at: Timestamp,
+        ended_at: Timestamp,
+        #[serde(default, skip_serializing_if = "is_empty")]
+        outputs: Arc<Values>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<Arc<str>>,
+    },
+    AttemptFailed {
+        task: Arc<str>,
+        attempt: u32,
+        started_at: Timestamp,
+        ended_at: Timestamp,
+        error: Arc<str>,
+    },
+    Group {
+        task: Arc<str>,
+        state: TaskState,
+        at: Timestamp,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<Arc<str>>,
+    },
+    CancelAsked {
+        reason: String,
+    },
+}
+
+/// The events of one entry of a run's journal.
+pub(crate) fn read_journal(run: &RunId, entry: &JournalEntry) -> Result<Vec<JournalEvent>> {
+    serde_json::from_str(&entry.events).map_err(|source| Error::Journal {
+        run: run.to_string(),
+        seq: entry.seq,
+        source,
+    })
+}
+
+fn is_empty(values: &Arc<Values>) -> bool {
+    values.is_empty()
+}
+
+impl From<&Record> for JournalEvent {
+    fn from(record: &Record) -> Self {
+        match record {
+            Record::Task(end) => Self::Task {
+                task: Arc::clone(&end.task),
+                state: end.state,
+                attempts: end.attempts,
+                started_at: end.started_at,
+                ended_at: end.ended_at,
+                outputs: Arc::clone(&end.outputs),
+                error: end.error.clone(),
+            },
+            Record::AttemptFailed { task, attempt, started_at, ended_at, error } => Self::AttemptFailed {
+                task: Arc::clone(task),
+                attempt: *attempt,
+                started_at: *started_at,
+                ended_at: *ended_at,
+                error: Arc::clone(error),
+            },
+            Record::Group { task, state, at, error } => {
+                Self::Group { task: Arc::clone(task), state: *state, at: *at, error: error.clone() }
+            }
+            Record::CancelAsked { reason } => Self::CancelAsked { reason: reason.clone() },
+        }
+    }
+}
+
+/// What of a run has happened already.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    /// Leaves that have ended.
+    pub(super) ended: HashMap<Arc<str>, End>,
+    /// Failed attempts of leaves that have not: how many, and when the last ended.
+    pub(super) attempts: HashMap<Arc<str>, (u32, Timestamp)>,
+    /// Tasks without a leaf whose end is written down.
+    pub(super) groups: HashSet<Arc<str>>,
+    /// Why the run was cancelled, where it was.
+    pub(super) canceled: Option<String>,
+}
+
+impl Past {
+    /// Adds one event of the journal, in order.
+    pub(crate) fn add(&mut self, event: JournalEvent) {
+        match event {
+            JournalEvent::Task { task, state, outputs, error, .. } => {
+                self.attempts.remove(&task);
+                let state = if state == TaskState::Cached { TaskState::Succeeded } else { state };
+                self.ended.insert(task, End { state, outputs, error });
+            }
+            JournalEvent::AttemptFailed { task, attempt, ended_at, .. } => {
+                self.attempts.insert(task, (attempt, ended_at));
+            }
+            JournalEvent::Group { task, .. } => {
+                self.groups.insert(task);
+            }
+            JournalEvent::CancelAsked { reason } => self.canceled = Some(reason),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What KFP has no field for, under the platform `kf`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kf_core::resources::Resources;
+use serde::{Deserialize, Serialize};
+
+/// Platforms by name. Only `kf` is read; others are kept as they are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Platforms {
+    /// The platforms.
+    #[serde(default)]
+    pub platforms: BTreeMap<String, serde_json::Value>,
+}
+
+impl Platforms {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.platforms.is_empty()
+    }
+}
+
+/// The platform `kf`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KfPlatform {
+    /// What it adds to executors, by label.
+    pub executors: BTreeMap<String, KfExecutor>,
+}
+
+/// What the platform `kf` adds to an executor.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KfExecutor {
+    /// The name of the `#[component]` that it runs.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub component: String,
+    /// The version that stands for the component's code in cache keys; the program's digest where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Which of the engine's executors carries it: `in-process` where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executor: Option<String>,
+    /// How long an attempt may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// What it needs.
+    pub resources: Resources,
+}
