@@ -76,7 +76,6 @@ pub(crate) enum ScopeKind {
 pub(crate) struct Node {
     pub(crate) scope: ScopeId,
     pub(crate) name: String,
-    pub(crate) at: &'static Location<'static>,
     pub(crate) kind: NodeKind,
     pub(crate) after: Vec<NodeId>,
     /// Whether it runs however the tasks before it ended.
@@ -102,7 +101,7 @@ impl Graph {
         let scope = |node| ScopeData { node, kind: ScopeKind::Plain, at, nodes: Vec::new() };
         graph.scopes.push(scope(None));
         graph.scopes.push(scope(None));
-        let group = graph.add(OUTERMOST, "exit-handler-1".to_owned(), at, NodeKind::Group(BODY));
+        let group = graph.add(OUTERMOST, "exit-handler-1".to_owned(), NodeKind::Group(BODY));
         graph.scopes[BODY.0 as usize].node = Some(group);
         graph
     }
@@ -143,15 +142,9 @@ impl Graph {
         false
     }
 
-    pub(crate) fn add(
-        &mut self,
-        scope: ScopeId,
-        name: String,
-        at: &'static Location<'static>,
-        kind: NodeKind,
-    ) -> NodeId {
+    pub(crate) fn add(&mut self, scope: ScopeId, name: String, kind: NodeKind) -> NodeId {
         let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
-        self.nodes.push(Node { scope, name, at, kind, after: Vec::new(), at_any_end: false });
+        self.nodes.push(Node { scope, name, kind, after: Vec::new(), at_any_end: false });
         self.scopes[scope.0 as usize].nodes.push(id);
         id
     }
@@ -168,7 +161,7 @@ impl Graph {
         let count = self.names.entry(name.to_owned()).or_insert(0);
         *count += 1;
         let name = format!("{name}-{count}");
-        let node = self.add(outer, name, at, NodeKind::Group(id));
+        let node = self.add(outer, name, NodeKind::Group(id));
         self.scopes[id.0 as usize].node = Some(node);
         id
     }

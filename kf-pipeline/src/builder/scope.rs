@@ -102,7 +102,7 @@ impl<'p> Scope<'p> {
         let after = call.after.iter().map(|task| task.node).collect();
         let kind =
             NodeKind::Task { definition: call.definition, args: call.args, options: Box::new(call.options) };
-        let node = graph.add(scope, name, at, kind);
+        let node = graph.add(scope, name, kind);
         graph.nodes[node.0 as usize].after = after;
         node
     }
@@ -117,7 +117,7 @@ impl<'p> Scope<'p> {
             graph.refuse_escape(self.id, *source, at);
         }
         let name = graph.fresh_name("importer");
-        let node = graph.add(self.id, name, at, NodeKind::Import { uri, kind: ArtifactType::of::<K>() });
+        let node = graph.add(self.id, name, NodeKind::Import { uri, kind: ArtifactType::of::<K>() });
         TaskRef::new(node).artifact("artifact")
     }
 

@@ -76,6 +76,12 @@ impl From<TaskError> for Box<dyn StdError + Send + Sync> {
     }
 }
 
+impl From<TaskError> for Box<dyn StdError> {
+    fn from(error: TaskError) -> Self {
+        Box::new(Wrapped(error))
+    }
+}
+
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

@@ -40,9 +40,9 @@ use crate::scheduler::{JournalEvent, Limits, Past, Scheduler};
 use crate::{Args, Error, Pipeline, Result};
 
 /// The executor that carries tasks which ask for none.
-pub const IN_PROCESS: &str = "in-process";
+pub(crate) const IN_PROCESS: &str = "in-process";
 /// The executor that gives each attempt a process of its own.
-pub const SUBPROCESS: &str = "subprocess";
+pub(crate) const SUBPROCESS: &str = "subprocess";
 
 /// How long a lease holds where leases have an end.
 const LEASE: Duration = Duration::from_secs(15);

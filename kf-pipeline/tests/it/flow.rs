@@ -1,0 +1,93 @@
+//! Data flows, loops collect, branches are taken or skipped, failures are retried, exit handlers run.
+
+use kf_core::metadata::RunState;
+use kf_pipeline::prelude::*;
+use kf_pipeline::{Pipeline, TaskState};
+use libtest_mimic::Trial;
+
+use crate::components::{double, fail, flaky, join, make, measure, witness};
+use crate::test;
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        test("data_flows_through_a_loop_in_process", || data_flows("in-process")),
+        test("data_flows_through_a_loop_in_subprocesses", || data_flows("subprocess")),
+        test("branches", branches),
+        test("retries_and_exit_handler", retries_and_exit_handler),
+    ]
+}
+
+type Done = Result<(), Box<dyn std::error::Error>>;
+
+async fn data_flows(executor: &'static str) -> Done {
+    let pipeline = Pipeline::build("flow", |p| {
+        let numbers = p.param::<Vec<i64>>("numbers", vec![1, 2, 3]);
+        let each = p.parallel_for(numbers, |p, number| {
+            let made = p.add(make(number).executor(executor));
+            p.add(double(made.out).executor(executor))
+        });
+        let all = each.collect();
+        p.add(join(all.out, all.output).executor(executor));
+    })?;
+    let home = tempfile::tempdir()?;
+    let engine = Engine::open(home.path()).await?;
+    let run = engine.start(&pipeline, args! {}).await?;
+    let outcome = run.wait().await?;
+    assert_eq!((outcome.state, outcome.error), (RunState::Succeeded, None));
+    assert_eq!(outcome.tasks.succeeded, 7);
+    let report = engine.report(run.id()).await?;
+    assert_eq!(report.task("join").unwrap().output::<String>("Output")?, "2,4,6 [2, 4, 6]");
+    assert_eq!(report.task("for-loop-1[1]/make").unwrap().output_artifacts[0].artifact.metadata["number"], 2);
+
+    // The same again comes from the cache; other numbers run what depends on them.
+    let again = engine.start(&pipeline, args! {}).await?.wait().await?;
+    assert_eq!((again.tasks.cached, again.tasks.succeeded), (7, 0));
+    let other = engine.start(&pipeline, args! {"numbers" => [2, 5]}).await?;
+    let outcome = other.wait().await?;
+    assert_eq!((outcome.tasks.cached, outcome.tasks.succeeded), (2, 3));
+    let report = engine.report(other.id()).await?;
+    assert_eq!(report.task("join").unwrap().output::<String>("Output")?, "4,10 [4, 10]");
+    Ok(())
+}
+
+async fn branches() -> Done {
+    let home = tempfile::tempdir()?;
+    let file = home.path().join("witness").display().to_string();
+    let pipeline = Pipeline::build("branches", |p| {
+        let score = p.required_param::<f64>("score");
+        let measured = p.add(measure(score));
+        let good = measured.score.ge(0.95) & measured.label.ne("s2.0");
+        p.when(good, |p| p.add(witness(file.as_str(), measured.label)));
+    })?;
+    let engine = Engine::open(home.path().join("home")).await?;
+    for (score, state) in [(0.96, TaskState::Succeeded), (0.5, TaskState::Skipped), (2.0, TaskState::Succeeded)] {
+        let run = engine.start(&pipeline, args! {"score" => score}).await?;
+        assert_eq!(run.wait().await?.state, RunState::Succeeded);
+        let report = engine.report(run.id()).await?;
+        assert_eq!(report.task("condition-1").unwrap().state, state, "{score}");
+    }
+    assert_eq!(std::fs::read_to_string(&file)?, "s0.96\ns2\n");
+    Ok(())
+}
+
+async fn retries_and_exit_handler() -> Done {
+    let home = tempfile::tempdir()?;
+    let file = home.path().join("witness").display().to_string();
+    let pipeline = Pipeline::build("exit", |p| {
+        let tried = p.add(flaky());
+        p.add(fail("no way"));
+        p.add(measure(1.0).after(tried));
+        p.on_exit(witness(file.as_str(), "bye"));
+    })?;
+    let engine = Engine::open(home.path().join("home")).await?;
+    let run = engine.start(&pipeline, args! {}).await?;
+    let outcome = run.wait().await?;
+    assert_eq!(outcome.state, RunState::Failed);
+    assert!(outcome.error.as_deref().unwrap().contains("task `exit-handler-1/fail`: no way"), "{outcome:?}");
+    let report = engine.report(run.id()).await?;
+    let tried = report.task("exit-handler-1/flaky").unwrap();
+    assert_eq!((tried.state, tried.attempts, tried.failed_attempts.len()), (TaskState::Succeeded, 3, 2));
+    assert_eq!(report.task("exit-handler-1/measure").unwrap().state, TaskState::Succeeded);
+    assert_eq!(std::fs::read_to_string(&file)?, "bye\n");
+    Ok(())
+}
