@@ -38,7 +38,10 @@ pub(crate) fn run(root: &Path, name: Option<&str>, json: bool) -> Result<(), Str
 
 /// The benches there are: a file or a folder each.
 fn names(folder: &Path) -> Result<Vec<String>, String> {
-    let entries = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| format!("{}: {error}", folder.display()))?,
+    };
     let mut names: Vec<_> = entries
         .flatten()
         .map(|entry| entry.path())
@@ -72,7 +75,8 @@ mod tests {
         std::fs::create_dir(folder.path().join("shared")).unwrap();
         std::fs::write(folder.path().join("pipeline/main.rs"), "").unwrap();
         assert_eq!(names(folder.path()).unwrap(), ["pipeline", "serve"]);
-        assert!(names(&folder.path().join("none")).is_err());
+        assert!(names(&folder.path().join("none")).unwrap().is_empty());
+        assert!(names(&folder.path().join("serve.rs")).is_err());
     }
 
     #[test]

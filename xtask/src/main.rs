@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 
 /// KF's development tasks.
 #[derive(Parser)]
-#[command(name = "cargo xtask")]
+#[command(bin_name = "cargo xtask")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,

@@ -43,13 +43,22 @@ async fn child() {
     let registry = SqliteRegistry::open(path).await.unwrap();
     let first = number("KF_REGISTRY_FIRST");
     for text in first..first + number("KF_REGISTRY_TEXTS") {
-        let made = registry.register(new(&text.to_string())).await.unwrap();
-        println!("registered {text} {} {}", made.version.number, made.created);
+        match registry.register(new(&text.to_string())).await {
+            Ok(made) => println!("registered {text} {} {}", made.version.number, made.created),
+            Err(error) => {
+                println!("stopped retryable={} {error}", error.is_retryable());
+                return;
+            }
+        }
     }
 }
 
 fn start(path: &Path, first: u32, texts: u32) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    start_by(Command::new(std::env::current_exe().unwrap()), path, first, texts)
+}
+
+fn start_by(mut command: Command, path: &Path, first: u32, texts: u32) -> Child {
+    command
         .args(["processes::child", "--exact", "--ignored", "--nocapture"])
         .env("KF_REGISTRY_FILE", path)
         .env("KF_REGISTRY_FIRST", first.to_string())
@@ -209,6 +218,35 @@ async fn of_many_handles_that_move_an_alias_one_wins_each_round() {
     let history = handles[1].alias_history(&name(), &alias, PageRequest::default()).await.unwrap();
     assert_eq!(history.items.len(), 4);
     assert!(history.items.windows(2).all(|pair| pair[0].from == pair[1].to), "the log is a chain");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r.sqlite");
+    // Files may grow no further than this many blocks, as on a disk that is full.
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -f 2000; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap());
+    let output = start_by(command, &path, 0, 100_000).wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let told: Vec<_> = text.lines().filter_map(answer).collect();
+    let stopped = text.lines().find(|line| line.contains("stopped ")).unwrap_or("it never stopped");
+    assert!(stopped.contains("retryable=true") && stopped.contains("r.sqlite"), "{stopped}");
+    assert!(told.len() > 10, "only {} versions fitted", told.len());
+
+    // There is space again: all that was told is there, and it goes on.
+    let registry = SqliteRegistry::open(&path).await.unwrap();
+    let there = registry.model(&name()).await.unwrap().versions;
+    assert_eq!(numbers(&registry).await, (1..=there).collect::<Vec<_>>());
+    for (text, number, _) in &told {
+        let version = registry.version(&name(), *number).await.unwrap();
+        assert_eq!(version.digest, Digest::of(text.to_string()));
+    }
+    assert!(there as usize - told.len() <= 1, "{there} versions, and {} were told", told.len());
+    assert!(registry.register(new("after")).await.unwrap().created);
 }
 
 #[tokio::test]
