@@ -66,6 +66,8 @@ mod repository;
 mod runtime;
 mod server;
 mod tensor;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use half::{bf16, f16};
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::Error;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const LONGEST_MESSAGE: usize = 1000;
 
 /// An answer of JSON text.
 pub(super) fn json_text(status: StatusCode, text: impl Into<Bytes>) -> Response {
@@ -26,9 +27,11 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     )
 }
 
-/// An answer that says what is wrong.
+/// An answer that says what is wrong. What a caller sent may be part of the message, so its length is limited.
 pub(super) fn problem(status: StatusCode, message: &str) -> Response {
-    json(status, &serde_json::json!({ "error": message }))
+    let end = message.char_indices().nth(LONGEST_MESSAGE).map_or(message.len(), |(at, _)| at);
+    let dots = if end < message.len() { "…" } else { "" };
+    json(status, &serde_json::json!({ "error": format!("{}{dots}", &message[..end]) }))
 }
 
 /// The answer to a request that failed.

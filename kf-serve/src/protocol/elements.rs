@@ -12,8 +12,6 @@ use crate::{
     tensor::{Element, element_count, push_string},
 };
 
-const DEEPEST: usize = 64;
-
 /// Reads a JSON value, flat or nested as the shape is, into elements as little-endian bytes.
 ///
 /// `text` must be one valid JSON value. The message of an error doesn't name the tensor.
@@ -143,7 +141,7 @@ fn walk(
                 if let Some(children) = open.last_mut() {
                     *children += 1;
                 }
-                if open.len() == DEEPEST || depth.is_some_and(|depth| open.len() >= depth) {
+                if open.len() > shape.len() || depth.is_some_and(|depth| open.len() >= depth) {
                     return Err(ragged(shape));
                 }
                 open.push(0);

@@ -9,7 +9,7 @@ use crate::runtime::Parameters;
 #[derive(Deserialize)]
 pub(super) struct Envelope<'a> {
     pub(super) id: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::parameters::read")]
     pub(super) parameters: Option<Parameters>,
     #[serde(borrow)]
     pub(super) inputs: Vec<Input<'a>>,

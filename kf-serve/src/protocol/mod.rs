@@ -5,6 +5,7 @@
 mod answer;
 mod elements;
 mod envelope;
+mod parameters;
 mod request;
 
 pub(crate) use self::{

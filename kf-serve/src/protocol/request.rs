@@ -9,6 +9,8 @@ use super::{
 };
 use crate::{Datatype, Error, ModelMetadata, Result, Tensor, runtime::Parameters};
 
+const MOST_DIMENSIONS: usize = 64;
+
 /// How a request's body is laid out, as the header `Inference-Header-Content-Length` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
@@ -103,6 +105,12 @@ pub(crate) fn read_request(metadata: &ModelMetadata, body: &Bytes, layout: Layou
 fn read_input(input: Input<'_>, blobs: &mut Blobs<'_>) -> Result<Tensor> {
     let wrong = |what: String| invalid(format!("input `{}`: {what}", shortened(&input.name)));
     let datatype = Datatype::from_str(&input.datatype).map_err(|error| wrong(error.to_string()))?;
+    if input.shape.len() > MOST_DIMENSIONS {
+        return Err(wrong(format!(
+            "a shape may have {MOST_DIMENSIONS} dimensions, found {}",
+            input.shape.len()
+        )));
+    }
     let size = input.parameters.as_ref().and_then(|parameters| parameters.binary_data_size);
     if input.parameters.as_ref().is_some_and(|parameters| parameters.shared_memory_region.is_some()) {
         return Err(wrong("shared memory isn't supported here; send the data".into()));

@@ -56,6 +56,7 @@ impl<R: Runtime + ?Sized> Runtime for Box<R> {
 pub enum Execution {
     /// On tokio's blocking threads: for everything that takes longer than some 20 µs.
     Blocking,
-    /// On the thread that read the request, which serves nobody else meanwhile: for what is over at once.
+    /// On the thread that read the request, which serves nobody else meanwhile, and past any deadline: for what is over
+    /// at once.
     Inline,
 }

@@ -4,7 +4,8 @@ use half::{bf16, f16};
 
 use crate::Datatype;
 
-/// A Rust type that a tensor's elements can be read as: the integers, `f32`, `f64`, [`f16`], [`bf16`] and `bool`.
+/// A Rust type that a tensor's elements can be read as: the integers, `f32`, `f64`, [`f16`](struct@f16),
+/// [`bf16`] and `bool`.
 pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// The datatype whose elements it is.
     const DATATYPE: Datatype;

@@ -214,6 +214,8 @@ async fn a_shutdown_lets_requests_finish() {
     let addr = server.addr();
     let mut running = waiting(&server).await;
     gate.arrivals(1).await;
+    let mut idle = Client::connect(addr).await;
+    assert_eq!(idle.get("/v2/health/ready").await.status, 200);
     let shutdown = tokio::spawn(server.shutdown());
     until(addr, "/v2/health/ready", 503).await;
     // Meanwhile it lives, and says why it takes nothing new.
@@ -226,6 +228,7 @@ async fn a_shutdown_lets_requests_finish() {
     gate.open();
     assert_eq!(running.answer().await.status, 200);
     tokio::time::timeout(PATIENCE, shutdown).await.unwrap().unwrap().unwrap();
+    assert!(idle.try_answer().await.is_none());
     assert!(TcpStream::connect(addr).await.is_err());
     assert_eq!(gate.arrived(), 1);
 }

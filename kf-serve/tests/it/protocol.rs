@@ -87,7 +87,7 @@ async fn json_in_and_out() {
     );
 
     let row = |from: i32| (from..from + 16).collect::<Vec<_>>();
-    let request = json!({"id": "a \"b\"", "parameters": {"anything": [1]}, "unknown": 1,
+    let request = json!({"id": "a \"b\"", "parameters": {"anything": 1.5, "text": "a", "none": null}, "unknown": 1,
         "inputs": [
             {"data": [row(10)], "datatype": "INT32", "shape": [1, 16], "name": "INPUT1"},
             {"name": "INPUT0", "shape": [1, 16], "datatype": "INT32", "data": row(0), "parameters": {}}],

@@ -226,6 +226,23 @@ async fn callers_load_and_unload_where_they_may() {
     }
 }
 
+#[test]
+fn runtimes_conform_or_are_told_what_they_did() {
+    use kf_serve::testing::runtime_conforms;
+    let row = |name: &str| Tensor::from_vec(name, [1, 16], vec![1_i32; 16]).unwrap();
+    runtime_conforms(&crate::models::simple(), vec![row("INPUT1"), row("INPUT0")]).unwrap();
+    assert!(runtime_conforms(&crate::models::simple(), vec![row("INPUT1")]).is_err());
+    let metadata = || ModelMetadata::new("rust").output("OUT", Datatype::Int32, [1]);
+    assert!(runtime_conforms(&FnRuntime::new(metadata(), |_| Ok(vec![])), vec![]).is_err());
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    let tires = FnRuntime::new(metadata(), move |_| {
+        assert!(calls.fetch_add(1, Ordering::SeqCst) < 5, "tired");
+        Ok(vec![Tensor::from_vec("OUT", [1], vec![1_i32])?])
+    });
+    let error = runtime_conforms(&tires, vec![]).unwrap_err().to_string();
+    assert!(error.contains("panicked"), "{error}");
+}
+
 #[tokio::test]
 async fn names_and_metadata_that_cannot_be_are_refused() {
     let models = ModelRepository::new();

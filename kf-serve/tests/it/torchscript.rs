@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path};
 
-use kf_serve::{Datatype, Inputs, ModelRepository, Runtime, Tensor, TensorSpec, TorchScript};
+use kf_serve::{
+    Datatype, Inputs, ModelRepository, Runtime, Tensor, TensorSpec, TorchScript, testing::runtime_conforms,
+};
 use serde_json::json;
 use tch::{CModule, Kind};
 
@@ -87,6 +89,7 @@ fn datatypes_cross_unchanged() {
         let module = traced(kind, |x| x.transpose(0, 1).contiguous().transpose(0, 1));
         let specs = |name: &str| vec![spec(name, datatype, &[-1, 2])];
         let runtime = TorchScript::new(module, specs("x"), specs("y")).unwrap();
+        runtime_conforms(&runtime, vec![tensor.clone()]).unwrap();
         let given = runtime.infer(Inputs::new(vec![tensor.clone()])).unwrap();
         assert_eq!(given, [tensor.renamed("y")], "{datatype}");
     }
