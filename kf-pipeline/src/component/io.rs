@@ -100,6 +100,16 @@ impl<K: ArtifactKind> Output<K> {
             .map_err(|error| TaskError::new(format!("write `{}`: {error}", self.path.display())))
     }
 
+    /// Takes over an input's content, a file or a folder.
+    ///
+    /// # Errors
+    /// Where it can't be read or written.
+    pub fn copy_from(&self, input: &Input<K>) -> Result<(), TaskError> {
+        let from = input.path()?;
+        copy(from, &self.path)
+            .map_err(|error| TaskError::new(format!("copy `{}` to `{}`: {error}", from.display(), self.path.display())))
+    }
+
     /// Says something about the artifact.
     ///
     /// # Errors
@@ -120,6 +130,20 @@ impl<K> fmt::Debug for Output<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    if !from.is_dir() {
+        let mut content = std::fs::File::open(from)?;
+        // Not `fs::copy`, which would take over that the input is read-only.
+        return std::io::copy(&mut content, &mut std::fs::File::create(to)?).map(|_| ());
+    }
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        copy(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,0 +1,68 @@
+//! Data-parallel training of an MLP: what each rank does.
+
+use std::path::PathBuf;
+
+use examples::digits::Digits;
+use kf_serve::{BoxError, Datatype, ModelMetadata, TorchScript};
+use kf_train::{
+    Backend, Checkpoints, DistributedDataParallel, DistributedSampler, ProcessGroup, Progress, Rank,
+};
+use serde::{Deserialize, Serialize};
+use tch::nn::{self, Module, OptimizerConfig};
+use tch::{CModule, Device, Tensor};
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct FitArgs {
+    pub(crate) train: PathBuf,
+    pub(crate) model: PathBuf,
+    pub(crate) checkpoints: PathBuf,
+    pub(crate) rate: f64,
+    pub(crate) epochs: u64,
+    pub(crate) seed: i64,
+}
+
+pub(crate) fn fit(rank: &Rank, args: FitArgs) -> Result<f64, BoxError> {
+    let (pixels, labels) = Digits::load(&args.train)?.tensors();
+    tch::manual_seed(args.seed);
+    let mut vs = nn::VarStore::new(Device::Cpu);
+    let hidden = nn::linear(vs.root() / "hidden", 64, 128, Default::default());
+    let logits = nn::linear(vs.root() / "logits", 128, 10, Default::default());
+    let net = nn::func(move |x| logits.forward(&hidden.forward(x).relu()));
+
+    let checkpoints = Checkpoints::new(&args.checkpoints);
+    let (mut epoch, mut loss) = checkpoints.load_latest(&mut vs)?.unwrap_or((0, f64::MAX));
+    let group = ProcessGroup::join(rank, Backend::Gloo)?;
+    let ddp = DistributedDataParallel::new(&vs, &group)?;
+    let mut optimizer = nn::Sgd { momentum: 0.9, ..Default::default() }.build(&vs, args.rate)?;
+    let sampler = DistributedSampler::new(labels.size1()? as usize, rank).shuffle(args.seed as u64);
+    while epoch < args.epochs {
+        for batch in sampler.batches(epoch, 32) {
+            let rows = Tensor::from_slice(&batch);
+            let (x, y) = (pixels.index_select(0, &rows), labels.index_select(0, &rows));
+            let batch_loss = net.forward(&x).cross_entropy_for_logits(&y);
+            ddp.backward_step(&mut optimizer, &batch_loss)?;
+            loss = batch_loss.double_value(&[]);
+        }
+        epoch += 1;
+        rank.report(
+            Progress::new().epoch(epoch).fraction(epoch as f64 / args.epochs as f64).metric("loss", loss),
+        );
+        if rank.is_main() {
+            checkpoints.save(epoch, &vs, &loss)?;
+        }
+    }
+    if rank.is_main() {
+        vs.freeze();
+        let one = pixels.narrow(0, 0, 1);
+        let module =
+            CModule::create_by_tracing("digits", "forward", &[one], &mut |x| vec![net.forward(&x[0])])?;
+        let io = ModelMetadata::new("pytorch_torchscript").input("pixels", Datatype::Fp32, [-1, 64]).output(
+            "logits",
+            Datatype::Fp32,
+            [-1, 10],
+        );
+        std::fs::create_dir_all(&args.model)?;
+        TorchScript::new(module, io.inputs, io.outputs)?.save(&args.model)?;
+    }
+    Ok(loss)
+}

@@ -1,0 +1,45 @@
+//! Asks a served model over HTTP.
+
+use std::time::{Duration, Instant};
+
+use examples::digits::Digits;
+use kf_serve::BoxError;
+use serde::Deserialize;
+use serde_json::json;
+
+/// What asking gave.
+pub(crate) struct Answers {
+    pub(crate) accuracy: f64,
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    outputs: Vec<ReplyTensor>,
+}
+
+#[derive(Deserialize)]
+struct ReplyTensor {
+    data: Vec<f32>,
+}
+
+/// Sends each digit in a request of its own.
+pub(crate) async fn ask(infer: &str, digits: &Digits) -> Result<Answers, BoxError> {
+    let client = reqwest::Client::new();
+    let (mut right, mut times) = (0, Vec::with_capacity(digits.len()));
+    for row in 0..digits.len() {
+        let pixels = digits.image(row);
+        let body =
+            json!({"inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 64], "data": pixels}]});
+        let began = Instant::now();
+        let reply = client.post(infer).json(&body).send().await?.error_for_status()?.json::<Reply>().await?;
+        times.push(began.elapsed());
+        let logits = &reply.outputs.first().ok_or("the model gave nothing")?.data;
+        let read = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+        right += usize::from(read == Some(digits.labels[row].into()));
+    }
+    times.sort_unstable();
+    let part = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    Ok(Answers { accuracy: right as f64 / digits.len() as f64, p50: part(0.50), p99: part(0.99) })
+}

@@ -1,0 +1,110 @@
+//! The pipeline's components.
+
+use examples::digits::Digits;
+use kf_pipeline::prelude::*;
+use kf_registry::{AliasChange, NewVersion, Registry, SqliteRegistry};
+use kf_train::{Job, JobEvent, LocalLauncher};
+use tch::CModule;
+
+use crate::fit::FitArgs;
+
+pub(crate) const RANKS: usize = 2;
+
+/// Checks the schema and parts the rows: 70 % to fit, 15 % to choose by, 15 % to test with.
+#[component]
+pub(crate) fn split(
+    digits: Input<Dataset>,
+    seed: i64,
+    train: Output<Dataset>,
+    valid: Output<Dataset>,
+    test: Output<Dataset>,
+) -> TaskResult<usize> {
+    let digits = Digits::load(digits.path()?)?;
+    for (part, output) in digits.split(&[0.70, 0.15, 0.15], seed as u64).iter().zip([&train, &valid, &test]) {
+        part.save(output.path())?;
+    }
+    Ok(digits.len())
+}
+
+/// Fits an MLP by data-parallel training on two ranks.
+#[component(retries = 1)]
+pub(crate) async fn fit(
+    train: Input<Dataset>,
+    rate: f64,
+    seed: i64,
+    context: Context,
+    model: Output<Model>,
+) -> TaskResult<f64> {
+    let dir = context.dir()?;
+    let (train, model) = (train.path()?.to_owned(), model.path().to_owned());
+    let args = FitArgs { train, model, checkpoints: dir.join("checkpoints"), rate, epochs: 12, seed };
+    let (cancel, told) = (context.cancellation().clone(), context.clone());
+    let job = Job::ranks("fit", RANKS).args(&args).cancel_with(cancel).on_event(move |event| {
+        if let JobEvent::Progress { rank: 0, progress } = event {
+            let loss = progress.metrics.get("loss").copied().unwrap_or(f64::NAN);
+            told.progress(
+                progress.fraction,
+                format!("epoch {}, loss {loss:.4}", progress.epoch.unwrap_or(0)),
+            );
+        }
+    });
+    Ok(LocalLauncher::new(dir).run(job).await?)
+}
+
+#[derive(Outputs)]
+pub(crate) struct Best {
+    pub(crate) rate: f64,
+    pub(crate) valid_accuracy: f64,
+}
+
+/// Picks the model that reads most of the validation digits.
+#[component]
+pub(crate) fn pick_best(
+    models: Vec<Input<Model>>,
+    rates: Vec<f64>,
+    valid: Input<Dataset>,
+    best: Output<Model>,
+) -> TaskResult<Best> {
+    let scores = models.iter().map(|model| accuracy(model, &valid)).collect::<TaskResult<Vec<_>>>()?;
+    let at = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+    let at = at.ok_or_else(|| TaskError::permanent("there is no model: give at least one rate"))?;
+    best.copy_from(&models[at])?;
+    Ok(Best { rate: rates[at], valid_accuracy: scores[at] })
+}
+
+/// The accuracy on digits that no choice has seen.
+#[component]
+pub(crate) fn evaluate(model: Input<Model>, test: Input<Dataset>) -> TaskResult<f64> {
+    accuracy(&model, &test)
+}
+
+/// The share of digits that a model reads rightly.
+fn accuracy(model: &Input<Model>, data: &Input<Dataset>) -> TaskResult<f64> {
+    let (pixels, labels) = Digits::load(data.path()?)?.tensors();
+    let logits = CModule::load(model.path()?.join("model.pt"))?.forward_ts(&[pixels])?;
+    Ok(logits.accuracy_for_logits(&labels).double_value(&[]))
+}
+
+/// Registers the model and makes it the champion.
+#[component(cache = false)]
+pub(crate) async fn register(
+    model: Input<Model>,
+    train: Input<Dataset>,
+    rate: f64,
+    accuracy: f64,
+    registry: State<SqliteRegistry>,
+    context: Context,
+) -> TaskResult<u32> {
+    let content = model.artifact();
+    let (digest, data) = content.digest.zip(train.digest()).ok_or_else(|| TaskError::new("no content"))?;
+    let new = NewVersion::new("digits".parse()?, digest, model.uri(), content.size)
+        .made_by(context.run(), context.task())
+        .made_from("train", data)
+        .parameter("rate", rate)
+        .metric("accuracy", accuracy)
+        .author("quickstart");
+    let version = registry.register(new).await?.version.number;
+    let champion = AliasChange::set("digits".parse()?, "champion".parse()?, version, "quickstart");
+    registry.change_alias(champion.because(format!("accuracy {accuracy:.4}"))).await?;
+    Ok(version)
+}
