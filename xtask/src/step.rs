@@ -44,7 +44,7 @@ impl Steps {
             .map(|done| {
                 let (end, why) = match &done.failed {
                     None => ("passed", ""),
-                    Some(why) => ("FAILED", why.lines().next().unwrap_or_default()),
+                    Some(_) => ("FAILED", "see below"),
                 };
                 vec![done.name.clone(), end.to_owned(), seconds(done.took), why.to_owned()]
             })
@@ -70,10 +70,10 @@ mod tests {
     fn a_failure_does_not_stop_the_rest() {
         let mut steps = Steps::new(3);
         assert!(steps.step("one", || Ok(())));
-        assert!(!steps.step("two", || Err("broken\nin detail".to_owned())));
+        assert!(!steps.step("two", || Err("broken".to_owned())));
         assert!(steps.step("three", || Ok(())));
         let ends: Vec<_> = steps.rows().into_iter().map(|row| (row[1].clone(), row[3].clone())).collect();
-        let expected = [("passed", ""), ("FAILED", "broken"), ("passed", "")];
+        let expected = [("passed", ""), ("FAILED", "see below"), ("passed", "")];
         assert_eq!(ends, expected.map(|(end, why)| (end.to_owned(), why.to_owned())));
     }
 

@@ -1,16 +1,21 @@
 //! Adding up what test programs report.
 
 /// How many tests passed, failed, and were left out.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) ignored: u64,
+    /// The names of those that failed.
+    pub(crate) names: Vec<String>,
 }
 
 impl Counts {
     /// Adds a line of a test program's output, where it is one that counts.
     pub(crate) fn add_line(&mut self, line: &str) {
+        if let Some(name) = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED")) {
+            self.names.push(name.to_owned());
+        }
         let Some(counts) = parse(line) else { return };
         self.passed += counts.passed;
         self.failed += counts.failed;
@@ -45,6 +50,8 @@ mod tests {
         for line in [
             "running 3 tests",
             "test a ... ok",
+            "test b::c ... FAILED",
+            "test src/lib.rs - (line 7) ... FAILED",
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.31s",
             "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
             "test result: nonsense",
@@ -52,6 +59,7 @@ mod tests {
         ] {
             counts.add_line(line);
         }
-        assert_eq!(counts, Counts { passed: 4, failed: 2, ignored: 1 });
+        let names = vec!["b::c".to_owned(), "src/lib.rs - (line 7)".to_owned()];
+        assert_eq!(counts, Counts { passed: 4, failed: 2, ignored: 1, names });
     }
 }

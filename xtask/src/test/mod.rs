@@ -71,7 +71,7 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
         let failures = judges.failures(if scope.whole { &required } else { "" });
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     });
-    report(&steps, &judges, counts, began)
+    report(&steps, &judges, &counts, began)
 }
 
 fn chosen(packages: Vec<Package>, only: Option<&str>) -> Result<Vec<Package>, String> {
@@ -84,7 +84,7 @@ fn chosen(packages: Vec<Package>, only: Option<&str>) -> Result<Vec<Package>, St
     Ok(chosen)
 }
 
-fn report(steps: &Steps, judges: &Judges, counts: Counts, began: Instant) -> Result<(), String> {
+fn report(steps: &Steps, judges: &Judges, counts: &Counts, began: Instant) -> Result<(), String> {
     println!(
         "\nJudges\n{}",
         match judges.rows().as_slice() {
@@ -112,7 +112,7 @@ fn report(steps: &Steps, judges: &Judges, counts: Counts, began: Instant) -> Res
 
 /// The last line: tests, and beside the failed ones each other step that failed, so that it never tells of no
 /// failure where there was one.
-fn closing(counts: Counts, steps: &Steps) -> String {
+fn closing(counts: &Counts, steps: &Steps) -> String {
     let failed = steps.done.iter().filter(|done| done.failed.is_some());
     let others = failed.filter(|done| done.name != "tests" || counts.failed == 0).count();
     format!("{} passed, {} failed", counts.passed, counts.failed + others as u64)
@@ -190,12 +190,12 @@ impl Scope<'_> {
                 arguments.extend(*features);
                 arguments.extend(DENY);
                 eprintln!("    {} {}", package.name, features.first().unwrap_or(&"--features default"));
-                if let Err(why) = self.status(cargo::cargo_in(self.root, &arguments)) {
-                    failures.push(why);
+                if self.status(cargo::cargo_in(self.root, &arguments)).is_err() {
+                    failures.push(format!("{} {}", package.name, features.concat()));
                 }
             }
         }
-        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("\n    ")) }
     }
 
     fn tests(
@@ -232,7 +232,10 @@ impl Scope<'_> {
         if status.success() {
             return Ok(());
         }
-        Err(format!("{status}, {} tests failed; their names are above", counts.failed))
+        match counts.names.as_slice() {
+            [] => Err(format!("`cargo test`: {status}")),
+            names => Err(names.join("\n    ")),
+        }
     }
 }
 
@@ -286,16 +289,16 @@ mod tests {
     #[test]
     fn the_closing_line_never_hides_a_failure() {
         let mut steps = Steps::new(3);
-        let counts = |passed, failed| Counts { passed, failed, ignored: 0 };
+        let counts = |passed, failed| Counts { passed, failed, ..Counts::default() };
         steps.step("tests", || Ok(()));
-        assert_eq!(closing(counts(7, 0), &steps), "7 passed, 0 failed");
+        assert_eq!(closing(&counts(7, 0), &steps), "7 passed, 0 failed");
         steps.step("lints", || Err("no".to_owned()));
-        assert_eq!(closing(counts(7, 0), &steps), "7 passed, 1 failed");
+        assert_eq!(closing(&counts(7, 0), &steps), "7 passed, 1 failed");
 
         let mut steps = Steps::new(1);
         steps.step("tests", || Err("2 failed".to_owned()));
-        assert_eq!(closing(counts(7, 2), &steps), "7 passed, 2 failed");
-        assert_eq!(closing(counts(0, 0), &steps), "0 passed, 1 failed", "it did not compile");
+        assert_eq!(closing(&counts(7, 2), &steps), "7 passed, 2 failed");
+        assert_eq!(closing(&counts(0, 0), &steps), "0 passed, 1 failed", "it did not compile");
     }
 
     #[test]
