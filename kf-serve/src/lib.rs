@@ -36,7 +36,8 @@
 //! [`ModelRepository::insert`] serves a runtime from then on; inserting again under the same name and version replaces
 //! it, while requests under way finish on the old one. Several versions of a model serve side by side; who names none
 //! gets the latest. [`ModelRepository::open`] reads models from a folder `NAME/VERSION/…` through a [`Loader`]; a load
-//! that fails leaves what served before in place.
+//! that fails leaves what served before in place. `v2/health/ready` answers 503 while a model has no version that serves,
+//! and while the server drains.
 //!
 //! # Requests
 //! JSON and binary tensors (`Inference-Header-Content-Length`, `binary_data`, `binary_data_output`, and raw bodies with

@@ -3,6 +3,7 @@
 mod folder;
 mod name;
 mod served;
+mod status;
 mod version;
 
 use std::{
@@ -13,9 +14,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use serde::Serialize;
-
 pub(crate) use self::served::Served;
+pub use self::status::{ModelState, ModelStatus};
 use self::{folder::Folder, version::Version};
 use crate::{BoxError, Error, Loader, Result, Runtime, panic_message::panic_message};
 
@@ -54,32 +54,6 @@ struct Slot {
     serving: Option<Arc<Served>>,
     state: ModelState,
     reason: String,
-}
-
-/// Where a version of a model stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-#[non_exhaustive]
-pub enum ModelState {
-    /// It answers requests.
-    Ready,
-    /// Its first load runs.
-    Loading,
-    /// It isn't loaded, or couldn't be.
-    Unavailable,
-}
-
-/// One version of a model, as the repository's index lists it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ModelStatus {
-    /// The model's name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// Where it stands.
-    pub state: ModelState,
-    /// Why it isn't ready, or why its last reload failed; empty otherwise.
-    pub reason: String,
 }
 
 impl ModelRepository {

@@ -1,9 +1,17 @@
-use std::{fmt, fs, io::ErrorKind, path::Path};
+use std::{
+    fmt, fs,
+    io::ErrorKind,
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 use tch::{CModule, Device, IValue, Kind};
 
-use crate::{BoxError, Datatype, Execution, Inputs, ModelMetadata, Runtime, Tensor, TensorSpec};
+use crate::{
+    BoxError, Datatype, Execution, Inputs, ModelMetadata, Runtime, Tensor, TensorSpec,
+    panic_message::panic_message,
+};
 
 const MODULE: &str = "model.pt";
 const SIGNATURE: &str = "model.json";
@@ -43,8 +51,9 @@ impl TorchScript {
         let signature = read(&folder.join(SIGNATURE))?;
         let Signature { inputs, outputs } = serde_json::from_slice(&signature)
             .map_err(|error| format!("{SIGNATURE} can't be read: {error}"))?;
-        let module = CModule::load_data(&mut &*read(&folder.join(MODULE))?)
-            .map_err(|error| format!("{MODULE} is no TorchScript module: {}", first_line(&error)))?;
+        let module = CModule::load_data(&mut &*read(&folder.join(MODULE))?).map_err(|error| {
+            format!("{MODULE} is no TorchScript module: {}", first_line(&error.to_string()))
+        })?;
         Self::new(module, inputs, outputs)
     }
 
@@ -65,6 +74,37 @@ impl TorchScript {
         module.f_set_eval()?;
         let metadata = ModelMetadata { platform: PLATFORM.to_owned(), inputs, outputs };
         Ok(Self { module, metadata, execution: Execution::Blocking })
+    }
+
+    /// A runtime of what `forward` computes, written down as it runs once over `samples`, one for each input. What it
+    /// does must not depend on their values, nor on the lengths that the inputs' shapes leave open.
+    ///
+    /// The weights that it uses become part of the module and must not want gradients: freeze their `VarStore` before.
+    ///
+    /// # Errors
+    /// When `forward` can't be traced, or a datatype has no counterpart in TorchScript.
+    pub fn trace(
+        inputs: Vec<TensorSpec>,
+        outputs: Vec<TensorSpec>,
+        samples: &[tch::Tensor],
+        mut forward: impl FnMut(&[tch::Tensor]) -> Vec<tch::Tensor>,
+    ) -> Result<Self, BoxError> {
+        let mut panicked = None;
+        // A panic must not leave the thread tracing, so that what is traced then ends as something else and is dropped.
+        let mut traced = |samples: &[tch::Tensor]| {
+            panic::catch_unwind(AssertUnwindSafe(|| forward(samples))).unwrap_or_else(|panic| {
+                panicked = Some(panic_message(&*panic).to_owned());
+                samples.iter().map(tch::Tensor::shallow_clone).collect()
+            })
+        };
+        let module = CModule::create_by_tracing("Model", "forward", samples, &mut traced);
+        match (panicked, module) {
+            (None, Ok(module)) => Self::new(module, inputs, outputs),
+            (Some(message), _) => Err(format!("the model can't be traced: {}", first_line(&message)).into()),
+            (None, Err(error)) => {
+                Err(format!("the model can't be traced: {}", first_line(&error.to_string())).into())
+            }
+        }
     }
 
     /// Writes `model.pt` and `model.json` into `folder`, to be read by [`load`](Self::load).
@@ -94,7 +134,8 @@ impl Runtime for TorchScript {
     fn infer(&self, inputs: Inputs) -> Result<Vec<Tensor>, BoxError> {
         let inputs =
             inputs.iter().map(|input| to_torch(input).map(IValue::Tensor)).collect::<Result<Vec<_>, _>>()?;
-        let output = tch::no_grad(|| self.module.forward_is(&inputs)).map_err(|error| first_line(&error))?;
+        let output = tch::no_grad(|| self.module.forward_is(&inputs))
+            .map_err(|error| first_line(&error.to_string()).to_owned())?;
         let outputs = flatten(output)?;
         if outputs.len() != self.metadata.outputs.len() {
             return Err(format!(
@@ -131,8 +172,8 @@ fn read(path: &Path) -> Result<Vec<u8>, BoxError> {
 }
 
 /// What libtorch says first; a C++ stack trace follows.
-fn first_line(error: &tch::TchError) -> String {
-    error.to_string().lines().next().unwrap_or("unknown error").to_owned()
+fn first_line(error: &str) -> &str {
+    error.split(['\n', '\\']).next().unwrap_or(error)
 }
 
 fn kind(datatype: Datatype) -> Option<Kind> {

@@ -96,6 +96,34 @@ fn datatypes_cross_unchanged() {
 }
 
 #[test]
+fn a_trained_network_is_traced_and_read_back() {
+    use tch::nn::{self, Module};
+    let folder = tempfile::tempdir().unwrap();
+    let mut variables = nn::VarStore::new(tch::Device::Cpu);
+    let net = nn::seq()
+        .add(nn::linear(variables.root() / "hidden", 2, 8, nn::LinearConfig::default()))
+        .add_fn(|x| x.relu())
+        .add(nn::linear(variables.root() / "out", 8, 3, nn::LinearConfig::default()));
+    let sample = [tch::Tensor::rand([1, 2], (Kind::Float, tch::Device::Cpu))];
+    let (inputs, outputs) =
+        (vec![spec("x", Datatype::Fp32, &[-1, 2])], vec![spec("y", Datatype::Fp32, &[-1, 3])]);
+    let trace = || TorchScript::trace(inputs.clone(), outputs.clone(), &sample, |x| vec![net.forward(&x[0])]);
+    let error = trace().unwrap_err().to_string();
+    assert!(error.contains("can't be traced") && error.contains("grad"), "{error}");
+    variables.freeze();
+    trace().unwrap().save(folder.path()).unwrap();
+    let served = TorchScript::load(folder.path()).unwrap();
+    let values = [0.5_f32, -1.0, 2.0, 0.0, 1.0, 1.0, -3.0, 0.25];
+    let expected = net.forward(&tch::Tensor::from_slice(&values).view([4, 2]));
+    let given =
+        served.infer(Inputs::new(vec![Tensor::from_vec("x", [4, 2], values.to_vec()).unwrap()])).unwrap();
+    let expected = Vec::<f32>::try_from(expected.flatten(0, -1)).unwrap();
+    for (given, expected) in given[0].values::<f32>().unwrap().iter().zip(&expected) {
+        assert!((given - expected).abs() < 1e-6, "{given} instead of {expected}");
+    }
+}
+
+#[test]
 fn a_modules_failure_is_an_error_that_says_why() {
     let weights = tch::Tensor::ones([2, 3], (Kind::Float, tch::Device::Cpu));
     let module = traced(Kind::Float, |x| x.matmul(&weights));
