@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::Error;
 
-/// What `make_commit` raises.
+/// What the schema raises.
 const FENCED: &str = "kf: fenced";
 
 /// SQLite's primary result code (<https://sqlite.org/rescode.html>).

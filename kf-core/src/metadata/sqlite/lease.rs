@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::lock::{FileLock, Locking};
-use crate::metadata::Lease;
 use crate::{Error, Result, RunId};
 
 /// The locks on runs: files, which end with their process, or a list in memory.
@@ -62,9 +61,4 @@ fn held(run: &RunId, by: &str) -> Error {
 /// What a lease and the store disagree in.
 pub(super) fn fenced(lease: &RunId, detail: String) -> Error {
     Error::Fenced { run: lease.to_string(), detail }
-}
-
-/// What a lease is given for as long as its guard lives.
-pub(super) fn lease(run: &RunId, epoch: u64, seq: u64, guard: Box<dyn std::any::Any + Send + Sync>) -> Lease {
-    Lease { run: run.clone(), epoch, seq, expires_at: None, guard: Some(guard) }
 }

@@ -1,5 +1,6 @@
 //! Metadata in an SQLite file.
 
+mod commit;
 mod failure;
 mod lease;
 mod open;
@@ -15,8 +16,9 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
 use tokio::sync::Mutex;
 
+use self::commit::{Memory, Place, prefix};
+use self::failure::failure;
 pub(crate) use self::failure::is_retryable;
-use self::failure::{failure, is_fenced};
 use self::lease::{Locks, fenced};
 use super::{
     Commit, Created, ExecutionRecord, JournalEntry, Lease, LineageQuery, MetadataStore, NewRun, Page,
@@ -42,6 +44,15 @@ struct Inner {
     /// None in memory, where the one connection has the database.
     readers: Option<SqlitePool>,
     locks: Locks,
+    memory: Memory,
+}
+
+/// Where a run's journal and lineage stand.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    epoch: u64,
+    seq: u64,
+    place: Place,
 }
 
 impl fmt::Debug for SqliteMetadata {
@@ -61,7 +72,8 @@ impl SqliteMetadata {
         let path = std::path::absolute(path.as_ref()).map_err(Error::io("resolve", path.as_ref()))?;
         let (writer, readers) = open::file(&path).await?;
         let locks = Locks::Folder(open::locks_beside(&path));
-        Ok(Self(Arc::new(Inner { path, writer: Mutex::new(writer), readers: Some(readers), locks })))
+        let writer = Mutex::new(writer);
+        Ok(Self(Arc::new(Inner { path, writer, readers: Some(readers), locks, memory: Memory::default() })))
     }
 
     /// A database in memory, gone with the last clone.
@@ -71,11 +83,14 @@ impl SqliteMetadata {
     pub async fn in_memory() -> Result<Self> {
         let writer = Mutex::new(open::memory().await?);
         let locks = Locks::Memory(Arc::default());
-        Ok(Self(Arc::new(Inner { path: ":memory:".into(), writer, readers: None, locks })))
+        let path = ":memory:".into();
+        Ok(Self(Arc::new(Inner { path, writer, readers: None, locks, memory: Memory::default() })))
     }
+}
 
+impl Inner {
     fn failure(&self, context: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
-        failure(&self.0.path, context)
+        failure(&self.path, context)
     }
 
     async fn read<T>(
@@ -83,15 +98,15 @@ impl SqliteMetadata {
         query: sqlx::query::Query<'_, Sqlite, SqliteArguments>,
         decode: impl Fn(&SqliteRow) -> sqlx::Result<T>,
     ) -> Result<Vec<T>> {
-        let rows = match &self.0.readers {
+        let rows = match &self.readers {
             Some(readers) => query.fetch_all(readers).await,
-            None => query.fetch_all(&mut *self.0.writer.lock().await).await,
+            None => query.fetch_all(&mut *self.writer.lock().await).await,
         };
         let rows = rows.map_err(self.failure("read"))?;
         rows.iter().map(decode).collect::<sqlx::Result<_>>().map_err(self.failure("read"))
     }
 
-    /// A page of what `query` finds with one row more than the page holds, and the cursor of the next.
+    /// A page of what `query` finds, which has a column `cursor`.
     async fn page<T>(
         &self,
         mut query: QueryBuilder<Sqlite>,
@@ -99,6 +114,7 @@ impl SqliteMetadata {
         decode: impl Fn(&SqliteRow) -> sqlx::Result<T>,
     ) -> Result<Page<T>> {
         let limit = if limit == 0 { 100 } else { limit };
+        // One more, to know whether there is a next page.
         query.push(" LIMIT ").push_bind(count(limit.saturating_add(1)));
         let mut rows =
             self.read(query.build(), |row| Ok((row.try_get::<i64, _>("cursor")?, decode(row)?))).await?;
@@ -108,21 +124,23 @@ impl SqliteMetadata {
         Ok(Page { items: rows.into_iter().map(|(_, item)| item).collect(), next })
     }
 
-    async fn write(&self, query: sqlx::query::Query<'_, Sqlite, SqliteArguments>) -> sqlx::Result<u64> {
-        Ok(query.execute(&mut *self.0.writer.lock().await).await?.rows_affected())
-    }
-
-    async fn head(&self, run: &RunId) -> Result<(u64, u64)> {
-        let query =
-            sqlx::query("SELECT epoch, seq FROM runs JOIN heads USING (no) WHERE id = ?").bind(text(run));
-        let found =
-            self.read(query, |row| Ok((rows::number(row, "epoch")?, rows::number(row, "seq")?))).await?;
+    async fn head(&self, run: &RunId) -> Result<Head> {
+        let query = sqlx::query(
+            "SELECT no, epoch,
+                (SELECT max(key) FROM journal WHERE key > no << 32 AND key < (no + 1) << 32) & 4294967295 AS seq,
+                coalesce((SELECT max(id) FROM executions WHERE id > no << 32 AND id < (no + 1) << 32), no << 32)
+                    AS last
+             FROM runs JOIN heads USING (no) WHERE id = ?",
+        )
+        .bind(run.as_str().to_owned());
+        let found = self.read(query, rows::head).await?;
         found.first().copied().ok_or_else(|| no_run(run))
     }
 }
 
 const RUN: &str = "SELECT no AS cursor, id, pipeline, spec_digest, spec, args, created_at, state, error, ended_at, \
-                   epoch, seq FROM runs JOIN heads USING (no) WHERE TRUE";
+                   epoch, (SELECT max(key) FROM journal WHERE key > no << 32 AND key < (no + 1) << 32) & 4294967295 \
+                   AS seq FROM runs JOIN heads USING (no) WHERE TRUE";
 
 #[async_trait]
 impl MetadataStore for SqliteMetadata {
@@ -137,7 +155,8 @@ impl MetadataStore for SqliteMetadata {
         .bind(run.args.clone())
         .bind(run.created_at.as_millis())
         .bind(run.spec);
-        if self.write(insert).await.map_err(self.failure("create a run in"))? > 0 {
+        let made = insert.execute(&mut *self.0.writer.lock().await).await;
+        if made.map_err(self.0.failure("create a run in"))?.rows_affected() > 0 {
             return Ok(Created::New);
         }
         let found = self.run(&run.id).await?.ok_or_else(|| no_run(&run.id))?;
@@ -154,24 +173,20 @@ impl MetadataStore for SqliteMetadata {
     }
 
     async fn acquire(&self, run: &RunId, owner: &str, _ttl: Duration) -> Result<Lease> {
-        self.head(run).await?;
+        self.0.head(run).await?;
         let guard = self.0.locks.take(run, owner)?;
-        let query = sqlx::query(
-            "UPDATE heads SET epoch = epoch + 1 WHERE no = (SELECT no FROM runs WHERE id = ?) RETURNING epoch, seq",
-        )
-        .bind(text(run));
-        let rows = query
-            .fetch_all(&mut *self.0.writer.lock().await)
-            .await
-            .map_err(self.failure("take a lease in"))?;
-        let row = rows.first().ok_or_else(|| no_run(run))?;
-        let epoch = rows::number(row, "epoch").map_err(self.failure("read"))?;
-        let seq = rows::number(row, "seq").map_err(self.failure("read"))?;
-        Ok(lease::lease(run, epoch, seq, guard))
+        let update =
+            sqlx::query("UPDATE heads SET epoch = epoch + 1 WHERE no = (SELECT no FROM runs WHERE id = ?)")
+                .bind(text(run));
+        let updated = update.execute(&mut *self.0.writer.lock().await).await;
+        updated.map_err(self.0.failure("take a lease in"))?;
+        // Nobody else can change these while the guard is held.
+        let Head { epoch, seq, .. } = self.0.head(run).await?;
+        Ok(Lease { run: run.clone(), epoch, seq, expires_at: None, guard: Some(guard) })
     }
 
     async fn renew(&self, lease: &mut Lease, _ttl: Duration) -> Result<()> {
-        let (epoch, _) = self.head(&lease.run).await?;
+        let Head { epoch, .. } = self.0.head(&lease.run).await?;
         if epoch == lease.epoch {
             return Ok(());
         }
@@ -187,50 +202,22 @@ impl MetadataStore for SqliteMetadata {
     }
 
     async fn commit(&self, commit: Commit) -> Result<u64> {
-        let Commit { run, epoch, expected_seq, at, events, state, lineage } = commit;
-        if let Some(stray) = lineage.executions.iter().find(|execution| execution.run != run) {
+        let stray = |execution: &&ExecutionRecord| execution.run != commit.run;
+        if let Some(stray) = commit.lineage.executions.iter().find(stray) {
             return Err(Error::Invalid {
                 what: "execution",
                 found: format!("{} of run {}", stray.task, stray.run),
                 expected: "executions of the run that the commit is for",
             });
         }
-        let (executions, io) = lineage_as_json(&lineage.executions).map_err(self.failure("write"))?;
-        let (state, error) = state.map_or((None, None), |(state, error)| (Some(state), error));
-        let query = sqlx::query(
-            "INSERT INTO commits (run, epoch, expected_seq, at, events, state, error, ended_at, executions, io)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(text(&run))
-        .bind(epoch.cast_signed())
-        .bind(expected_seq.cast_signed())
-        .bind(at.as_millis())
-        .bind(events)
-        .bind(state.map(|state| state.as_str()))
-        .bind(error)
-        .bind(state.filter(|state| state.is_terminal()).map(|_| at.as_millis()))
-        .bind(executions)
-        .bind(io);
-        match self.write(query).await {
-            Ok(_) => Ok(expected_seq + 1),
-            Err(error) if is_fenced(&error) => {
-                let (newest, last) = self.head(&run).await?;
-                Err(fenced(
-                    &run,
-                    format!(
-                        "the commit was under lease {epoch} after commit {expected_seq}, and the store is at lease \
-                         {newest} and commit {last}"
-                    ),
-                ))
-            }
-            Err(error) => Err(self.failure("commit to")(error)),
-        }
+        commit::make(&self.0, &commit).await?;
+        Ok(commit.expected_seq.saturating_add(1))
     }
 
     async fn run(&self, run: &RunId) -> Result<Option<RunRecord>> {
         let mut query = QueryBuilder::new(RUN);
         query.push(" AND id = ").push_bind(text(run));
-        Ok(self.read(query.build(), rows::run).await?.pop())
+        Ok(self.0.read(query.build(), rows::run).await?.pop())
     }
 
     async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {
@@ -245,7 +232,7 @@ impl MetadataStore for SqliteMetadata {
             sql.push(" AND no < ").push_bind(after);
         }
         sql.push(" ORDER BY no DESC");
-        self.page(sql, query.limit, rows::run).await
+        self.0.page(sql, query.limit, rows::run).await
     }
 
     async fn journal(&self, run: &RunId, after: u64, limit: usize) -> Result<Vec<JournalEntry>> {
@@ -256,58 +243,40 @@ impl MetadataStore for SqliteMetadata {
         .bind(text(run))
         .bind(i64::from(u32::try_from(after).unwrap_or(u32::MAX)))
         .bind(count(limit));
-        self.read(query, rows::journal_entry).await
+        self.0.read(query, rows::journal_entry).await
     }
 
     async fn cached(&self, key: &Digest) -> Result<Option<ExecutionRecord>> {
         let query = sqlx::query(
-            "SELECT record FROM executions WHERE cache_key = ? AND cache_key IS NOT NULL AND state = 'COMPLETE'
+            "SELECT record FROM executions WHERE cache_key = ? AND record ->> 'cache_key' = ?
              ORDER BY id DESC LIMIT 1",
         )
+        .bind(prefix(key))
         .bind(key.to_string());
-        Ok(self.read(query, rows::execution).await?.pop())
+        Ok(self.0.read(query, rows::execution).await?.pop())
     }
 
     async fn executions(&self, query: &LineageQuery) -> Result<Page<ExecutionRecord>> {
         let mut sql = QueryBuilder::new("SELECT id AS cursor, record FROM executions WHERE TRUE");
         if let Some(run) = &query.run {
-            sql.push(" AND run = (SELECT no FROM runs WHERE id = ").push_bind(text(run)).push(")");
+            sql.push(" AND id > (SELECT no FROM runs WHERE id = ").push_bind(text(run)).push(") << 32");
+            sql.push(" AND id < ((SELECT no FROM runs WHERE id = ").push_bind(text(run)).push(") + 1) << 32");
         }
-        for (digest, direction) in [(&query.reads, "in"), (&query.makes, "out")] {
-            if let Some(digest) = digest {
-                sql.push(" AND id IN (SELECT execution FROM io WHERE digest = ")
-                    .push_bind(digest.to_string())
-                    .push(" AND direction = ")
-                    .push_bind(direction)
-                    .push(")");
-            }
+        for (digest, made, list) in
+            [(&query.reads, 0, "$.input_artifacts"), (&query.makes, 1, "$.output_artifacts")]
+        {
+            let Some(digest) = digest else { continue };
+            sql.push(" AND id IN (SELECT execution FROM io WHERE digest = ").push_bind(prefix(digest));
+            sql.push(" AND made = ").push_bind(made).push(") AND EXISTS (SELECT 1 FROM json_each(record, ");
+            sql.push_bind(list).push(") AS each WHERE each.value ->> '$.artifact.digest' = ");
+            sql.push_bind(digest.to_string()).push(")");
         }
         if let Some(after) = cursor(query.after.as_deref())? {
             sql.push(" AND id > ").push_bind(after);
         }
         sql.push(" ORDER BY id");
-        self.page(sql, query.limit, rows::execution).await
+        self.0.page(sql, query.limit, rows::execution).await
     }
-}
-
-/// The executions as one array, and their artifacts as arrays of task, direction, port, place and digest; none
-/// where there are none.
-fn lineage_as_json(executions: &[ExecutionRecord]) -> sqlx::Result<(Option<String>, Option<String>)> {
-    let encode = |error: serde_json::Error| sqlx::Error::Encode(Box::new(error));
-    if executions.is_empty() {
-        return Ok((None, None));
-    }
-    let io: Vec<_> = executions
-        .iter()
-        .flat_map(|execution| {
-            let each = |direction| move |io| (execution.task.as_str(), direction, io);
-            let read = execution.input_artifacts.iter().map(each("in"));
-            read.chain(execution.output_artifacts.iter().map(each("out")))
-        })
-        .filter_map(|(task, direction, io)| Some((task, direction, &io.port, io.index, io.artifact.digest?)))
-        .collect();
-    let io = if io.is_empty() { None } else { Some(serde_json::to_string(&io).map_err(encode)?) };
-    Ok((Some(serde_json::to_string(executions).map_err(encode)?), io))
 }
 
 fn text(run: &RunId) -> String {

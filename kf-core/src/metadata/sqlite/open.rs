@@ -53,9 +53,11 @@ fn options() -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .busy_timeout(Duration::from_secs(10))
         .synchronous(SqliteSynchronous::Normal)
+        .foreign_keys(false)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("cache_size", "-16000")
         .pragma("temp_store", "MEMORY")
+        .statement_cache_capacity(128)
         .thread_name(|n| format!("kf-metadata-{n}"))
         .disable_statement_logging()
 }

@@ -6,6 +6,8 @@ use serde::de::value::StrDeserializer;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use super::Head;
+use super::commit::Place;
 use crate::metadata::{ExecutionRecord, JournalEntry, RunRecord, RunState};
 use crate::{Digest, Timestamp};
 
@@ -29,6 +31,11 @@ pub(super) fn run(row: &SqliteRow) -> Decoded<RunRecord> {
     })
 }
 
+pub(super) fn head(row: &SqliteRow) -> Decoded<Head> {
+    let place = Place { no: row.try_get("no")?, last: row.try_get("last")? };
+    Ok(Head { epoch: number(row, "epoch")?, seq: number(row, "seq")?, place })
+}
+
 pub(super) fn journal_entry(row: &SqliteRow) -> Decoded<JournalEntry> {
     Ok(JournalEntry {
         seq: number(row, "seq")?,
@@ -41,8 +48,9 @@ pub(super) fn execution(row: &SqliteRow) -> Decoded<ExecutionRecord> {
     serde_json::from_str(row.try_get("record")?).map_err(undecodable)
 }
 
-pub(super) fn number(row: &SqliteRow, column: &str) -> Decoded<u64> {
-    u64::try_from(row.try_get::<i64, _>(column)?).map_err(undecodable)
+/// A number that is at least 0, which it also is where there is none.
+fn number(row: &SqliteRow, column: &str) -> Decoded<u64> {
+    u64::try_from(row.try_get::<Option<i64>, _>(column)?.unwrap_or(0)).map_err(undecodable)
 }
 
 fn undecodable(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {

@@ -10,77 +10,78 @@ CREATE TABLE runs (
 ) STRICT;
 CREATE INDEX runs_of_pipeline ON runs (pipeline);
 
--- Where a run stands. Apart from runs, since every commit writes it and should not write the spec again.
+-- Where a run stands. Apart from runs, so that a change does not write the spec again.
 CREATE TABLE heads (
-    no       INTEGER PRIMARY KEY REFERENCES runs,
+    no       INTEGER PRIMARY KEY,
     epoch    INTEGER NOT NULL,
-    seq      INTEGER NOT NULL,
     state    TEXT NOT NULL,
     error    TEXT,
     ended_at INTEGER
 ) STRICT;
 CREATE TRIGGER runs_have_heads AFTER INSERT ON runs BEGIN
-    INSERT INTO heads (no, epoch, seq, state) VALUES (NEW.no, 0, 0, 'PENDING');
+    INSERT INTO heads (no, epoch, state) VALUES (NEW.no, 0, 'PENDING');
 END;
 
--- A row per commit, in one tree that grows at its end: key = runs.no << 32 | seq.
+-- A row per commit: key = runs.no << 32 | its number. What a commit costs is the pages that it touches, so there is
+-- one tree that grows at its end, and the number of a run's last commit is kept nowhere else.
 CREATE TABLE journal (
     key    INTEGER PRIMARY KEY,
     at     INTEGER NOT NULL,
     events TEXT NOT NULL
 ) STRICT;
 
--- A task that ended. Recorded again it gets a new id, so ids are in the order of the commits and what io says of
--- the old one joins nothing any more.
+-- A row per task that ended: id = runs.no << 32 | its place among those of its run. Recorded again it gets a new
+-- place, and what io says of the old one joins nothing any more. cache_key holds the first 8 bytes of the key of an
+-- execution that may be reused: an index of whole keys would be seven times as large, and a commit writes to random
+-- places of it.
 CREATE TABLE executions (
-    id         INTEGER PRIMARY KEY,
-    run        INTEGER NOT NULL REFERENCES runs,
-    task       TEXT NOT NULL,
-    state      TEXT NOT NULL,
-    cache_key  TEXT,
-    record     TEXT NOT NULL,
-    component  TEXT AS (record ->> 'component') VIRTUAL,
-    started_at INTEGER AS (record ->> 'started_at') VIRTUAL,
-    ended_at   INTEGER AS (record ->> 'ended_at') VIRTUAL,
-    inputs     TEXT AS (record -> 'inputs') VIRTUAL,
-    outputs    TEXT AS (record -> 'outputs') VIRTUAL,
+    id        INTEGER PRIMARY KEY,
+    run       INTEGER NOT NULL,
+    task      TEXT NOT NULL,
+    cache_key INTEGER,
+    record    TEXT NOT NULL,
     UNIQUE (run, task)
 ) STRICT;
-CREATE INDEX executions_to_reuse ON executions (cache_key) WHERE cache_key IS NOT NULL AND state = 'COMPLETE';
+CREATE INDEX executions_to_reuse ON executions (cache_key) WHERE cache_key IS NOT NULL;
 
--- Which executions read ('in') or made ('out') which content.
+-- Which executions read (0) or made (1) which content, by the first 8 bytes of its digest.
 CREATE TABLE io (
-    digest    TEXT NOT NULL,
-    direction TEXT NOT NULL CHECK (direction IN ('in', 'out')),
+    digest    INTEGER NOT NULL,
+    made      INTEGER NOT NULL,
     execution INTEGER NOT NULL,
-    port      TEXT NOT NULL,
-    position  INTEGER NOT NULL,
-    PRIMARY KEY (digest, direction, execution, port, position)
+    PRIMARY KEY (digest, made, execution)
 ) STRICT, WITHOUT ROWID;
 
--- A commit is one INSERT into this view: one statement is one transaction and one way to the database's thread,
--- and a caller that goes away in the middle leaves nothing open.
-CREATE VIEW commits (run, epoch, expected_seq, at, events, state, error, ended_at, executions, io) AS
-    SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE FALSE;
-CREATE TRIGGER make_commit INSTEAD OF INSERT ON commits BEGIN
-    SELECT RAISE(ABORT, 'kf: fenced') WHERE NOT EXISTS (
-        SELECT 1 FROM runs JOIN heads USING (no)
-        WHERE id = NEW.run AND epoch = NEW.epoch AND seq = NEW.expected_seq
-    );
-    INSERT INTO journal (key, at, events)
-        SELECT no << 32 | (NEW.expected_seq + 1), NEW.at, NEW.events FROM runs WHERE id = NEW.run;
-    UPDATE heads SET
-        seq = NEW.expected_seq + 1,
-        state = coalesce(NEW.state, state),
-        error = iif(NEW.state IS NULL, error, NEW.error),
-        ended_at = iif(NEW.state IS NULL, ended_at, NEW.ended_at)
-        WHERE no = (SELECT no FROM runs WHERE id = NEW.run);
-    INSERT OR REPLACE INTO executions (run, task, state, cache_key, record)
-        SELECT runs.no, each.value ->> 'task', each.value ->> 'state', each.value ->> 'cache_key', each.value
-        FROM runs, json_each(NEW.executions) AS each WHERE runs.id = NEW.run;
-    INSERT OR REPLACE INTO io (digest, direction, execution, port, position)
-        SELECT each.value ->> 4, each.value ->> 1, executions.id, each.value ->> 2, each.value ->> 3
-        FROM json_each(NEW.io) AS each
-        JOIN runs ON runs.id = NEW.run
-        JOIN executions ON executions.run = runs.no AND executions.task = each.value ->> 0;
+-- For people with an SQL prompt.
+CREATE VIEW lineage AS
+    SELECT
+        runs.id AS run, task, record ->> 'component' AS component, record ->> 'state' AS state,
+        record ->> 'started_at' AS started_at, record ->> 'ended_at' AS ended_at,
+        record -> 'inputs' AS inputs, record -> 'outputs' AS outputs,
+        record -> 'input_artifacts' AS input_artifacts, record -> 'output_artifacts' AS output_artifacts
+    FROM executions JOIN runs ON runs.no = executions.run;
+
+-- A commit is one INSERT into this view: one statement is one transaction and one way to the database's thread, and
+-- a caller that goes away in the middle leaves nothing open. Its rows are the commit itself (with seq), executions
+-- (id, task, the start of the cache key, record) and their artifacts (id, no task, the start of the digest, and 0 or
+-- 1 for read or made); rows of NULL fill up.
+CREATE VIEW commits (run, epoch, seq, last, at, events, state, error, ended_at, id, task, digest, body) AS
+    SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE FALSE;
+CREATE TRIGGER add_commit INSTEAD OF INSERT ON commits WHEN NEW.seq IS NOT NULL BEGIN
+    SELECT RAISE(ABORT, 'kf: fenced')
+        WHERE NOT EXISTS (SELECT 1 FROM heads WHERE no = NEW.run AND epoch = NEW.epoch)
+        OR (NEW.run << 32 | NEW.seq) <> 1 + coalesce(
+            (SELECT max(key) FROM journal WHERE key > NEW.run << 32 AND key < (NEW.run + 1) << 32), NEW.run << 32)
+        OR NEW.last <> coalesce(
+            (SELECT max(id) FROM executions WHERE id > NEW.run << 32 AND id < (NEW.run + 1) << 32), NEW.run << 32);
+    INSERT INTO journal (key, at, events) VALUES (NEW.run << 32 | NEW.seq, NEW.at, NEW.events);
+    UPDATE heads SET state = NEW.state, error = NEW.error, ended_at = NEW.ended_at
+        WHERE no = NEW.run AND NEW.state IS NOT NULL;
+END;
+CREATE TRIGGER add_execution INSTEAD OF INSERT ON commits WHEN NEW.task IS NOT NULL BEGIN
+    INSERT OR REPLACE INTO executions (id, run, task, cache_key, record)
+        VALUES (NEW.id, NEW.id >> 32, NEW.task, NEW.digest, NEW.body);
+END;
+CREATE TRIGGER add_artifact INSTEAD OF INSERT ON commits WHEN NEW.id IS NOT NULL AND NEW.task IS NULL BEGIN
+    INSERT OR IGNORE INTO io (digest, made, execution) VALUES (NEW.digest, NEW.body, NEW.id);
 END;
