@@ -202,13 +202,3 @@ impl Error {
         move |source| Self::Io { what, path, source }
     }
 }
-
-/// `rank 1`, `ranks 1 and 3`, `ranks 1, 2 and 3`.
-pub(crate) fn name_ranks(ranks: &[usize]) -> String {
-    let names: Vec<_> = ranks.iter().map(usize::to_string).collect();
-    match names.as_slice() {
-        [] => "no rank".into(),
-        [one] => format!("rank {one}"),
-        [most @ .., last] => format!("ranks {} and {last}", most.join(", ")),
-    }
-}

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use c10d_sys::{Group, Store};
 use tch::{Kind, Tensor};
 
-use crate::error::name_ranks;
 use crate::{Error, Rank, Result};
 
 /// What carries a group's messages.
@@ -328,5 +327,27 @@ fn own_address(rank: &Rank) -> &str {
     match rank.local_world_size() == rank.world_size() {
         true => rank.master_addr(),
         false => "0.0.0.0",
+    }
+}
+
+/// `rank 1`, `ranks 1 and 3`, `ranks 1, 2 and 3`.
+fn name_ranks(ranks: &[usize]) -> String {
+    let names: Vec<_> = ranks.iter().map(usize::to_string).collect();
+    match names.as_slice() {
+        [] => "no rank".into(),
+        [one] => format!("rank {one}"),
+        [most @ .., last] => format!("ranks {} and {last}", most.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_named() {
+        assert_eq!(name_ranks(&[1]), "rank 1");
+        assert_eq!(name_ranks(&[1, 3]), "ranks 1 and 3");
+        assert_eq!(name_ranks(&[1, 2, 3]), "ranks 1, 2 and 3");
     }
 }

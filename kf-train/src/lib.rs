@@ -1,4 +1,104 @@
-//! Distributed training.
+//! Distributed training: start N processes as one job, connect them, train one model on all of them, and keep
+//! checkpoints that survive any kill.
+//!
+//! # The way in
+//! A function that takes its [`Rank`] and the job's arguments becomes what every rank runs, through [`ranks`]. The
+//! program lists it in its `Workers` and asks first thing in `main` whether it is to be such a rank. A [`LocalLauncher`]
+//! then starts copies of the program, and gives back what rank 0 returned:
+//!
+//! ```standalone_crate
+//! use std::process::ExitCode;
+//! use kf_core::worker::{Workers, run_if_asked};
+//! use kf_train::{Job, LocalLauncher, Progress, Rank, ranks};
+//!
+//! /// Runs in every rank's process.
+//! fn share(rank: &Rank, total: u64) -> kf_train::Result<u64> {
+//!     println!("rank {} of {} begins", rank.rank(), rank.world_size());
+//!     rank.report(Progress::new().step(1).metric("share", 0.5));
+//!     Ok(total / rank.world_size() as u64)
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     if let Some(code) = run_if_asked(&Workers::new().with(ranks("share", share))) {
+//!         return code;
+//!     }
+//!     let runtime = tokio::runtime::Runtime::new().unwrap();
+//!     let folder = tempfile::tempdir().unwrap();
+//!     let launcher = LocalLauncher::new(folder.path());
+//!     let job = Job::ranks("share", 2).args(&10).on_line(|line| println!("{line}"));
+//!     let result: u64 = runtime.block_on(launcher.run(job)).unwrap();
+//!     assert_eq!(result, 5);
+//!     ExitCode::SUCCESS
+//! }
+//! ```
+//!
+//! When a rank exits, is killed or panics, the others are ended, and [`Error::RankFailed`] names the rank, its exit code
+//! or signal, its error and its last lines. No rank outlives the program, however that ends. Any program that reads
+//! torchrun's environment can be a rank too: `Job::command("python", ["train.py"], 2)`.
+//!
+//! # Training one model on all ranks
+//! With the feature `torch`, ranks form a `ProcessGroup`, and `DistributedDataParallel` averages the gradients of a tch
+//! `VarStore` while they are computed. A whole training, with a checkpoint per epoch from which the next start goes on:
+//!
+#![cfg_attr(feature = "torch", doc = "```no_run")]
+#![cfg_attr(not(feature = "torch"), doc = "```ignore")]
+//! use std::path::PathBuf;
+//! use kf_train::{Backend, Checkpoints, DistributedDataParallel, DistributedSampler, ProcessGroup, Progress, Rank};
+//! use serde::{Deserialize, Serialize};
+//! use tch::{Device, Kind, Tensor, nn, nn::{Module, OptimizerConfig}};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct FitArgs { lr: f64, epochs: u64, seed: i64, checkpoints: PathBuf }
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct FitReport { loss: f64 }
+//!
+//! # fn load() -> (Tensor, Tensor) { unimplemented!() }
+//! fn fit(rank: &Rank, args: FitArgs) -> Result<FitReport, Box<dyn std::error::Error + Send + Sync>> {
+//!     let (x, y) = load();                                     // float [n, 64], int64 [n]
+//!     tch::manual_seed(args.seed);
+//!     let mut vs = nn::VarStore::new(Device::Cpu);
+//!     let root = vs.root();
+//!     let net = nn::seq()
+//!         .add(nn::linear(&root / "hidden", 64, 128, Default::default()))
+//!         .add_fn(|x| x.relu())
+//!         .add(nn::linear(&root / "logits", 128, 10, Default::default()));
+//!
+//!     let checkpoints = Checkpoints::new(&args.checkpoints);
+//!     let (mut epoch, mut loss) = checkpoints.load_latest(&mut vs)?.unwrap_or((0, f64::MAX));
+//!
+//!     let group = ProcessGroup::join(rank, Backend::Gloo)?;
+//!     let ddp = DistributedDataParallel::new(&vs, &group)?;     // all ranks now have rank 0's parameters
+//!     let mut optimizer = nn::Sgd::default().build(&vs, args.lr)?;
+//!     let sampler = DistributedSampler::new(x.size()[0] as usize, rank).shuffle(args.seed as u64);
+//!
+//!     while epoch < args.epochs {
+//!         for batch in sampler.batches(epoch, 32) {
+//!             let batch = Tensor::from_slice(&batch);
+//!             let logits = net.forward(&x.index_select(0, &batch));
+//!             let batch_loss = logits.cross_entropy_for_logits(&y.index_select(0, &batch));
+//!             ddp.backward_step(&mut optimizer, &batch_loss)?;  // instead of the optimizer's own
+//!             loss = batch_loss.double_value(&[]);
+//!         }
+//!         epoch += 1;
+//!         rank.report(Progress::new().epoch(epoch).fraction(epoch as f64 / args.epochs as f64).metric("loss", loss));
+//!         if rank.is_main() {
+//!             checkpoints.save(epoch, &vs, &loss)?;
+//!         }
+//!     }
+//!     Ok(FitReport { loss })
+//! }
+//! // In main: Workers::new().with(kf_train::ranks("fit", fit)); and then
+//! // launcher.run::<FitReport>(Job::ranks("fit", 2).args(&args)).await?
+//! ```
+//!
+//! # Features
+//! - none by default: launching needs no libtorch and no C++;
+//! - `torch`: process groups, `DistributedDataParallel`, checkpoints. Needs libtorch 2.11.0, which `LIBTORCH` names.
+//!
+//! # Limits
+//! Ranks on one machine; Gloo, so tensors in the machine's memory; children of a foreign program are ended with it, but
+//! not after a SIGKILL of the launching program. `Checkpoints` holds no optimizer moments, to which tch gives no access.
 
 #[cfg(feature = "torch")]
 mod checkpoint;

@@ -2,7 +2,11 @@
 
 use std::ffi::{c_char, c_int};
 
-use torch_sys::C_tensor;
+/// libtorch's `at::Tensor`, which tch points to.
+#[repr(C)]
+pub(crate) struct AtTensor {
+    _opaque: [u8; 0],
+}
 
 #[repr(C)]
 pub(crate) struct KfStore {
@@ -83,26 +87,26 @@ unsafe extern "C" {
     pub(crate) fn kf_group_free(group: *mut KfGroup);
     pub(crate) fn kf_group_broadcast(
         group: *const KfGroup,
-        tensor: *mut C_tensor,
+        tensor: *mut AtTensor,
         root: c_int,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_group_all_reduce(
         group: *const KfGroup,
-        tensor: *mut C_tensor,
+        tensor: *mut AtTensor,
         op: c_int,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_group_all_gather(
         group: *const KfGroup,
-        output: *mut C_tensor,
-        input: *mut C_tensor,
+        output: *mut AtTensor,
+        input: *mut AtTensor,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_group_reduce_scatter(
         group: *const KfGroup,
-        output: *mut C_tensor,
-        input: *mut C_tensor,
+        output: *mut AtTensor,
+        input: *mut AtTensor,
         op: c_int,
         message: *mut *mut c_char,
     ) -> c_int;
@@ -110,7 +114,7 @@ unsafe extern "C" {
 
     pub(crate) fn kf_reducer_new(
         group: *const KfGroup,
-        parameters: *const *mut C_tensor,
+        parameters: *const *mut AtTensor,
         names: *const *const c_char,
         count: usize,
         first_bucket_bytes: i64,
@@ -123,7 +127,7 @@ unsafe extern "C" {
     pub(crate) fn kf_reducer_free(reducer: *mut KfReducer);
     pub(crate) fn kf_reducer_prepare(
         reducer: *const KfReducer,
-        loss: *mut C_tensor,
+        loss: *mut AtTensor,
         message: *mut *mut c_char,
     ) -> c_int;
 }

@@ -60,7 +60,7 @@ impl Group {
         let root = int(root)?;
         // SAFETY: group and tensor are alive.
         call(|message| unsafe {
-            ffi::kf_group_broadcast(self.raw.as_ptr(), tensor.as_mut_ptr(), root, message)
+            ffi::kf_group_broadcast(self.raw.as_ptr(), tensor.as_mut_ptr().cast(), root, message)
         })
     }
 
@@ -71,7 +71,7 @@ impl Group {
     pub fn all_reduce(&self, tensor: &mut Tensor, how: Reduction) -> Result<()> {
         // SAFETY: group and tensor are alive.
         call(|message| unsafe {
-            ffi::kf_group_all_reduce(self.raw.as_ptr(), tensor.as_mut_ptr(), how as i32, message)
+            ffi::kf_group_all_reduce(self.raw.as_ptr(), tensor.as_mut_ptr().cast(), how as i32, message)
         })
     }
 
@@ -82,7 +82,12 @@ impl Group {
     pub fn all_gather(&self, output: &mut Tensor, input: &mut Tensor) -> Result<()> {
         // SAFETY: group and tensors are alive.
         call(|message| unsafe {
-            ffi::kf_group_all_gather(self.raw.as_ptr(), output.as_mut_ptr(), input.as_mut_ptr(), message)
+            ffi::kf_group_all_gather(
+                self.raw.as_ptr(),
+                output.as_mut_ptr().cast(),
+                input.as_mut_ptr().cast(),
+                message,
+            )
         })
     }
 
@@ -95,8 +100,8 @@ impl Group {
         call(|message| unsafe {
             ffi::kf_group_reduce_scatter(
                 self.raw.as_ptr(),
-                output.as_mut_ptr(),
-                input.as_mut_ptr(),
+                output.as_mut_ptr().cast(),
+                input.as_mut_ptr().cast(),
                 how as i32,
                 message,
             )

@@ -5,9 +5,8 @@
 //!
 //! # Building
 //! Needs the libtorch that `torch-sys` needs, and a compiler for C++20. In a checkout, `cargo xtask libtorch` provides
-//! the former. Programs find the libraries at run time through `LD_LIBRARY_PATH`, which the checkout's
-//! `.cargo/config.toml` sets for `cargo run` and `cargo test`; for a program that stands alone, give it an rpath in its
-//! own build script:
+//! the former. What `cargo run` and `cargo test` start finds the libraries; for a program that stands alone, set
+//! `LD_LIBRARY_PATH`, or depend on this crate and give the program an rpath in its own build script:
 //! ```ignore
 //! println!("cargo::rustc-link-arg=-Wl,-rpath,{}", std::env::var("DEP_C10D_LIBTORCH_LIB").unwrap());
 //! ```

@@ -4,10 +4,10 @@ use std::ffi::{CString, c_char};
 use std::ptr::NonNull;
 
 use tch::Tensor;
-use torch_sys::C_tensor;
 
+use crate::Group;
 use crate::error::{Result, c_string, call};
-use crate::{Group, ffi};
+use crate::ffi::{self, AtTensor};
 
 /// How a [`Reducer`] works.
 #[derive(Debug, Clone, Copy)]
@@ -52,8 +52,8 @@ impl Reducer {
     pub fn new(group: &Group, parameters: &mut [(String, Tensor)], options: ReducerOptions) -> Result<Self> {
         let names: Vec<CString> = parameters.iter().map(|(name, _)| c_string(name)).collect::<Result<_>>()?;
         let names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-        let tensors: Vec<*mut C_tensor> =
-            parameters.iter_mut().map(|(_, tensor)| tensor.as_mut_ptr()).collect();
+        let tensors: Vec<*mut AtTensor> =
+            parameters.iter_mut().map(|(_, tensor)| tensor.as_mut_ptr().cast()).collect();
         let mut out = std::ptr::null_mut();
         // SAFETY: tensors and names outlive the call, and the reducer holds tensors and group itself.
         call(|message| unsafe {
@@ -80,7 +80,7 @@ impl Reducer {
     /// # Errors
     /// c10d's, such as parameters that got no gradient in the pass before.
     pub fn prepare(&self, loss: Option<&mut Tensor>) -> Result<()> {
-        let loss = loss.map_or(std::ptr::null_mut(), Tensor::as_mut_ptr);
+        let loss = loss.map_or(std::ptr::null_mut(), |loss| loss.as_mut_ptr().cast());
         // SAFETY: the reducer is alive; the loss is null or alive.
         call(|message| unsafe { ffi::kf_reducer_prepare(self.raw.as_ptr(), loss, message) })
     }

@@ -51,7 +51,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn echo(rank: &Rank, args: BTreeMap<String, i64>) -> Result<(BTreeMap<String, i64>, Vec<Option<String>>)> {
+type Echo = (BTreeMap<String, i64>, Vec<Option<String>>);
+
+fn echo(rank: &Rank, args: BTreeMap<String, i64>) -> Result<Echo> {
     println!("rank {} speaks", rank.rank());
     let names = ["WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "OMP_NUM_THREADS", "TORCHELASTIC_RUN_ID", "MINE"];
     Ok((args, names.map(|name| std::env::var(name).ok()).into()))
@@ -120,7 +122,7 @@ fn launch_and_wait(request: kf_core::worker::Request) -> Result<(), WorkerError>
 async fn result_and_environment(launcher: LocalLauncher) {
     let args = BTreeMap::from([("a".to_owned(), 1_i64)]);
     let job = Job::ranks("echo", 3).args(&args).env("MINE", "yes").attempt_id("echo-1").threads_per_rank(2);
-    let (back, env): (BTreeMap<String, i64>, Vec<Option<String>>) = launcher.run(job).await.unwrap();
+    let (back, env): Echo = launcher.run(job).await.unwrap();
     assert_eq!(back, args);
     assert_eq!(env, ["3", "0", "0", "2", "echo-1", "yes"].map(|value| Some(value.to_owned())));
 }

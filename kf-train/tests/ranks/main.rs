@@ -32,9 +32,12 @@ fn main() -> ExitCode {
     if let Some(code) = run_if_asked(&workers) {
         return code;
     }
-    let mut trials = launch::trials();
+    let trials = launch::trials();
     #[cfg(feature = "torch")]
-    trials.extend(collectives::trials().into_iter().chain(training::trials()).chain(checkpoints::trials()));
+    let trials = [trials, collectives::trials(), training::trials(), checkpoints::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     let mut arguments = Arguments::from_args();
     // Each test starts processes of its own; the machine may have two cores.
     arguments.test_threads.get_or_insert(2);
