@@ -5,8 +5,9 @@ use std::path::Path;
 
 use crate::{cargo, libtorch, tools};
 
-/// How the example is built and started.
-const EXAMPLE: &[&str] = &["run", "--release", "--package", "examples", "--bin", "quickstart"];
+/// How the example is built and started. Without optimisation, which would take longer than all that it saves: the work
+/// is done in libtorch.
+const EXAMPLE: &[&str] = &["run", "--package", "examples", "--features", "torch", "--bin", "quickstart"];
 
 /// Becomes the example: its exit code is the task's, and who ends the task ends the example.
 ///
