@@ -7,6 +7,7 @@ mod steps;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
@@ -65,8 +66,8 @@ async fn run(options: Options) -> Result<ExitCode, BoxError> {
         p.on_exit(run_report());
     })?;
 
-    let registry = SqliteRegistry::open(options.home.join("registry.sqlite")).await?;
-    let engine = Engine::builder().state(registry.clone()).open(&options.home).await?;
+    let registry = Arc::new(SqliteRegistry::open(options.home.join("registry.sqlite")).await?);
+    let engine = Engine::builder().state(Arc::clone(&registry)).open(&options.home).await?;
     let args = args! { "rates" => options.rates, "seed" => options.seed };
     let run = engine.start_with(&pipeline, args, StartOptions::new().resume_unfinished()).await?;
     eprintln!("run {}", run.id());

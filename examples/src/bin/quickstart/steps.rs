@@ -1,5 +1,7 @@
 //! The pipeline's components.
 
+use std::sync::Arc;
+
 use examples::digits::Digits;
 use kf_pipeline::prelude::*;
 use kf_registry::{AliasChange, NewVersion, Registry, SqliteRegistry};
@@ -92,7 +94,7 @@ pub(crate) async fn register(
     train: Input<Dataset>,
     rate: f64,
     accuracy: f64,
-    registry: State<SqliteRegistry>,
+    registry: State<Arc<SqliteRegistry>>,
     context: Context,
 ) -> TaskResult<u32> {
     let content = model.artifact();
