@@ -82,6 +82,10 @@ async fn serve(stream: TcpStream, router: Router, idle: Duration, stop: Cancella
             biased;
             ended = connection.as_mut() => break ended,
             () = stop.cancelled() => {
+                // hyper waits for the first request of a connection that never had one.
+                if activity.answers.load(Ordering::Relaxed) == 0 && !activity.busy.load(Ordering::Relaxed) {
+                    return;
+                }
                 connection.as_mut().graceful_shutdown();
                 break connection.await;
             }

@@ -1,12 +1,15 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, time};
+use tokio::{
+    net::TcpListener,
+    time::{self, Instant},
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{ServerState, accept::accept};
 use crate::{Error, Result, http};
 
-/// How long answers that are ready may take to be sent when the server closes.
+/// How long answers that are ready may take to be sent when the server closes, whatever is left of the drain deadline.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 
 /// A server that listens. Dropping it closes the server at once; [`shutdown`](Self::shutdown) does it gracefully.
@@ -45,9 +48,11 @@ impl ServerHandle {
     /// # Errors
     /// [`Error::DrainDeadline`] when requests were cut off; the server is closed all the same.
     pub async fn shutdown(self) -> Result<()> {
+        let deadline = Instant::now() + self.state.limits.drain;
         let unfinished = self.state.drain().await;
         self.stop.cancel();
-        let last_bytes = if unfinished == 0 { LAST_BYTES } else { Duration::ZERO };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let last_bytes = if unfinished == 0 { left.max(LAST_BYTES) } else { Duration::ZERO };
         // Past that time, dropping the task cuts off what is left.
         let _ = time::timeout(last_bytes, self.task).await;
         tracing::info!(addr = %self.addr, unfinished, "closed the server");

@@ -176,7 +176,8 @@ async fn wrong_content() {
         assert_eq!(answer.status, 415, "{name}: {value}");
         assert!(answer.error().contains(value.split(';').next().unwrap()), "{}", answer.error());
     }
-    for value in ["application/json", "Application/JSON; charset=utf-8", "application/octet-stream"] {
+    let curls = "application/x-www-form-urlencoded";
+    for value in ["application/json", "Application/JSON; charset=utf-8", "application/octet-stream", curls] {
         let answer = client.request("POST", "/v2/models/echo/infer", &[("content-type", value)], ECHO).await;
         assert_eq!(answer.status, 200, "{value}");
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use kf_serve::{Error, ModelRepository, Server, ServerBuilder, ServerHandle};
+use kf_serve::{Datatype, Error, ModelRepository, Server, ServerBuilder, ServerHandle};
 use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::{
     client::{Client, PATIENCE, get, post},
-    models::{ECHO, Gate, NO_INPUTS, echo, gated},
+    models::{ECHO, Gate, NO_INPUTS, echo, gated, identity},
 };
 
 const GATED: &str = "/v2/models/gated/infer";
@@ -74,7 +74,7 @@ async fn never_more_run_than_allowed() {
         atomic::{AtomicUsize, Ordering},
     };
 
-    use kf_serve::{Datatype, FnRuntime, ModelMetadata, Tensor};
+    use kf_serve::{FnRuntime, ModelMetadata, Tensor};
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (running, peak) = (Arc::clone(&now), Arc::clone(&most));
     let model = FnRuntime::new(ModelMetadata::new("rust").output("OUT", Datatype::Int32, [1]), move |_| {
@@ -231,6 +231,26 @@ async fn a_shutdown_lets_requests_finish() {
     assert!(idle.try_answer().await.is_none());
     assert!(TcpStream::connect(addr).await.is_err());
     assert_eq!(gate.arrived(), 1);
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_slow_readers_but_for_no_silent_caller() {
+    let models = ModelRepository::new();
+    models.insert("bytes", "1", identity(Datatype::Uint8, &[-1])).unwrap();
+    let server = Server::builder(models).drain_deadline(2 * PATIENCE).bind("127.0.0.1:0").await.unwrap();
+    let addr = server.addr();
+    let _silent = Client::connect(addr).await;
+    let mut half_a_head = Client::connect(addr).await;
+    half_a_head.send_raw(b"GET /v2 HTTP/1.1\r\nhost: te").await;
+    let mut slow = Client::connect(addr).await;
+    let body = vec![7; 32 << 20];
+    slow.send("POST", "/v2/models/bytes/infer", &[("inference-header-content-length", "0")], &body).await;
+    until(addr, "/v2/health/ready", 200).await;
+    let shutdown = tokio::spawn(server.shutdown());
+    tokio::time::sleep(Duration::from_millis(2200)).await;
+    assert!(!shutdown.is_finished());
+    assert!(slow.answer().await.binary().1 == body);
+    tokio::time::timeout(PATIENCE, shutdown).await.expect("somebody keeps it open").unwrap().unwrap();
 }
 
 #[tokio::test]
