@@ -13,6 +13,7 @@ use std::time::Instant;
 use clap::Parser;
 use examples::digits::{self, Digits};
 use examples::progress;
+use kf_core::Home;
 use kf_core::worker::{Workers, run_if_asked};
 use kf_pipeline::prelude::*;
 use kf_pipeline::report::run_report;
@@ -66,8 +67,9 @@ async fn run(options: Options) -> Result<ExitCode, BoxError> {
         p.on_exit(run_report());
     })?;
 
-    let registry = Arc::new(SqliteRegistry::open(options.home.join("registry.sqlite")).await?);
-    let engine = Engine::builder().state(Arc::clone(&registry)).open(&options.home).await?;
+    let home = Home::open(&options.home).await?;
+    let registry = Arc::new(SqliteRegistry::open(home.path().join("registry.sqlite")).await?);
+    let engine = Engine::builder().state(Arc::clone(&registry)).open(home.path()).await?;
     let args = args! { "rates" => options.rates, "seed" => options.seed };
     let run = engine.start_with(&pipeline, args, StartOptions::new().resume_unfinished()).await?;
     eprintln!("run {}", run.id());
