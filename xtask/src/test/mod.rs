@@ -191,7 +191,8 @@ impl Scope<'_> {
                 arguments.extend(DENY);
                 eprintln!("    {} {}", package.name, features.first().unwrap_or(&"--features default"));
                 if self.status(cargo::cargo_in(self.root, &arguments)).is_err() {
-                    failures.push(format!("{} {}", package.name, features.concat()));
+                    let features = features.first().unwrap_or(&"--features default");
+                    failures.push(format!("{} {features}", package.name));
                 }
             }
         }
