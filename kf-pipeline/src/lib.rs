@@ -1,5 +1,131 @@
-//! Typed machine-learning pipelines.
+//! Typed machine-learning pipelines, and an engine that survives its own death.
+//!
+//! A **component** is a function with an attribute; a **pipeline** is built by a closure that adds tasks and passes
+//! typed handles along; an [`Engine`] carries **runs** of it, in the program's own process or in copies of it.
+//!
+//! ```
+//! use kf_pipeline::prelude::*;
+//!
+//! /// Writes the numbers below `limit`, one a line.
+//! #[component]
+//! async fn count(limit: u32, numbers: Output<Dataset>) -> TaskResult {
+//!     let lines: Vec<String> = (0..limit).map(|number| number.to_string()).collect();
+//!     numbers.write(lines.join("\n"))
+//! }
+//!
+//! #[derive(Outputs)]
+//! struct Summary {
+//!     sum: u32,
+//! }
+//!
+//! #[component(retries = 2, cpu = 1)]
+//! fn add_up(numbers: Input<Dataset>) -> TaskResult<Summary> {
+//!     let text = std::fs::read_to_string(numbers.path()?)?;
+//!     Ok(Summary { sum: text.lines().map(str::parse::<u32>).sum::<Result<_, _>>()? })
+//! }
+//!
+//! #[component]
+//! async fn largest(sums: Vec<u32>) -> u32 {
+//!     sums.into_iter().max().unwrap_or(0)
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pipeline = Pipeline::build("sums", |p| {
+//!     let limits = p.param::<Vec<u32>>("limits", vec![3, 5]);
+//!     let each = p.parallel_for(limits, |p, limit| {
+//!         let counted = p.add(count(limit));
+//!         p.add(add_up(counted.numbers))
+//!     });
+//!     let best = p.add(largest(each.collect().sum));
+//!     p.when(best.output.ge(10), |p| {
+//!         p.add(largest(vec![1]).named("celebrate"));
+//!     });
+//! })?;
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let home = folder.path();
+//! let engine = Engine::open(home).await?;
+//! let run = engine.start(&pipeline, args! { "limits" => [4, 5] }).await?;
+//! assert_eq!(run.wait().await?.tasks.succeeded, 6);
+//!
+//! let report = engine.report(run.id()).await?;
+//! let largest = report.task("largest").ok_or("it ran")?;
+//! assert_eq!(largest.output::<u32>("Output")?, 10);
+//! std::fs::write(home.join("report.html"), report.to_html())?;
+//!
+//! // Run again, everything comes from the cache.
+//! let again = engine.start(&pipeline, args! { "limits" => [4, 5] }).await?;
+//! assert_eq!(again.wait().await?.tasks.cached, 6);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Components
+//! A component is an `async fn`, or a `fn` that may block. Its arguments say what it takes and gives:
+//!
+//! | argument | is |
+//! |---|---|
+//! | `Input<Dataset>`, `Vec<Input<Model>>` | input artifacts: verified files or folders, not to be changed |
+//! | `Output<Model>` | an output artifact: a file or folder to write |
+//! | `f64`, `String`, `Vec<T>`, `Option<T>`, anything with [`#[derive(Param)]`](derive@Param) | an input parameter, as JSON |
+//! | [`State<T>`](State) | a value that the program gave to the engine: a client, a pool |
+//! | [`Context`] | the run, the attempt, cancellation, progress, a key that stays the same over attempts |
+//!
+//! What it returns, plain or in a `Result`, are its output parameters: one value, or a struct with
+//! [`#[derive(Outputs)]`](derive@Outputs). The kinds of artifacts are those of [`kf_core::artifact`]; a type of one's
+//! own becomes one by implementing [`ArtifactKind`](kf_core::artifact::ArtifactKind).
+//!
+//! The attribute takes `retries = 2`, `timeout = "5m"`, `cpu = 0.5`, `memory = "2Gi"`, `gpu = 1`, `version = "1"`,
+//! `cache = false` and `executor = "subprocess"`; each task may say otherwise:
+//! `p.add(add_up(numbers).timeout(minute).named("sum"))`. The body stays a plain function: `add_up::call(…)` with
+//! [`Input::from_path`] and [`Output::to_path`] is its unit test.
+//!
+//! # Failure
+//! An attempt fails when the body gives an error, panics, gives a NaN, doesn't write an output, or takes longer than its
+//! timeout. It is tried again as often as `retries` says, after waits that double; an error made with
+//! [`TaskError::permanent`] is not. Tasks that need a failed one are skipped, others go on, and what
+//! [`Scope::on_exit`] added runs at the end in every case. The run's [outcome](RunOutcome) names the first task that
+//! failed.
+//!
+//! # Crashes
+//! The end of each task is committed before anything follows from it. When the program dies, starting the run again
+//! (with [`StartOptions::id`], or [`StartOptions::resume_unfinished`]) goes on from there: a task whose end is committed
+//! never runs again; what was under way does, with the same [`Context::idempotency_key`].
+//!
+//! # Cache
+//! A task's outputs are taken from an earlier execution where component, code, parameters and the content of its input
+//! artifacts are the same, and everything it gave is still there unchanged. *Code* is the digest of the program's file,
+//! or what the component says with `version = "…"`. Tasks with effects want `cache = false`;
+//! [`StartOptions::no_cache`] runs everything.
+//!
+//! # Processes of their own
+//! With `executor = "subprocess"` each attempt runs in a copy of the program, which `main` must allow for first thing:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use kf_core::worker::{Workers, run_if_asked};
+//! use kf_pipeline::prelude::*;
+//!
+//! #[component(executor = "subprocess", timeout = "1h")]
+//! fn crunch(number: u64) -> u64 {
+//!     number.pow(2)
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     if let Some(code) = run_if_asked(&Workers::new().with(Components::new().with::<crunch>())) {
+//!         return code;
+//!     }
+//!     // … build pipelines and run them …
+//!     ExitCode::SUCCESS
+//! }
+//! ```
+//!
+//! # Features
+//! - `sqlite` (default): the embedded metadata store, and with it [`Engine::open`].
 
+// Generated code names the crate, here too.
+#[allow(unused_extern_crates, reason = "the attribute's expansion in `report` needs the name")]
 extern crate self as kf_pipeline;
 
 mod args;
