@@ -73,6 +73,8 @@ pub enum Error {
         job: String,
         /// Why.
         reason: String,
+        /// Whether another attempt may fare better.
+        retryable: bool,
     },
     /// All ranks succeeded, but what rank 0 returned is not what the caller asked for.
     #[error("what rank 0 of job `{job}` returned can't be read: {reason}")]
@@ -175,11 +177,11 @@ impl Error {
         match self {
             Self::RankFailed { .. }
             | Self::TimedOut { .. }
-            | Self::Broken { .. }
             | Self::NotJoined { .. }
             | Self::Collective { .. }
             | Self::CollectiveTimedOut { .. }
             | Self::Unknown { .. } => true,
+            Self::Broken { retryable, .. } => *retryable,
             Self::Spawn { source, .. } => source.is_retryable(),
             Self::Io { source, .. } => {
                 use std::io::ErrorKind::{Interrupted, ResourceBusy, StorageFull, TimedOut, WouldBlock};

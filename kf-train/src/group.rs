@@ -85,7 +85,7 @@ impl ProcessGroup {
         gather(&store, rank, deadline, options.join_timeout)?;
         let Backend::Gloo = backend;
         let connected = store.prefixed("gloo").and_then(|store| {
-            Group::gloo(&store, rank.rank(), rank.world_size(), own_address(rank), options.timeout)
+            Group::gloo(&store, rank.rank(), rank.world_size(), &own_address(rank), options.timeout)
         });
         let group = connected.map_err(|error| failed(rank.rank(), "join", options.timeout, &error))?;
         Ok(Self {
@@ -322,11 +322,11 @@ fn not_joined(missing: &[usize], rank: &Rank, after: Duration) -> Error {
     Error::NotJoined { missing: name_ranks(missing), world_size: rank.world_size(), after }
 }
 
-/// The address that other ranks reach this one at: where all are on one machine, the one that they meet at.
-fn own_address(rank: &Rank) -> &str {
+/// The name that other ranks reach this one by: where all are on one machine, that of their meeting place.
+fn own_address(rank: &Rank) -> String {
     match rank.local_world_size() == rank.world_size() {
-        true => rank.master_addr(),
-        false => "0.0.0.0",
+        true => rank.master_addr().to_owned(),
+        false => rustix::system::uname().nodename().to_string_lossy().into_owned(),
     }
 }
 

@@ -143,3 +143,72 @@ impl Drop for Store {
         unsafe { ffi::kf_store_free(self.raw.as_ptr()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Instant;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_millis(200);
+
+    fn served() -> (Store, u16) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (Store::serve(listener, LONG).unwrap(), port)
+    }
+
+    #[test]
+    fn clients_share_keys() {
+        let (server, port) = served();
+        let client = Store::connect("127.0.0.1", port, LONG).unwrap();
+        client.set("a", b"one\0two").unwrap();
+        client.set("empty", b"").unwrap();
+        assert_eq!(server.get("a", LONG).unwrap(), b"one\0two");
+        assert_eq!(server.get("empty", LONG).unwrap(), b"");
+        assert_eq!((client.add("n", 2).unwrap(), server.add("n", 3).unwrap()), (2, 5));
+        assert!(server.check("a").unwrap() && !server.check("b").unwrap());
+        let view = server.prefixed("deep").unwrap();
+        assert!(!view.check("a").unwrap());
+        view.set("a", b"other").unwrap();
+        assert_eq!(client.get("a", LONG).unwrap(), b"one\0two");
+        // The view outlives the value that it was made from.
+        drop(server);
+        drop(view);
+    }
+
+    #[test]
+    fn waiting_ends_with_an_error() {
+        let (server, _) = served();
+        let began = Instant::now();
+        let error = server.get("never", SHORT).unwrap_err();
+        assert!(error.timed_out(), "{error}");
+        assert!(began.elapsed() < LONG);
+        assert!(server.set("zero\0byte", b"").is_err());
+    }
+
+    #[test]
+    fn a_server_that_is_gone_is_an_error() {
+        let (server, port) = served();
+        let client = Store::connect("127.0.0.1", port, LONG).unwrap();
+        drop(server);
+        assert!(client.set("a", b"").is_err() || client.get("a", SHORT).is_err());
+        let error = Store::connect("127.0.0.1", port, SHORT).unwrap_err();
+        assert!(error.timed_out(), "{error}");
+    }
+
+    /// How a launcher keeps a port for a program whose rank 0 serves by PyTorch's own means.
+    #[test]
+    fn torchs_own_server_takes_a_port_that_is_bound_and_not_listening() {
+        use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
+        let held = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        sockopt::set_socket_reuseaddr(&held, true).unwrap();
+        bind(&held, &std::net::SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = std::net::SocketAddrV4::try_from(getsockname(&held).unwrap()).unwrap().port();
+        let server = Store::tcp("127.0.0.1", port, true, -1, LONG).unwrap();
+        server.set("a", b"x").unwrap();
+        assert_eq!(Store::connect("127.0.0.1", port, LONG).unwrap().get("a", LONG).unwrap(), b"x");
+    }
+}

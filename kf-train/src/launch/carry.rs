@@ -31,7 +31,7 @@ pub(super) async fn carry(job: &Arc<LocalJob>, spawner: &Spawner) -> JobEnd {
     // Held until the job is over.
     let port = match ReservedPort::new() {
         Ok(port) => port,
-        Err(error) => return JobEnd::Broken { reason: format!("no free port for rank 0: {error}") },
+        Err(error) => return broken(format!("no free port for rank 0: {error}"), true),
     };
     let mut ranks = Vec::with_capacity(job.spec.ranks);
     for rank in 0..job.spec.ranks {
@@ -39,7 +39,7 @@ pub(super) async fn carry(job: &Arc<LocalJob>, spawner: &Spawner) -> JobEnd {
             Ok(started) => ranks.push(started),
             Err(error) => {
                 stop(job, &ranks).await;
-                return JobEnd::Broken { reason: format!("rank {rank} can't be started: {error}") };
+                return broken(format!("rank {rank} can't be started: {error}"), error.is_retryable());
             }
         }
     }
@@ -149,12 +149,10 @@ fn succeeded(job: &LocalJob) -> JobEnd {
     let result = std::fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
     match result {
         Ok(result) => JobEnd::Succeeded { result },
-        Err(error) => JobEnd::Broken {
-            reason: format!(
-                "rank 0 ended with exit code 0 but left no result in {}: {error}",
-                path.display()
-            ),
-        },
+        Err(error) => {
+            let place = path.display();
+            broken(format!("rank 0 ended with exit code 0 but left no result in {place}: {error}"), false)
+        }
     }
 }
 
@@ -221,6 +219,10 @@ fn read_progress(job: &LocalJob, ranks: &mut [RankProcess]) {
             }
         }
     }
+}
+
+fn broken(reason: String, retryable: bool) -> JobEnd {
+    JobEnd::Broken { reason, retryable }
 }
 
 fn tell_end(job: &LocalJob, (rank, exit, _): Ended) {

@@ -69,5 +69,7 @@ pub enum JobEnd {
     Broken {
         /// Why.
         reason: String,
+        /// Whether another attempt may fare better.
+        retryable: bool,
     },
 }

@@ -49,7 +49,9 @@ pub enum Program {
         /// Its arguments.
         args: Value,
     },
-    /// Another program, such as `python train.py`, that reads torchrun's environment.
+    /// Another program, such as `python train.py`, that reads torchrun's environment. It can tell its progress in
+    /// lines such as `{"progress":{"epoch":1,"metrics":{"loss":0.5}}}` that it adds to the file which `KF_TRAIN_PROGRESS`
+    /// names.
     Command {
         /// Its name or path.
         program: String,

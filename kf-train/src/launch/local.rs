@@ -244,7 +244,7 @@ impl Events {
             if !watched {
                 self.over = true;
                 let reason = "the runtime that watched it was shut down, which ended its ranks".into();
-                return Some(JobEvent::Ended(JobEnd::Broken { reason }));
+                return Some(JobEvent::Ended(JobEnd::Broken { reason, retryable: true }));
             }
         }
         None

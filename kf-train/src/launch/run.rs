@@ -46,7 +46,7 @@ pub async fn run<R: DeserializeOwned>(launcher: &dyn Launcher, job: Job) -> Resu
         JobEnd::Failed(failure) => Err(Error::RankFailed { job: name, failure }),
         JobEnd::TimedOut { after } => Err(Error::TimedOut { job: name, after }),
         JobEnd::Canceled => Err(Error::Canceled { job: name }),
-        JobEnd::Broken { reason } => Err(Error::Broken { job: name, reason }),
+        JobEnd::Broken { reason, retryable } => Err(Error::Broken { job: name, reason, retryable }),
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn workers(workers: Workers) -> Workers {
         .with(ranks("misbehave", misbehave))
         .with(ranks("report", report))
         .with(ranks("nan", |_: &Rank, (): ()| Ok::<_, Error>(f64::NAN)))
+        .with(ranks("leave", |_: &Rank, (): ()| -> Result<()> { std::process::exit(0) }))
         .with(ranks("witness", witness))
         .with(entry("launch-and-wait", launch_and_wait))
 }
@@ -47,6 +48,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("launch::progress_and_lines", progress_and_lines),
         trial("launch::same_attempt_is_the_same_job", same_attempt_is_the_same_job),
         trial("launch::results_that_are_not_json", results_that_are_not_json),
+        trial("launch::no_result", no_result),
+        trial("launch::foreign_progress", foreign_progress),
         trial("launch::no_orphan_after_sigkill", no_orphan_after_sigkill),
     ]
 }
@@ -343,6 +346,27 @@ async fn same_attempt_is_the_same_job(launcher: LocalLauncher) {
     assert_eq!(pids(&path).len(), 2, "nothing was started twice");
 }
 
+/// A rank that ends well but never comes back from its function.
+async fn no_result(launcher: LocalLauncher) {
+    let error = launcher.run::<()>(Job::ranks("leave", 2)).await.unwrap_err();
+    assert!(matches!(error, Error::Broken { retryable: false, .. }), "{error}");
+    assert!(error.to_string().contains("rank 0 ended with exit code 0 but left no result"), "{error}");
+}
+
+/// A program that has no libtorch of ours tells its progress, too.
+async fn foreign_progress(launcher: LocalLauncher) {
+    let script = r#"echo '{"progress":{"epoch":3,"metrics":{"loss":0.5}}}' >> "$KF_TRAIN_PROGRESS""#;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = seen.clone();
+    let job = Job::command("sh", ["-c", script], 1).on_event(move |event| {
+        if let JobEvent::Progress { progress, .. } = event {
+            sink.lock().unwrap().push(progress.clone());
+        }
+    });
+    launcher.run::<()>(job).await.unwrap();
+    assert_eq!(*seen.lock().unwrap(), [Progress::new().epoch(3).metric("loss", 0.5)]);
+}
+
 async fn results_that_are_not_json(launcher: LocalLauncher) {
     let error = launcher.run::<String>(Job::ranks("report", 1)).await.unwrap_err();
     assert!(
@@ -350,7 +374,7 @@ async fn results_that_are_not_json(launcher: LocalLauncher) {
         "{error}"
     );
     let error = launcher.run::<f64>(Job::ranks("nan", 1)).await.unwrap_err();
-    assert!(!matches!(error, Error::Broken { .. }), "{error}");
+    assert!(error.to_string().contains("what `nan` returned is not JSON"), "{error}");
 }
 
 async fn no_orphan_after_sigkill(_: LocalLauncher) {
