@@ -7,8 +7,10 @@ mod html;
 mod source;
 mod task;
 
-use kf_core::Timestamp;
+use std::collections::BTreeMap;
+
 use kf_core::metadata::RunRecord;
+use kf_core::{Digest, Timestamp};
 
 pub(crate) use source::ReportSource;
 pub use task::{FailedAttempt, TaskReport};
@@ -25,14 +27,22 @@ pub struct Report {
     pub pipeline: PipelineFile,
     /// Every task that has ended, in the order of their ends. Loops, branches and skipped tasks are among them.
     pub tasks: Vec<TaskReport>,
+    /// The text of small HTML and Markdown artifacts, to be shown with the tasks that made them.
+    pub contents: BTreeMap<Digest, String>,
     /// When this was read.
     pub at: Timestamp,
 }
 
 impl Report {
-    /// The task of this path, such as `for-loop-1[2]/fit`, where it has ended.
+    /// The task of this path, such as `for-loop-1[2]/fit`, where it has ended. The last part of the path will do where
+    /// no other task has it, so that `fit` is found in whichever branch or group it is.
     pub fn task(&self, path: &str) -> Option<&TaskReport> {
-        self.tasks.iter().find(|task| task.path == path)
+        if let Some(task) = self.tasks.iter().find(|task| task.path == path) {
+            return Some(task);
+        }
+        let ends_so = |task: &&TaskReport| task.path.rsplit('/').next() == Some(path);
+        let mut found = self.tasks.iter().filter(ends_so);
+        found.next().filter(|_| found.next().is_none())
     }
 
     /// The report as one HTML file that needs nothing else.

@@ -1,9 +1,10 @@
 //! Reads a report from the stores.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use kf_core::artifact::{ArtifactStore, Metadata};
+use kf_core::Digest;
+use kf_core::artifact::{ArtifactKind as _, ArtifactStore, Html, Markdown, Metadata};
 use kf_core::metadata::{ExecutionRecord, LineageQuery, MetadataStore};
 use kf_core::{RunId, Timestamp};
 
@@ -12,12 +13,14 @@ use crate::scheduler::{JournalEvent, read_journal};
 use crate::{Error, Result};
 
 const PAGE: usize = 1000;
+/// How large an artifact is shown at most, and how many are.
+const SHOWN_BYTES: u64 = 256 * 1024;
+const SHOWN: usize = 12;
 
 /// Where reports are read from.
 #[derive(Clone, Debug)]
 pub(crate) struct ReportSource {
     metadata: Arc<dyn MetadataStore>,
-    #[expect(dead_code, reason = "reports will show the content of small artifacts")]
     artifacts: ArtifactStore,
 }
 
@@ -28,8 +31,7 @@ impl ReportSource {
 
     pub(crate) async fn report(&self, run: &RunId) -> Result<Report> {
         let record = self.metadata.run(run).await?;
-        let record =
-            record.ok_or_else(|| kf_core::Error::NotFound { what: "run", name: run.to_string() })?;
+        let record = record.ok_or_else(|| kf_core::Error::NotFound { what: "run", name: run.to_string() })?;
         let pipeline = serde_json::from_str(&record.spec).map_err(|source| Error::Journal {
             run: run.to_string(),
             seq: 0,
@@ -73,7 +75,29 @@ impl ReportSource {
                 }
             }
         }
-        Ok(Report { run: record, pipeline, tasks, at: Timestamp::now() })
+        let contents = self.contents(&tasks).await;
+        Ok(Report { run: record, pipeline, tasks, contents, at: Timestamp::now() })
+    }
+
+    /// The text of small HTML and Markdown artifacts; what is gone or no text is left out.
+    async fn contents(&self, tasks: &[TaskReport]) -> BTreeMap<Digest, String> {
+        let shown = tasks
+            .iter()
+            .filter(|task| task.component != "run_report")
+            .flat_map(|task| &task.output_artifacts);
+        let digests = shown.map(|io| &io.artifact).filter(|artifact| {
+            [Html::SCHEMA_TITLE, Markdown::SCHEMA_TITLE].contains(&artifact.schema_title.as_str())
+                && artifact.size <= SHOWN_BYTES
+        });
+        let mut contents = BTreeMap::new();
+        for digest in digests.filter_map(|artifact| artifact.digest).take(SHOWN) {
+            if let Ok(bytes) = self.artifacts.read(&digest).await
+                && let Ok(text) = String::from_utf8(bytes.to_vec())
+            {
+                contents.insert(digest, text);
+            }
+        }
+        contents
     }
 
     async fn executions(&self, run: &RunId) -> Result<HashMap<String, ExecutionRecord>> {

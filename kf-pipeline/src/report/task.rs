@@ -1,11 +1,11 @@
 //! One task of a report.
 
 use kf_core::Timestamp;
-use kf_core::artifact::Metadata;
+use kf_core::artifact::{ArtifactRef, Metadata};
 use kf_core::metadata::Io;
 
-use crate::component::{Param, TaskError};
 use crate::TaskState;
+use crate::component::{Param, TaskError};
 
 /// A task that has ended.
 #[derive(Clone, Debug)]
@@ -50,13 +50,20 @@ pub struct FailedAttempt {
 }
 
 impl TaskReport {
+    /// An output artifact; the first where it is a list.
+    pub fn output_artifact(&self, name: &str) -> Option<&ArtifactRef> {
+        self.output_artifacts.iter().find(|io| io.port == name).map(|io| &io.artifact)
+    }
+
     /// An output parameter.
     ///
     /// # Errors
     /// Where the task gave none of this name, or one of another type.
     pub fn output<T: Param>(&self, name: &str) -> Result<T, TaskError> {
         let value = self.outputs.get(name);
-        let value = value.ok_or_else(|| TaskError::new(format!("task `{}` gave no output `{name}`", self.path)))?;
-        T::from_json(value).map_err(|error| TaskError::new(format!("task `{}`, output `{name}`: {error}", self.path)))
+        let value =
+            value.ok_or_else(|| TaskError::new(format!("task `{}` gave no output `{name}`", self.path)))?;
+        T::from_json(value)
+            .map_err(|error| TaskError::new(format!("task `{}`, output `{name}`: {error}", self.path)))
     }
 }

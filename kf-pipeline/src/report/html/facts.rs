@@ -1,0 +1,225 @@
+//! What is known of each task and group of a run: how often it ran, how it ended.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use kf_core::Timestamp;
+use kf_core::metadata::RunState;
+
+use super::tree::{Dag, Item};
+use crate::TaskState;
+use crate::report::{Report, TaskReport};
+
+/// All states, in the order in which they are counted and shown.
+pub(super) const STATES: [TaskState; 7] = [
+    TaskState::Succeeded,
+    TaskState::Cached,
+    TaskState::Failed,
+    TaskState::Canceled,
+    TaskState::Skipped,
+    TaskState::Running,
+    TaskState::Pending,
+];
+
+/// How many tasks are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts([usize; STATES.len()]);
+
+impl Counts {
+    pub(super) fn add(&mut self, state: TaskState, count: usize) {
+        if let Some(place) = STATES.iter().position(|known| *known == state) {
+            self.0[place] += count;
+        }
+    }
+
+    pub(super) fn of(&self, state: TaskState) -> usize {
+        STATES.iter().position(|known| *known == state).map_or(0, |place| self.0[place])
+    }
+
+    pub(super) fn total(&self) -> usize {
+        self.0.iter().sum()
+    }
+
+    /// The states that occur, with their counts.
+    pub(super) fn present(&self) -> impl Iterator<Item = (TaskState, usize)> + '_ {
+        STATES.iter().zip(self.0).filter(|(_, count)| *count > 0).map(|(state, count)| (*state, count))
+    }
+
+    /// The one state that stands for all: the worst, and of good ones the one that did something.
+    pub(super) fn overall(&self) -> TaskState {
+        const ORDER: [TaskState; 7] = [
+            TaskState::Failed,
+            TaskState::Running,
+            TaskState::Canceled,
+            TaskState::Succeeded,
+            TaskState::Cached,
+            TaskState::Skipped,
+            TaskState::Pending,
+        ];
+        ORDER.into_iter().find(|state| self.of(*state) > 0).unwrap_or(TaskState::Pending)
+    }
+}
+
+/// A run's reports, found by path.
+pub(super) struct Facts<'r> {
+    pub(super) report: &'r Report,
+    by_path: HashMap<&'r str, usize>,
+    /// By path without the numbers of iterations.
+    by_place: HashMap<String, Vec<usize>>,
+    /// The iterations that were seen, by the loop's path.
+    iterations: HashMap<&'r str, BTreeSet<usize>>,
+    /// When the first task started.
+    pub(super) start: Timestamp,
+    /// When the last ended; until now, where tasks are under way.
+    pub(super) end: Timestamp,
+}
+
+impl<'r> Facts<'r> {
+    pub(super) fn of(report: &'r Report) -> Self {
+        let mut by_place: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut by_path = HashMap::new();
+        let mut iterations: HashMap<&str, BTreeSet<usize>> = HashMap::new();
+        for (index, task) in report.tasks.iter().enumerate() {
+            by_path.insert(task.path.as_str(), index);
+            by_place.entry(place(&task.path, &mut iterations)).or_default().push(index);
+        }
+        let start = report.tasks.iter().filter_map(|task| task.started_at).min();
+        let start = start.unwrap_or(report.run.created_at);
+        let last = report.tasks.iter().map(|task| task.ended_at).max().unwrap_or(report.at);
+        let end = report.run.ended_at.unwrap_or(last).max(last).max(start);
+        Self { report, by_path, by_place, iterations, start, end }
+    }
+
+    pub(super) fn index(&self, path: &str) -> Option<usize> {
+        self.by_path.get(path).copied()
+    }
+
+    pub(super) fn task(&self, index: usize) -> &'r TaskReport {
+        &self.report.tasks[index]
+    }
+
+    /// The iterations of the loop at this path that are known.
+    pub(super) fn iterations(&self, path: &str) -> impl Iterator<Item = usize> + '_ {
+        self.iterations.get(path).into_iter().flatten().copied()
+    }
+
+    /// The reports of a task, over all iterations around it.
+    pub(super) fn all(&self, item: &Item) -> &[usize] {
+        self.by_place.get(&item.path).map_or(&[], Vec::as_slice)
+    }
+
+    /// How a task that is no group stands; `around` is what became of a group around it that did not run.
+    pub(super) fn leaf(&self, item: &Item, ready: bool, around: Option<TaskState>) -> Counts {
+        let mut counts = Counts::default();
+        for index in self.all(item) {
+            let task = self.task(*index);
+            // A loop over a single task reports the loop as well.
+            if !item.is_loop || task.path.ends_with(']') || task.attempts > 0 {
+                counts.add(task.state, 1);
+            }
+        }
+        if counts.total() == 0 {
+            let ended = self.all(item).first().map(|index| self.task(*index).state);
+            counts.add(ended.or(around).unwrap_or_else(|| self.unreported(item, ready)), 1);
+        }
+        counts
+    }
+
+    fn unreported(&self, item: &Item, ready: bool) -> TaskState {
+        let running = !self.report.run.state.is_terminal();
+        if running && (ready || item.is_report) { TaskState::Running } else { TaskState::Pending }
+    }
+
+    /// How the iterations of a loop stand, or how often a group outside of loops did.
+    pub(super) fn group(&self, item: &Item) -> Counts {
+        let mut counts = Counts::default();
+        for index in self.all(item) {
+            let task = self.task(*index);
+            if !item.is_loop || task.path.ends_with(']') {
+                counts.add(task.state, 1);
+            }
+        }
+        counts
+    }
+
+    /// What became of a group that did not run, and so of the tasks inside.
+    pub(super) fn not_run(&self, item: &Item) -> Option<TaskState> {
+        let states = || self.all(item).iter().map(|index| self.task(*index).state);
+        let lost = |state| matches!(state, TaskState::Skipped | TaskState::Canceled);
+        if states().all(lost) { states().next() } else { None }
+    }
+
+    /// Whether everything in front of each task of a DAG has ended, so that it can be under way.
+    pub(super) fn ready(&self, dag: &Dag, ready: bool) -> Vec<bool> {
+        let mut out = vec![ready; dag.items.len()];
+        for edge in &dag.edges {
+            out[edge.to] &= !self.all(&dag.items[edge.from]).is_empty();
+        }
+        out
+    }
+
+    /// How the run stands. While only the tasks that make this report are under way, what the others came to.
+    pub(super) fn outcome(&self, root: &Dag) -> RunState {
+        let state = self.report.run.state;
+        if state.is_terminal() || self.report.tasks.is_empty() {
+            return state;
+        }
+        let mut counts = Counts::default();
+        for item in root.items.iter().filter(|item| !item.is_report) {
+            let Some(index) = self.index(&item.path) else { return state };
+            counts.add(self.task(index).state, 1);
+        }
+        if counts.total() == root.items.len() {
+            return state;
+        }
+        match counts.overall() {
+            TaskState::Failed => RunState::Failed,
+            TaskState::Canceled => RunState::Canceled,
+            TaskState::Running | TaskState::Pending => state,
+            _ => RunState::Succeeded,
+        }
+    }
+
+    /// How long a task took; none where it did not run.
+    pub(super) fn took(&self, index: usize) -> Option<Duration> {
+        let task = self.task(index);
+        task.started_at.map(|started| task.ended_at.since(started))
+    }
+}
+
+/// `a/loop[3]/b` as `a/loop/b`; the iterations on the way are noted by their loops' paths.
+fn place<'r>(path: &'r str, iterations: &mut HashMap<&'r str, BTreeSet<usize>>) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut start = 0;
+    for part in path.split('/') {
+        if start > 0 {
+            out.push('/');
+        }
+        let end = start + part.len();
+        match part.strip_suffix(']').and_then(|part| part.rsplit_once('[')) {
+            Some((name, number)) if number.parse::<usize>().is_ok() => {
+                out.push_str(name);
+                if let Ok(number) = number.parse() {
+                    iterations.entry(&path[..start + name.len()]).or_default().insert(number);
+                }
+            }
+            _ => out.push_str(part),
+        }
+        start = end + 1;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn iterations_are_found_in_paths() {
+        let mut iterations = HashMap::new();
+        assert_eq!(place("all/for[2]/in[10]/fit", &mut iterations), "all/for/in/fit");
+        assert_eq!(place("all/for[0]/odd[x]", &mut iterations), "all/for/odd[x]");
+        assert_eq!(iterations["all/for"], BTreeSet::from([0, 2]));
+        assert_eq!(iterations["all/for[2]/in"], BTreeSet::from([10]));
+    }
+}

@@ -1,0 +1,237 @@
+//! The page around the drawing, the timeline and the list.
+
+use kf_core::Digest;
+use kf_core::metadata::RunState;
+use serde_json::Value as Json;
+
+use super::facts::{Counts, Facts};
+use super::icons::{SYMBOLS, icon, of_run, word};
+use super::rows::Rows;
+use super::text::{Safe, clipped, count, duration, first_line, plural, put, shortened, time, value};
+use super::tree::Dag;
+use super::{results, svg, timeline};
+use crate::TaskState;
+use crate::report::Report;
+
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("script.js");
+/// Up to how wide a drawing has the timeline beside it.
+const BESIDE: f64 = 600.0;
+const FAILURES: usize = 6;
+const ARGUMENTS: usize = 40;
+
+/// The whole report.
+pub(in crate::report) fn render(report: &Report) -> String {
+    let root = Dag::of(&report.pipeline);
+    let facts = Facts::of(report);
+    let outcome = facts.outcome(&root);
+    let rows = Rows::of(&root, &facts);
+    let mut dag = String::new();
+    let size = svg::draw(&mut dag, &root, &facts, &rows.listed);
+
+    let mut out = String::with_capacity(rows.out.len() + 64 * 1024);
+    head(&mut out, report, outcome);
+    out.push_str("<body>");
+    out.push_str(SYMBOLS);
+    out.push_str("<main>\n");
+    header(&mut out, report, &facts, &root, outcome);
+    failures(&mut out, report, &facts, &rows, outcome);
+    let beside = if size.width <= BESIDE { " beside" } else { "" };
+    put!(out, "<div class=\"overview{beside}\">");
+    put!(out, "<section class=drawing><h2>Pipeline</h2><div class=wide>{dag}</div></section>\n");
+    out.push_str("<div class=side><section><h2>Timeline</h2>");
+    timeline::draw(&mut out, &root, &facts, &rows.listed);
+    out.push_str("</section>\n");
+    results::draw(&mut out, &root, &facts);
+    out.push_str("</div></div>\n<section class=tasks><h2>Tasks</h2>");
+    out.push_str(
+        "<div class=tools hidden><input type=search placeholder=\"Find a task\" aria-label=\"Find a task\">",
+    );
+    out.push_str("<button type=button>Unfold all</button></div>\n");
+    if root.items.is_empty() {
+        out.push_str("<p class=note>The pipeline has no tasks.</p>");
+    }
+    out.push_str(&rows.out);
+    out.push_str("</section>\n");
+    footer(&mut out, report);
+    put!(out, "</main><script>{SCRIPT}</script></body></html>\n");
+    out
+}
+
+fn head(out: &mut String, report: &Report, outcome: RunState) {
+    let hash = base64(Digest::of(SCRIPT).as_bytes());
+    put!(
+        out,
+        "<!doctype html>\n<html lang=en><head><meta charset=utf-8>\
+         <meta name=viewport content=\"width=device-width, initial-scale=1\">\
+         <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'; \
+         img-src data:; script-src 'sha256-{hash}'\">\
+         <meta name=color-scheme content=\"light dark\">\
+         <title>{} · {outcome}</title><style>{STYLE}</style></head>",
+        Safe(&clipped(&report.run.pipeline, 100)),
+    );
+}
+
+fn header(out: &mut String, report: &Report, facts: &Facts<'_>, root: &Dag, outcome: RunState) {
+    let run = &report.run;
+    let state = of_run(outcome);
+    put!(out, "<header><div class=top><h1>{}</h1>", shortened(&run.pipeline, 120));
+    put!(out, "<span class=\"badge s-{}\">", word(state));
+    icon(out, state);
+    put!(out, "{outcome}</span></div>");
+    if let Some(description) = &report.pipeline.pipeline_spec.pipeline_info.description {
+        put!(out, "<p>{}</p>", shortened(description, 600));
+    }
+    let fact = |out: &mut String, name: &str, value: &str| put!(out, "<div><dt>{name}<dd>{value}</div>");
+    out.push_str("<dl class=facts>");
+    fact(out, "Run", &format!("<code>{}</code>", Safe(run.id.as_str())));
+    fact(out, "Started", &time(run.created_at));
+    if let Some(ended) = run.ended_at {
+        fact(out, "Ended", &time(ended));
+    }
+    let took = duration(run.ended_at.unwrap_or(report.at).since(run.created_at));
+    fact(out, "Duration", &if run.ended_at.is_some() { took } else { format!("{took} so far") });
+    out.push_str("</dl>\n");
+    progress(out, &tally(root, facts));
+    arguments(out, &run.args);
+    if !run.state.is_terminal() {
+        let note = if outcome == run.state {
+            "The run is under way; this is how it stood when the report was written."
+        } else {
+            "Written by the run's own last task: everything else has ended."
+        };
+        put!(out, "<p class=note>{note}</p>");
+    }
+    out.push_str("</header>\n");
+}
+
+/// How many tasks are in each state, without the one that makes this report.
+fn tally(root: &Dag, facts: &Facts<'_>) -> Counts {
+    fn add(dag: &Dag, facts: &Facts<'_>, ready: bool, around: Option<TaskState>, counts: &mut Counts) {
+        for (item, ready) in dag.items.iter().zip(facts.ready(dag, ready)) {
+            if let Some(inside) = &item.inside {
+                add(inside, facts, ready, facts.not_run(item).or(around), counts);
+                continue;
+            }
+            for (state, count) in facts.leaf(item, ready, around).present() {
+                if !(item.is_report && state == TaskState::Running) {
+                    counts.add(state, count);
+                }
+            }
+        }
+    }
+    let mut counts = Counts::default();
+    add(root, facts, true, None, &mut counts);
+    counts
+}
+
+fn progress(out: &mut String, counts: &Counts) {
+    out.push_str("<div class=counts><div class=stack>");
+    for (state, number) in counts.present() {
+        put!(out, "<i class=\"s-{}\" style=\"flex-grow:{number}\"></i>", word(state));
+    }
+    put!(out, "</div><ul><li>{}", plural(counts.total(), "task"));
+    for (state, number) in counts.present() {
+        out.push_str("<li>");
+        icon(out, state);
+        put!(out, "{} {}", count(number), word(state));
+    }
+    out.push_str("</ul></div>\n");
+}
+
+fn arguments(out: &mut String, args: &str) {
+    let args = match serde_json::from_str(args) {
+        Ok(Json::Object(args)) => args,
+        _ => return,
+    };
+    if args.is_empty() {
+        return;
+    }
+    out.push_str("<dl class=args>");
+    for (name, json) in args.iter().take(ARGUMENTS) {
+        put!(out, "<div><dt>{}<dd>{}</div>", shortened(name, 80), shortened(&value(json), 240));
+    }
+    out.push_str("</dl>");
+    if args.len() > ARGUMENTS {
+        put!(out, "<p class=note>{} not shown.</p>", plural(args.len() - ARGUMENTS, "more argument"));
+    }
+}
+
+/// What went wrong: the run's error, and the tasks that failed.
+fn failures(out: &mut String, report: &Report, facts: &Facts<'_>, rows: &Rows<'_, '_>, outcome: RunState) {
+    let failed: Vec<usize> = (0..report.tasks.len())
+        .filter(|index| facts.task(*index).state == TaskState::Failed && facts.task(*index).attempts > 0)
+        .collect();
+    if report.run.error.is_none() && failed.is_empty() {
+        return;
+    }
+    let state = of_run(outcome);
+    put!(
+        out,
+        "<section class=\"failure s-{}\"><h2>",
+        word(if state == TaskState::Succeeded { TaskState::Failed } else { state })
+    );
+    icon(out, if state == TaskState::Canceled { state } else { TaskState::Failed });
+    match (state, failed.len()) {
+        (TaskState::Canceled, _) => out.push_str("The run was cancelled"),
+        (_, 0) => out.push_str("The run failed"),
+        (_, number) => put!(out, "{} failed", plural(number, "task")),
+    }
+    out.push_str("</h2>");
+    if let Some(error) = &report.run.error {
+        put!(out, "<pre>{}</pre>", shortened(error, 4_000));
+    }
+    out.push_str("<ul>");
+    for index in failed.iter().take(FAILURES) {
+        let task = facts.task(*index);
+        let path = Safe(&clipped(&task.path, 200)).to_string();
+        match rows.listed.contains(index) {
+            true => put!(out, "<li><a href=\"#t{index}\">{path}</a>"),
+            false => put!(out, "<li><b>{path}</b>"),
+        }
+        put!(out, " after {}", plural(task.attempts as usize, "attempt"));
+        if let Some(error) = &task.error {
+            put!(out, ": <span>{}</span>", Safe(&first_line(error, 400)));
+        }
+    }
+    if failed.len() > FAILURES {
+        put!(out, "<li>and {}", plural(failed.len() - FAILURES, "more task"));
+    }
+    out.push_str("</ul></section>\n");
+}
+
+fn footer(out: &mut String, report: &Report) {
+    put!(out, "<footer>Written {} by kf-pipeline {}", time(report.at), env!("CARGO_PKG_VERSION"));
+    let spec = report.run.spec_digest;
+    put!(
+        out,
+        " · pipeline <code title=\"{spec}\">{}</code> · times since the first task's start</footer>",
+        &spec.to_hex()[..12]
+    );
+}
+
+/// Base64 with padding (RFC 4648, section 4).
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let byte = |place: usize| u32::from(chunk.get(place).copied().unwrap_or(0));
+        let word = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for place in 0..4 {
+            let digit = ALPHABET[(word >> (18 - 6 * place) & 63) as usize];
+            out.push(if place <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        let shown = ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| base64(text.as_bytes()));
+        assert_eq!(shown, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]);
+    }
+}
