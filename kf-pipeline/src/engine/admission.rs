@@ -90,18 +90,19 @@ mod tests {
 
     #[tokio::test]
     async fn first_come_first_served_and_nothing_is_lost() {
-        let admission = Admission::new(Capacity::new(Resources::none().cpu(2.0)));
-        let first = admission.acquire(&Resources::none().cpu(2.0)).await;
-        let mut big = Box::pin(admission.acquire(&Resources::none().cpu(2.0)));
+        let (one, two) = (Resources::none().cpu(1.0), Resources::none().cpu(2.0));
+        let admission = Admission::new(Capacity::new(two.clone()));
+        let first = admission.acquire(&two).await;
+        let mut big = Box::pin(admission.acquire(&two));
         assert!(futures::poll!(&mut big).is_pending());
-        let mut small = Box::pin(admission.acquire(&Resources::none().cpu(1.0)));
+        let mut small = Box::pin(admission.acquire(&one));
         assert!(futures::poll!(&mut small).is_pending());
         drop(first);
         let big = big.await;
         assert!(futures::poll!(&mut small).is_pending());
         drop(small);
         drop(big);
-        assert!(admission.acquire(&Resources::none().cpu(2.0)).await.is_some());
+        assert!(admission.acquire(&two).await.is_some());
         assert!(admission.fits(&Resources::none().cpu(3.0)).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! Between an [`Attempt`] and a component's body.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -55,4 +56,11 @@ pub(super) fn end_of(result: Result<TaskOutputs, AttemptEnd>, metadata: OutputMe
         (name, said)
     });
     AttemptEnd::Succeeded(AttemptOutputs { parameters, artifacts: artifacts.collect() })
+}
+
+/// What a body's panic says.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("without a message"))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 #[cfg(feature = "sqlite")]
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kf_core::CancellationToken;
 use kf_core::Home;
@@ -21,6 +22,8 @@ use crate::component::StateMap;
 pub(crate) struct Options {
     pub(crate) max_in_flight: usize,
     pub(crate) start_before_commit: bool,
+    /// How long a task that should end may take for it.
+    pub(crate) grace: Duration,
 }
 
 /// Builds an [`Engine`].
@@ -30,16 +33,22 @@ pub struct EngineBuilder {
     state: StateMap,
     capacity: Option<Capacity>,
     executors: BTreeMap<String, Arc<dyn Executor>>,
+    metadata: Option<Arc<dyn MetadataStore>>,
     subprocesses: usize,
 }
 
 impl Default for EngineBuilder {
     fn default() -> Self {
         Self {
-            options: Options { max_in_flight: 256, start_before_commit: false },
+            options: Options {
+                max_in_flight: 256,
+                start_before_commit: false,
+                grace: Duration::from_secs(5),
+            },
             state: StateMap::default(),
             capacity: None,
             executors: BTreeMap::new(),
+            metadata: None,
             subprocesses: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -67,6 +76,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Keeps runs, journals and lineage in this store, which engines of several machines may share; in the home where
+    /// not given.
+    #[must_use]
+    pub fn metadata(mut self, store: Arc<dyn MetadataStore>) -> Self {
+        self.metadata = Some(store);
+        self
+    }
+
     /// How many tasks of a run are under way at once, whatever resources they ask for; 256 where not given.
     #[must_use]
     pub fn max_tasks(mut self, tasks: usize) -> Self {
@@ -78,6 +95,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn max_subprocesses(mut self, processes: usize) -> Self {
         self.subprocesses = processes.max(1);
+        self
+    }
+
+    /// How long a task that was cancelled or whose time is over may take to end by itself, before it is ended by
+    /// force where that can be done; 5 seconds where not given.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.options.grace = grace;
         self
     }
 
@@ -97,7 +122,7 @@ impl EngineBuilder {
     #[cfg(feature = "sqlite")]
     pub async fn open(self, home: impl AsRef<Path>) -> Result<Engine> {
         let home = Home::open(home).await?;
-        let metadata = home.metadata();
+        let metadata = self.metadata.clone().unwrap_or_else(|| home.metadata());
         self.with(home, metadata).await
     }
 
@@ -122,6 +147,7 @@ impl EngineBuilder {
             options: self.options,
             shutdown: shutdown.clone(),
             runs: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
         };
         Ok(Engine { inner: Arc::new(inner), _alive: Arc::new(shutdown.drop_guard()) })
     }

@@ -11,12 +11,27 @@ use kf_core::metadata::{ExecutionRecord, MetadataStore};
 use kf_core::{Digest, Hasher};
 use serde_json::json;
 
+use super::Inner;
 use crate::plan::{Executor, Work};
-use crate::scheduler::Values;
+use crate::scheduler::{Launch, Values};
+
+/// Looks for an earlier execution that may stand for the task; also gives the key that it is looked for under.
+pub(crate) async fn look_up(engine: &Inner, launch: &Launch) -> (Option<Values>, Option<Digest>) {
+    let key = key(&launch.executor, &launch.inputs, &engine.program);
+    let Some(wanted) = &key else { return (None, None) };
+    let hit = match find(engine.metadata.as_ref(), engine.home.artifacts(), wanted).await {
+        Ok(hit) => hit,
+        Err(error) => {
+            tracing::warn!(task = %launch.task, %error, "the cache can't be read; the task runs");
+            None
+        }
+    };
+    (hit, key)
+}
 
 /// What a task must have in common with an earlier execution: its code, its parameters, its inputs' content and
 /// what it declares to give. None where the task is not one whose code is known.
-pub(crate) fn key(executor: &Executor, inputs: &Values, program: &Digest) -> Option<Digest> {
+fn key(executor: &Executor, inputs: &Values, program: &Digest) -> Option<Digest> {
     let (component, container) = match &executor.work {
         Work::Component { name, container } => (Some(name.as_ref()), container),
         Work::Container(container) => (None, container),
@@ -25,7 +40,9 @@ pub(crate) fn key(executor: &Executor, inputs: &Values, program: &Digest) -> Opt
     let code = match (&executor.version, component) {
         (Some(version), _) => json!({"version": version}),
         (None, Some(_)) => json!({"program": program}),
-        (None, None) => json!({"image": container.image, "command": container.command, "args": container.args}),
+        (None, None) => {
+            json!({"image": container.image, "command": container.command, "args": container.args})
+        }
     };
     let mut artifacts: Vec<_> = inputs
         .artifacts()
@@ -41,9 +58,14 @@ pub(crate) fn key(executor: &Executor, inputs: &Values, program: &Digest) -> Opt
     artifacts.sort_by_key(|(name, _)| *name);
     let mut parameters: Vec<_> = inputs.named_parameters().collect();
     parameters.sort_by_key(|(name, _)| *name);
-    let outputs: Vec<_> = executor.outputs.parameters.iter().map(|(name, output)| (name, output.parameter_type)).collect();
-    let kinds: Vec<_> =
-        executor.outputs.artifacts.iter().map(|(name, output)| (name, &output.artifact_type.schema_title)).collect();
+    let outputs: Vec<_> =
+        executor.outputs.parameters.iter().map(|(name, output)| (name, output.parameter_type)).collect();
+    let kinds: Vec<_> = executor
+        .outputs
+        .artifacts
+        .iter()
+        .map(|(name, output)| (name, &output.artifact_type.schema_title))
+        .collect();
     let text = json!({
         "format": 1,
         "component": component,
@@ -56,7 +78,7 @@ pub(crate) fn key(executor: &Executor, inputs: &Values, program: &Digest) -> Opt
 }
 
 /// The outputs of an earlier execution under this key, where all of them still exist unchanged.
-pub(crate) async fn find(
+async fn find(
     metadata: &dyn MetadataStore,
     artifacts: &ArtifactStore,
     key: &Digest,
@@ -66,7 +88,7 @@ pub(crate) async fn find(
         if let Some(digest) = &output.artifact.digest
             && let Err(error) = artifacts.verify(digest).await
         {
-            tracing::warn!(task = execution.task, run = %execution.run, %error, "a cached output is gone");
+            tracing::warn!(task = execution.task, run = %execution.run, %error, "a cached output is gone or was changed; the task runs again");
             return Ok(None);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -91,7 +91,7 @@ pub struct Attempt {
     pub(crate) state: Arc<crate::component::StateMap>,
     pub(crate) report: Option<crate::report::ReportSource>,
     /// The resources; given back when the last who may use them lets go of the attempt.
-    pub(crate) permit: Mutex<Option<Permit>>,
+    pub(crate) _permit: Option<Permit>,
 }
 
 impl Attempt {

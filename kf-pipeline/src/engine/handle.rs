@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, future};
-use kf_core::RunId;
+use futures::{Stream, stream};
 use kf_core::metadata::RunState;
+use kf_core::{CancellationToken, RunId};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use super::RunEvent;
 use crate::{Error, Result};
@@ -23,6 +22,7 @@ pub struct RunHandle {
     events: broadcast::Sender<RunEvent>,
     outcome: watch::Receiver<Option<Ending>>,
     control: mpsc::Sender<Control>,
+    draining: CancellationToken,
 }
 
 /// What a run's driver is asked.
@@ -71,6 +71,8 @@ pub(super) struct DriverEnd {
     pub(super) events: broadcast::Sender<RunEvent>,
     pub(super) outcome: watch::Sender<Option<Ending>>,
     pub(super) control: mpsc::Receiver<Control>,
+    /// Fires when nothing new is to begin.
+    pub(super) draining: CancellationToken,
 }
 
 impl RunHandle {
@@ -78,8 +80,14 @@ impl RunHandle {
         let events = broadcast::channel(EVENT_BUFFER).0;
         let (outcome_sender, outcome) = watch::channel(None);
         let (control, control_receiver) = mpsc::channel(8);
-        let driver = DriverEnd { events: events.clone(), outcome: outcome_sender, control: control_receiver };
-        (Self { id, events, outcome, control }, driver)
+        let draining = CancellationToken::new();
+        let driver = DriverEnd {
+            events: events.clone(),
+            outcome: outcome_sender,
+            control: control_receiver,
+            draining: draining.clone(),
+        };
+        (Self { id, events, outcome, control, draining }, driver)
     }
 
     /// The handle of a run that has ended.
@@ -96,19 +104,24 @@ impl RunHandle {
 
     /// What happens in the run from now on. Ends with the run; a listener that is too slow is told what it missed.
     pub fn events(&self) -> impl Stream<Item = RunEvent> + Send + Unpin + use<> {
-        let mut over = self.outcome.clone();
-        let ended = async move {
-            let _ = over.wait_for(Option::is_some).await;
-        };
-        let events = BroadcastStream::new(self.events.subscribe()).map(|event| match event {
-            Ok(event) => event,
-            Err(BroadcastStreamRecvError::Lagged(missed)) => RunEvent::Missed(missed),
-        });
-        // What was sent before the end is still delivered: the events come first.
-        let live = events.map(Some);
-        let end = futures::stream::once(Box::pin(ended)).map(|()| None);
-        let both = futures::stream::select_with_strategy(live, end, |_: &mut ()| futures::stream::PollNext::Left);
-        Box::pin(both.take_while(|event| future::ready(event.is_some())).filter_map(future::ready))
+        let (events, over) = (self.events.subscribe(), self.outcome.clone());
+        Box::pin(stream::unfold((events, over), |(mut events, mut over)| async move {
+            let event = tokio::select! {
+                biased;
+                event = events.recv() => event,
+                // What was sent before the end is there by now, and still delivered.
+                _ = over.wait_for(Option::is_some) => match events.try_recv() {
+                    Ok(event) => Ok(event),
+                    Err(TryRecvError::Lagged(missed)) => Err(RecvError::Lagged(missed)),
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
+                },
+            };
+            match event {
+                Ok(event) => Some((event, (events, over))),
+                Err(RecvError::Lagged(missed)) => Some((RunEvent::Missed(missed), (events, over))),
+                Err(RecvError::Closed) => None,
+            }
+        }))
     }
 
     /// Waits for the run's end.
@@ -138,6 +151,7 @@ impl RunHandle {
     }
 
     pub(super) async fn drain(&self) {
+        self.draining.cancel();
         let _ = self.control.send(Control::Drain).await;
     }
 

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::{FutureExt, StreamExt, stream};
+use futures::{StreamExt, stream};
+use kf_core::CancellationToken;
 use std::path::PathBuf;
-use tokio::task::{AbortHandle, JoinError};
+use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
-use super::body::{end_of, task_io};
+use super::body::{end_of, panic_message, task_io};
 use super::executor::{
     Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, ExecutorError, Submission, Work,
 };
@@ -18,7 +19,23 @@ use crate::component::{Body, TaskError, TaskOutputs};
 /// The executor that is used where a task asks for none.
 #[derive(Debug, Default)]
 pub(crate) struct InProcess {
-    running: Arc<Mutex<HashMap<AttemptHandle, (Arc<Attempt>, AbortHandle)>>>,
+    running: Arc<Running>,
+}
+
+type Running = Mutex<HashMap<AttemptHandle, (CancellationToken, AbortHandle)>>;
+
+/// A body under way. Dropped, it ends where it waits next; one that blocks runs on, its result ignored.
+struct Under {
+    handle: AttemptHandle,
+    running: Arc<Running>,
+    joined: JoinHandle<BodyResult>,
+}
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        lock(&self.running).remove(&self.handle);
+        self.joined.abort();
+    }
 }
 
 #[async_trait]
@@ -54,13 +71,9 @@ impl Executor for InProcess {
                 result
             }),
         };
-        lock(&self.running).insert(handle.clone(), (attempt, joined.abort_handle()));
-        let running = Arc::clone(&self.running);
-        let ended = handle.clone();
-        let end = joined.map(move |result| {
-            lock(&running).remove(&ended);
-            AttemptStatus::Ended(end_of(flatten(result), outputs))
-        });
+        lock(&self.running).insert(handle.clone(), (attempt.cancel.clone(), joined.abort_handle()));
+        let mut under = Under { handle: handle.clone(), running: Arc::clone(&self.running), joined };
+        let end = async move { AttemptStatus::Ended(end_of(flatten((&mut under.joined).await), outputs)) };
         Ok(Submission { handle, status: stream::once(end).boxed() })
     }
 
@@ -69,9 +82,8 @@ impl Executor for InProcess {
     }
 
     async fn cancel(&self, handle: &AttemptHandle, grace: Duration) {
-        let Some(attempt) = lock(&self.running).get(handle).map(|(attempt, _)| Arc::clone(attempt)) else { return };
-        attempt.cancel.cancel();
-        drop(attempt);
+        let Some(cancel) = lock(&self.running).get(handle).map(|(cancel, _)| cancel.clone()) else { return };
+        cancel.cancel();
         let deadline = tokio::time::Instant::now() + grace;
         let ended = || !lock(&self.running).contains_key(handle);
         while !ended() && tokio::time::Instant::now() < deadline {
@@ -102,10 +114,7 @@ fn flatten(result: Result<BodyResult, JoinError>) -> Result<TaskOutputs, Attempt
             Err(AttemptEnd::Failed { message: error.to_string(), permanent: error.is_permanent() })
         }
         Err(error) if error.is_panic() => {
-            let panic = error.into_panic();
-            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-            let message = format!("panicked: {}", text.unwrap_or_else(|| "without a message".to_owned()));
+            let message = panic_message(error.into_panic().as_ref());
             Err(AttemptEnd::Failed { message, permanent: false })
         }
         Err(_) => Err(AttemptEnd::Canceled),

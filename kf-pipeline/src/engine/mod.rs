@@ -5,11 +5,14 @@ mod attempt;
 mod body;
 mod builder;
 mod cache;
+mod commit;
 mod driver;
 mod event;
 mod executor;
 mod handle;
+mod import;
 mod in_process;
+mod keep;
 mod subprocess;
 
 use std::collections::{BTreeMap, HashMap};
@@ -29,7 +32,8 @@ pub(crate) use builder::Options;
 use driver::Driver;
 pub use event::RunEvent;
 pub use executor::{
-    Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError, Submission, Work,
+    Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError, Submission,
+    Work,
 };
 pub use handle::{RunHandle, RunOutcome, TaskCounts};
 
@@ -69,6 +73,8 @@ pub(crate) struct Inner {
     options: Options,
     shutdown: CancellationToken,
     runs: Mutex<Runs>,
+    /// Held while a run is being started, so that two who start the same one get the same.
+    starting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -88,6 +94,8 @@ pub(crate) struct RunSetup {
     run: RunId,
     components: Arc<Components>,
     events: broadcast::Sender<RunEvent>,
+    /// Fires when nothing new is to begin.
+    draining: CancellationToken,
 }
 
 /// How a run is started.
@@ -158,12 +166,19 @@ impl Engine {
     /// # Errors
     /// As [`start`](Self::start); also where the id belongs to another pipeline or other arguments, and where another
     /// engine carries the run.
-    pub async fn start_with(&self, pipeline: &Pipeline, args: Args, options: StartOptions) -> Result<RunHandle> {
+    pub async fn start_with(
+        &self,
+        pipeline: &Pipeline,
+        args: Args,
+        options: StartOptions,
+    ) -> Result<RunHandle> {
         let inner = &self.inner;
         let args = pipeline.plan().arguments(&args)?;
         inner.check(pipeline)?;
-        let spec = serde_json::to_string(pipeline.file()).expect("a pipeline is made of strings, numbers and JSON");
+        let spec =
+            serde_json::to_string(pipeline.file()).expect("a pipeline is made of strings, numbers and JSON");
         let spec_digest = Digest::of(&spec);
+        let _starting = inner.starting.lock().await;
         let args_text = serde_json::to_string(&args).expect("arguments are JSON");
         let id = match options.id {
             Some(id) => id,
@@ -204,15 +219,19 @@ impl Engine {
         if inner.lock().draining {
             return Err(Error::Draining);
         }
-        let owner = format!("process {}", std::process::id());
-        let lease = inner.metadata.acquire(&id, &owner, LEASE).await?;
+        let lease = inner.metadata.acquire(&id, "another engine", LEASE).await?;
         let (past, counts) = inner.past(&id).await?;
         let (handle, end) = RunHandle::new(id.clone());
         let limits = Limits { in_flight: inner.options.max_in_flight, cache };
         let (scheduler, first) =
             Scheduler::start(Arc::clone(pipeline.plan()), args, past, limits, Timestamp::now());
         let components = Arc::new(pipeline.components().clone());
-        let setup = Arc::new(RunSetup { run: id.clone(), components, events: end.events.clone() });
+        let setup = Arc::new(RunSetup {
+            run: id.clone(),
+            components,
+            events: end.events.clone(),
+            draining: end.draining.clone(),
+        });
         let driver = Driver::new(Arc::clone(inner), setup, lease, scheduler, counts, end);
         {
             let mut runs = inner.lock();
@@ -331,7 +350,9 @@ impl Inner {
                 Work::Component(Arc::clone(component.ok_or("is not among the pipeline's components")?))
             }
             plan::Work::Container(container) => Work::Container(container.clone()),
-            plan::Work::Importer(_) => return Err("is an importer, which the engine carries itself".to_owned()),
+            plan::Work::Importer(_) => {
+                return Err("is an importer, which the engine carries itself".to_owned());
+            }
         };
         let name = executor.carrier.as_deref().unwrap_or(IN_PROCESS);
         let carrier = self.executors.get(name).ok_or_else(|| {
@@ -345,11 +366,8 @@ impl Inner {
     /// The newest run of this pipeline and these arguments that has not ended.
     async fn unfinished(&self, pipeline: &str, spec: &Digest, args: &str) -> Result<Option<RunId>> {
         for state in [RunState::Running, RunState::Pending] {
-            let query = RunQuery {
-                pipeline: Some(pipeline.to_owned()),
-                state: Some(state),
-                ..RunQuery::default()
-            };
+            let query =
+                RunQuery { pipeline: Some(pipeline.to_owned()), state: Some(state), ..RunQuery::default() };
             let runs = self.metadata.runs(&query).await?.items;
             if let Some(run) = runs.into_iter().find(|run| run.spec_digest == *spec && run.args == args) {
                 return Ok(Some(run.id));

@@ -3,22 +3,25 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::{FutureExt, StreamExt, stream};
+use futures::{StreamExt, stream};
 use kf_core::artifact::{ArtifactRef, Metadata};
 use kf_core::process::{Child, Command, Exit, Log, Spawner};
 use kf_core::worker::{Entry, Request, WorkerError};
 use kf_core::{CancellationToken, RunId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::body::panic_message;
 use super::executor::{
-    Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError, Submission, Work,
+    Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError, Submission,
+    Work,
 };
 use crate::component::{
     Body, Components, Context, InputArtifact, OutputArtifact, ProgressSink, TaskError, TaskIo, TaskIoParts,
@@ -33,7 +36,22 @@ const TAIL_LINES: usize = 10;
 pub(crate) struct Subprocess {
     spawner: Spawner,
     room: Arc<Semaphore>,
-    running: Arc<Mutex<HashMap<AttemptHandle, (Arc<Child>, PathBuf)>>>,
+    running: Arc<Running>,
+}
+
+type Running = Mutex<HashMap<AttemptHandle, (Arc<Child>, PathBuf)>>;
+
+/// A process under way. Dropped, it is killed.
+struct Under {
+    handle: AttemptHandle,
+    running: Arc<Running>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        lock(&self.running).remove(&self.handle);
+    }
 }
 
 impl std::fmt::Debug for Subprocess {
@@ -95,6 +113,8 @@ impl Executor for Subprocess {
         std::fs::create_dir_all(&attempt.dir)
             .map_err(|error| start(format!("make folder `{}`: {error}", attempt.dir.display())))?;
         let reply = attempt.dir.join("reply.json");
+        // What an attempt of the same number answered whose engine died before it was written down.
+        let _ = std::fs::remove_file(&reply);
         let log = attempt.dir.join("log.txt");
         let request = TaskRequest {
             component: component.name.to_owned(),
@@ -102,25 +122,28 @@ impl Executor for Subprocess {
             task: Arc::clone(&attempt.task),
             attempt: attempt.number,
             dir: attempt.dir.clone(),
-            parameters: attempt.parameters.iter().map(|(name, value)| (Arc::clone(name), (**value).clone())).collect(),
+            parameters: attempt
+                .parameters
+                .iter()
+                .map(|(name, value)| (Arc::clone(name), (**value).clone()))
+                .collect(),
             artifacts: attempt.artifacts.clone(),
             outputs: attempt.outputs.clone(),
             reply: reply.clone(),
         };
         let command = Command::entry(ENTRY, &request).map_err(|error| start(error.to_string()))?;
-        let child = self.spawner.spawn(command.log(Log::to(&log))).await.map_err(|error| start(error.to_string()))?;
+        let child =
+            self.spawner.spawn(command.log(Log::to(&log))).await.map_err(|error| start(error.to_string()))?;
         let child = Arc::new(child);
         let handle = attempt.handle();
         lock(&self.running).insert(handle.clone(), (Arc::clone(&child), log.clone()));
-        let running = Arc::clone(&self.running);
-        let ended = handle.clone();
+        let under = Under { handle: handle.clone(), running: Arc::clone(&self.running), _room: room };
         let end = async move {
             let exit = child.wait().await;
-            lock(&running).remove(&ended);
-            drop(room);
+            drop(under);
             AttemptStatus::Ended(end_of(exit, &reply, &child.tail(TAIL_LINES), &log, &attempt.cancel))
         };
-        Ok(Submission { handle, status: stream::once(end.boxed()).boxed() })
+        Ok(Submission { handle, status: stream::once(end).boxed() })
     }
 
     async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError> {
@@ -154,7 +177,11 @@ fn end_of(exit: Exit, reply: &Path, tail: &[String], log: &Path, cancel: &Cancel
         _ => {
             let mut message = format!("its process ended without an answer: {exit}");
             if !tail.is_empty() {
-                message = format!("{message}; its last lines (all of them in {}):\n{}", log.display(), tail.join("\n"));
+                message = format!(
+                    "{message}; its last lines (all of them in {}):\n{}",
+                    log.display(),
+                    tail.join("\n")
+                );
             }
             AttemptEnd::Failed { message, permanent: false }
         }
@@ -170,9 +197,12 @@ impl Entry for Components {
     fn run(&self, request: Request) -> Result<(), WorkerError> {
         let request: TaskRequest = request.parse()?;
         let reply = request.reply.clone();
-        let answer = match self.run_component(request) {
-            Ok((TaskOutputs(parameters), artifacts)) => TaskReply::Succeeded { parameters, artifacts },
-            Err(error) => TaskReply::Failed { message: error.to_string(), permanent: error.is_permanent() },
+        let answer = match catch_unwind(AssertUnwindSafe(|| self.run_component(request))) {
+            Ok(Ok((TaskOutputs(parameters), artifacts))) => TaskReply::Succeeded { parameters, artifacts },
+            Ok(Err(error)) => {
+                TaskReply::Failed { message: error.to_string(), permanent: error.is_permanent() }
+            }
+            Err(panic) => TaskReply::Failed { message: panic_message(panic.as_ref()), permanent: false },
         };
         write_whole(&reply, &answer).map_err(WorkerError::failed)
     }

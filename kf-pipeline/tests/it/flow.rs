@@ -6,7 +6,7 @@ use kf_pipeline::{Pipeline, TaskState};
 use libtest_mimic::Trial;
 
 use crate::components::{double, fail, flaky, join, make, measure, witness};
-use crate::test;
+use crate::{Done, test};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -16,8 +16,6 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("retries_and_exit_handler", retries_and_exit_handler),
     ]
 }
-
-type Done = Result<(), Box<dyn std::error::Error>>;
 
 async fn data_flows(executor: &'static str) -> Done {
     let pipeline = Pipeline::build("flow", |p| {
@@ -60,7 +58,9 @@ async fn branches() -> Done {
         p.when(good, |p| p.add(witness(file.as_str(), measured.label)));
     })?;
     let engine = Engine::open(home.path().join("home")).await?;
-    for (score, state) in [(0.96, TaskState::Succeeded), (0.5, TaskState::Skipped), (2.0, TaskState::Succeeded)] {
+    for (score, state) in
+        [(0.96, TaskState::Succeeded), (0.5, TaskState::Skipped), (2.0, TaskState::Succeeded)]
+    {
         let run = engine.start(&pipeline, args! {"score" => score}).await?;
         assert_eq!(run.wait().await?.state, RunState::Succeeded);
         let report = engine.report(run.id()).await?;

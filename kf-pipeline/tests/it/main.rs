@@ -1,7 +1,12 @@
 //! Pipelines that run: one test binary, whose `main` also runs components that were sent to a process of their own.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
+mod bad;
+mod bodies;
 mod components;
 mod flow;
+mod resume;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -10,18 +15,23 @@ use kf_core::worker::{Workers, run_if_asked};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    if let Some(code) = run_if_asked(&Workers::new().with(components::all())) {
+    if let Some(code) =
+        run_if_asked(&Workers::new().with(bad::with_components(components::all())).with(resume::worker()))
+    {
         return code;
     }
-    let tests = [flow::tests()].into_iter().flatten().collect();
+    let tests =
+        [bad::tests(), bodies::tests(), flow::tests(), resume::tests()].into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
+
+type Done = Result<(), Box<dyn std::error::Error>>;
 
 /// A test that runs on a runtime of its own.
 fn test<F, R>(name: &str, body: F) -> Trial
 where
     F: FnOnce() -> R + Send + 'static,
-    R: Future<Output = Result<(), Box<dyn std::error::Error>>>,
+    R: Future<Output = Done>,
 {
     Trial::test(name, move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

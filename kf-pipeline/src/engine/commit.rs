@@ -1,0 +1,146 @@
+//! Records as a commit: journal, lineage and the run's state together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kf_core::metadata::{
+    Commit, ExecutionRecord, ExecutionState, Io, Lease, Lineage, MetadataStore, RunState,
+};
+use kf_core::{RunId, Timestamp};
+use tokio::sync::broadcast;
+
+use super::{RunEvent, TaskCounts};
+use crate::TaskState;
+use crate::scheduler::{JournalEvent, Record, TaskEnd, Values};
+
+/// How often a commit is tried when the store can't be reached, and how long after the first failure.
+const TRIES: u32 = 6;
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// A commit, and what listeners are told once it is made.
+pub(super) struct Writing {
+    commit: Commit,
+    tell: Vec<RunEvent>,
+}
+
+impl Writing {
+    /// Everything recorded since commit `seq`; `ended` is the run's end where it is among it.
+    pub(super) fn new(
+        lease: &Lease,
+        seq: u64,
+        records: Vec<Record>,
+        ended: Option<(RunState, Option<String>)>,
+        listened: bool,
+    ) -> Self {
+        let journal: Vec<JournalEvent> = records.iter().map(JournalEvent::from).collect();
+        let tell = if listened { records.iter().filter_map(event_of).collect() } else { Vec::new() };
+        let executions = records.into_iter().filter_map(|record| match record {
+            Record::Task(end) => Some(execution(&lease.run, *end)),
+            _ => None,
+        });
+        let commit = Commit {
+            run: lease.run.clone(),
+            epoch: lease.epoch,
+            expected_seq: seq,
+            at: Timestamp::now(),
+            events: serde_json::to_string(&journal).expect("events are made of names, numbers and JSON"),
+            state: ended.or((seq == 0).then_some((RunState::Running, None))),
+            lineage: Lineage { executions: executions.collect() },
+        };
+        Self { commit, tell }
+    }
+
+    /// Writes it, tells listeners, and gives the commit's number.
+    pub(super) async fn write(
+        self,
+        store: Arc<dyn MetadataStore>,
+        events: broadcast::Sender<RunEvent>,
+    ) -> kf_core::Result<u64> {
+        let seq = commit(store.as_ref(), self.commit).await?;
+        for event in self.tell {
+            let _ = events.send(event);
+        }
+        Ok(seq)
+    }
+}
+
+async fn commit(store: &dyn MetadataStore, commit: Commit) -> kf_core::Result<u64> {
+    let mut wait = FIRST_WAIT;
+    for _ in 1..TRIES {
+        match store.commit(commit.clone()).await {
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(run = %commit.run, %error, "the commit failed and is tried again");
+                tokio::time::sleep(wait).await;
+                wait *= 3;
+            }
+            done => return done,
+        }
+    }
+    store.commit(commit).await
+}
+
+fn event_of(record: &Record) -> Option<RunEvent> {
+    match record {
+        Record::Task(end) => Some(RunEvent::TaskEnded {
+            task: Arc::clone(&end.task),
+            state: end.state,
+            error: end.error.clone(),
+        }),
+        Record::AttemptFailed { task, attempt, error, .. } => Some(RunEvent::AttemptFailed {
+            task: Arc::clone(task),
+            attempt: *attempt,
+            error: Arc::clone(error),
+        }),
+        Record::Group { task, state, error, .. } => {
+            Some(RunEvent::TaskEnded { task: Arc::clone(task), state: *state, error: error.clone() })
+        }
+        Record::CancelAsked { .. } => None,
+    }
+}
+
+fn execution(run: &RunId, end: TaskEnd) -> ExecutionRecord {
+    let state = match end.state {
+        TaskState::Succeeded => ExecutionState::Complete,
+        TaskState::Cached => ExecutionState::Cached,
+        TaskState::Canceled => ExecutionState::Canceled,
+        _ => ExecutionState::Failed,
+    };
+    let parameters = |values: &Values| {
+        values.named_parameters().map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    };
+    let artifacts = |values: &Values| {
+        let list = values.artifacts().iter().flat_map(|(port, list)| {
+            list.iter().zip(0_u32..).map(move |(artifact, index)| Io {
+                port: port.to_string(),
+                index,
+                artifact: artifact.clone(),
+            })
+        });
+        list.collect()
+    };
+    ExecutionRecord {
+        run: run.clone(),
+        task: end.task.to_string(),
+        component: end.executor.component().to_owned(),
+        state,
+        cache_key: end.cache_key,
+        started_at: end.started_at,
+        ended_at: end.ended_at,
+        inputs: parameters(&end.inputs),
+        outputs: parameters(&end.outputs),
+        input_artifacts: artifacts(&end.inputs),
+        output_artifacts: artifacts(&end.outputs),
+    }
+}
+
+impl TaskCounts {
+    pub(super) fn add(&mut self, state: TaskState) {
+        match state {
+            TaskState::Succeeded => self.succeeded += 1,
+            TaskState::Cached => self.cached += 1,
+            TaskState::Failed => self.failed += 1,
+            TaskState::Canceled => self.canceled += 1,
+            TaskState::Pending | TaskState::Running | TaskState::Skipped => {}
+        }
+    }
+}
