@@ -160,7 +160,7 @@ pub use scheduler::TaskState;
 /// What generated code calls.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::component::output_value;
+    pub use crate::component::{Field, definitions, finish};
 }
 
 /// What most programs that build pipelines want: `use kf_pipeline::prelude::*;`.

@@ -1,10 +1,13 @@
 //! `#[component]`.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Error, Expr, ExprLit, FnArg, GenericArgument, Ident, ItemFn, Lit, Meta, Pat, PathArguments, ReturnType};
+use syn::spanned::Spanned as _;
+use syn::{
+    Error, Expr, ExprLit, FnArg, GenericArgument, Ident, ItemFn, Lit, Meta, Pat, PathArguments, ReturnType,
+};
 use syn::{Token, Type};
 
 pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
@@ -15,7 +18,10 @@ pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> syn::Result<
     })?;
     let signature = &function.sig;
     if !signature.generics.params.is_empty() {
-        return Err(Error::new_spanned(&signature.generics, "a component takes no generics: its inputs have types"));
+        return Err(Error::new_spanned(
+            &signature.generics,
+            "a component takes no generics: its inputs have types",
+        ));
     }
     if let Some(token) = &signature.unsafety {
         return Err(Error::new_spanned(token, "a component is not `unsafe`"));
@@ -118,7 +124,9 @@ fn millis(value: &Expr) -> syn::Result<u64> {
         let number: f64 = number.trim().parse().ok()?;
         (number >= 0.0).then_some((number * unit) as u64)
     });
-    parsed.ok_or_else(|| Error::new_spanned(value, "expected a duration such as \"500ms\", \"30s\", \"5m\" or \"2h\""))
+    parsed.ok_or_else(|| {
+        Error::new_spanned(value, "expected a duration such as \"500ms\", \"30s\", \"5m\" or \"2h\"")
+    })
 }
 
 fn bytes(value: &Expr) -> syn::Result<u64> {
@@ -138,7 +146,8 @@ fn bytes(value: &Expr) -> syn::Result<u64> {
         let number: f64 = number.trim().parse().ok()?;
         (number >= 0.0).then_some((number * unit) as u64)
     });
-    parsed.ok_or_else(|| Error::new_spanned(value, "expected an amount of memory such as \"512Mi\" or \"2Gi\""))
+    parsed
+        .ok_or_else(|| Error::new_spanned(value, "expected an amount of memory such as \"512Mi\" or \"2Gi\""))
 }
 
 struct Argument {
@@ -163,11 +172,17 @@ impl Argument {
             return Err(Error::new_spanned(argument, "a component is a free function: it has no `self`"));
         };
         let Pat::Ident(pattern) = argument.pat.as_ref() else {
-            return Err(Error::new_spanned(&argument.pat, "expected a name: it is the input's name in the pipeline"));
+            return Err(Error::new_spanned(
+                &argument.pat,
+                "expected a name: it is the input's name in the pipeline",
+            ));
         };
         let ty = argument.ty.as_ref().clone();
         if let Type::Reference(_) = ty {
-            return Err(Error::new_spanned(ty, "a component takes its arguments by value, such as `String` or `Context`"));
+            return Err(Error::new_spanned(
+                ty,
+                "a component takes its arguments by value, such as `String` or `Context`",
+            ));
         }
         let kind = match generic(&ty) {
             Some((name, Some(inner))) => match name.as_str() {
@@ -194,10 +209,12 @@ fn generic(ty: &Type) -> Option<(String, Option<Type>)> {
     let Type::Path(path) = ty else { return None };
     let segment = path.path.segments.last()?;
     let inner = match &segment.arguments {
-        PathArguments::AngleBracketed(arguments) => arguments.args.iter().find_map(|argument| match argument {
-            GenericArgument::Type(ty) => Some(ty.clone()),
-            _ => None,
-        }),
+        PathArguments::AngleBracketed(arguments) => {
+            arguments.args.iter().find_map(|argument| match argument {
+                GenericArgument::Type(ty) => Some(ty.clone()),
+                _ => None,
+            })
+        }
         _ => None,
     };
     Some((segment.ident.to_string(), inner))
@@ -251,8 +268,12 @@ fn generate(
     let artifacts = arguments.iter().filter_map(|a| {
         let key = &a.key;
         match &a.kind {
-            Kind::Input(kind) => Some(quote!((#key, ::kf_pipeline::spec::ArtifactType::of::<#kind>(), false))),
-            Kind::Inputs(kind) => Some(quote!((#key, ::kf_pipeline::spec::ArtifactType::of::<#kind>(), true))),
+            Kind::Input(kind) => {
+                Some(quote!((#key, ::kf_pipeline::spec::ArtifactType::of::<#kind>(), false)))
+            }
+            Kind::Inputs(kind) => {
+                Some(quote!((#key, ::kf_pipeline::spec::ArtifactType::of::<#kind>(), true)))
+            }
             _ => None,
         }
     });
@@ -269,10 +290,16 @@ fn generate(
 
     let given = arguments.iter().filter_map(|a| {
         let (name, ty) = (&a.name, &a.ty);
+        // So that a message about what is given points at the argument.
+        let span = a.ty.span();
         match &a.kind {
-            Kind::Parameter => Some(quote!(#name: impl ::kf_pipeline::IntoValue<'p, #ty>)),
-            Kind::Input(kind) => Some(quote!(#name: impl ::kf_pipeline::IntoArtifact<'p, #kind>)),
-            Kind::Inputs(kind) => Some(quote!(#name: impl ::kf_pipeline::IntoArtifactList<'p, #kind>)),
+            Kind::Parameter => Some(quote_spanned!(span=> #name: impl ::kf_pipeline::IntoValue<'p, #ty>)),
+            Kind::Input(kind) => {
+                Some(quote_spanned!(span=> #name: impl ::kf_pipeline::IntoArtifact<'p, #kind>))
+            }
+            Kind::Inputs(kind) => {
+                Some(quote_spanned!(span=> #name: impl ::kf_pipeline::IntoArtifactList<'p, #kind>))
+            }
             Kind::Output(_) | Kind::State(_) | Kind::Context => None,
         }
     });
@@ -280,7 +307,9 @@ fn generate(
         let (name, key) = (&a.name, &a.key);
         match &a.kind {
             Kind::Parameter => Some(quote!(.parameter(#key, ::kf_pipeline::IntoValue::into_value(#name)))),
-            Kind::Input(_) => Some(quote!(.artifact(#key, ::kf_pipeline::IntoArtifact::into_artifact(#name)))),
+            Kind::Input(_) => {
+                Some(quote!(.artifact(#key, ::kf_pipeline::IntoArtifact::into_artifact(#name))))
+            }
             Kind::Inputs(_) => {
                 Some(quote!(.artifact(#key, ::kf_pipeline::IntoArtifactList::into_artifact_list(#name))))
             }
@@ -306,7 +335,7 @@ fn generate(
     let unwrap = fallible.then(|| quote!(.map_err(::kf_pipeline::TaskError::from_any)?));
     let work = quote! {
         let returned = #name::call(#(#taken),*) #wait #unwrap;
-        ::kf_pipeline::TaskIo::finish(returned)
+        ::kf_pipeline::__private::finish::<#name>(returned)
     };
     let body = match asyncness {
         Some(_) => quote! {
@@ -317,6 +346,11 @@ fn generate(
     let body_doc = format!("The body of the component `{key}`, as a plain function.");
     let handles_doc = format!("Handles of the outputs of a task of [`{key}`].");
     let lists_doc = format!("What a loop collects of tasks of [`{key}`].");
+
+    // Handles and lists name what the body returns only through the component, in places where it is generic: a
+    // return type that is no output is then wrong in one place, where it is written.
+    let returned_handles = quote!(<C::Returns as ::kf_pipeline::Outputs>::Handles<'p>);
+    let returned_lists = quote!(<#returned_handles as ::kf_pipeline::Collect<'p>>::Lists);
 
     quote! {
         #(#docs)*
@@ -331,16 +365,19 @@ fn generate(
         }
 
         impl ::kf_pipeline::Component for #name {
+            type Returns = #returns;
+
             fn definition() -> ::kf_pipeline::ComponentDef {
                 #[allow(unused_mut)]
                 let mut defaults = <::kf_pipeline::Defaults as ::core::default::Default>::default();
                 #(#setters)*
                 ::kf_pipeline::ComponentDef {
                     name: #key,
+                    declared_at: ::core::concat!(::core::file!(), ":", ::core::line!()),
                     description: #description,
                     parameters: ::std::vec![#(#parameters),*],
                     artifacts: ::std::vec![#(#artifacts),*],
-                    output_parameters: <#returns as ::kf_pipeline::Outputs>::definitions(),
+                    output_parameters: ::kf_pipeline::__private::definitions::<Self>(),
                     output_artifacts:
                         ::std::vec![#((#output_keys, ::kf_pipeline::spec::ArtifactType::of::<#output_kinds>())),*],
                     defaults,
@@ -351,48 +388,71 @@ fn generate(
 
         #[doc = #handles_doc]
         #[allow(non_camel_case_types, dead_code)]
-        #[derive(Clone, Copy)]
-        #vis struct #handles<'p> {
+        #vis struct #handles<'p, C: ::kf_pipeline::Component = #name> {
             #(#[doc = "The output artifact of this name."]
               pub #output_names: ::kf_pipeline::Artifact<'p, #output_kinds>,)*
+            parameters: #returned_handles,
             task: ::kf_pipeline::TaskRef<'p>,
-            parameters: <#returns as ::kf_pipeline::Outputs>::Handles<'p>,
         }
 
-        impl<'p> ::core::ops::Deref for #handles<'p> {
-            type Target = <#returns as ::kf_pipeline::Outputs>::Handles<'p>;
+        impl<'p, C: ::kf_pipeline::Component> #handles<'p, C> {
+            fn of(task: ::kf_pipeline::TaskRef<'p>) -> Self {
+                Self {
+                    #(#output_names: task.artifact(#output_keys),)*
+                    parameters: <C::Returns as ::kf_pipeline::Outputs>::handles(task),
+                    task,
+                }
+            }
+        }
+
+        impl<'p, C: ::kf_pipeline::Component> ::core::clone::Clone for #handles<'p, C> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+
+        impl<'p, C: ::kf_pipeline::Component> ::core::marker::Copy for #handles<'p, C> {}
+
+        impl<'p, C: ::kf_pipeline::Component> ::core::ops::Deref for #handles<'p, C> {
+            type Target = #returned_handles;
 
             fn deref(&self) -> &Self::Target {
                 &self.parameters
             }
         }
 
-        impl<'p> ::core::convert::From<#handles<'p>> for ::kf_pipeline::TaskRef<'p> {
-            fn from(outputs: #handles<'p>) -> Self {
+        impl<'p, C: ::kf_pipeline::Component> ::core::convert::From<#handles<'p, C>> for ::kf_pipeline::TaskRef<'p> {
+            fn from(outputs: #handles<'p, C>) -> Self {
                 outputs.task
             }
         }
 
         #[doc = #lists_doc]
         #[allow(non_camel_case_types, dead_code)]
-        #[derive(Clone, Copy)]
-        #vis struct #lists<'p> {
+        #vis struct #lists<'p, C: ::kf_pipeline::Component = #name> {
             #(#[doc = "The output artifacts of this name."]
               pub #output_names: ::kf_pipeline::ArtifactList<'p, #output_kinds>,)*
-            parameters:
-                <<#returns as ::kf_pipeline::Outputs>::Handles<'p> as ::kf_pipeline::Collect<'p>>::Lists,
+            parameters: #returned_lists,
         }
 
-        impl<'p> ::core::ops::Deref for #lists<'p> {
-            type Target = <<#returns as ::kf_pipeline::Outputs>::Handles<'p> as ::kf_pipeline::Collect<'p>>::Lists;
+        impl<'p, C: ::kf_pipeline::Component> ::core::clone::Clone for #lists<'p, C> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+
+        impl<'p, C: ::kf_pipeline::Component> ::core::marker::Copy for #lists<'p, C> {}
+
+        impl<'p, C: ::kf_pipeline::Component> ::core::ops::Deref for #lists<'p, C> {
+            type Target = #returned_lists;
 
             fn deref(&self) -> &Self::Target {
                 &self.parameters
             }
         }
 
-        impl<'p> ::kf_pipeline::Collect<'p> for #handles<'p> {
-            type Lists = #lists<'p>;
+        impl<'p, C: ::kf_pipeline::Component> ::kf_pipeline::Collect<'p> for #handles<'p, C> {
+            type Lists = #lists<'p, C>;
 
             fn collect_in(self, from: ::kf_pipeline::LoopRef<'p>) -> Self::Lists {
                 #lists {
@@ -405,14 +465,7 @@ fn generate(
 
         #(#docs)*
         #vis fn #name<'p>(#(#given),*) -> ::kf_pipeline::Call<'p, #handles<'p>> {
-            ::kf_pipeline::Call::new(
-                <#name as ::kf_pipeline::Component>::definition(),
-                |task| #handles {
-                    #(#output_names: task.artifact(#output_keys),)*
-                    task,
-                    parameters: <#returns as ::kf_pipeline::Outputs>::handles(task),
-                },
-            )
+            ::kf_pipeline::Call::new(<#name as ::kf_pipeline::Component>::definition(), #handles::of)
             #(#passed)*
         }
     }

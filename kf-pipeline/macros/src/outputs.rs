@@ -1,7 +1,7 @@
 //! `#[derive(Outputs)]`.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 
 pub(crate) fn expand(item: TokenStream) -> syn::Result<TokenStream> {
@@ -19,23 +19,20 @@ pub(crate) fn expand(item: TokenStream) -> syn::Result<TokenStream> {
         }
     };
     let idents: Vec<_> = fields.iter().filter_map(|field| field.ident.clone()).collect();
-    let keys: Vec<_> = idents.iter().map(|ident| ident.to_string().trim_start_matches("r#").to_owned()).collect();
+    let keys: Vec<_> =
+        idents.iter().map(|ident| ident.to_string().trim_start_matches("r#").to_owned()).collect();
     let types: Vec<_> = fields.iter().map(|field| &field.ty).collect();
     let visibilities: Vec<_> = fields.iter().map(|field| &field.vis).collect();
-    // Checked by name, so that the message points at the field.
-    let checks = fields.iter().map(|field| {
+    // With the field's span, so that the one message about a type that is no parameter points at the field.
+    let described = fields.iter().zip(&idents).zip(&keys).map(|((field, ident), key)| {
         let ty = &field.ty;
-        quote::quote_spanned! {ty.span()=>
-            const _: () = { fn parameter<T: ::kf_pipeline::Param>() {} let _ = parameter::<#ty>; };
-        }
+        quote_spanned! {ty.span()=> ::kf_pipeline::__private::Field::new::<#ty>(#key, |outputs: &Self| &outputs.#ident) }
     });
     let handles = format_ident!("{name}Handles");
     let lists = format_ident!("{name}Lists");
     let doc_handles = format!("Handles of the outputs of a task that gives [`{name}`].");
     let doc_lists = format!("What a loop collects of tasks that give [`{name}`].");
     Ok(quote! {
-        #(#checks)*
-
         #[doc = #doc_handles]
         #[derive(Clone, Copy)]
         #[allow(dead_code)]
@@ -72,7 +69,7 @@ pub(crate) fn expand(item: TokenStream) -> syn::Result<TokenStream> {
             type Handles<'p> = #handles<'p>;
 
             fn definitions() -> ::std::vec::Vec<::kf_pipeline::OutputParameter> {
-                ::std::vec![#((#keys, <#types as ::kf_pipeline::Param>::TYPE),)*]
+                ::kf_pipeline::__private::Field::definitions(Self::__fields())
             }
 
             fn handles(task: ::kf_pipeline::TaskRef<'_>) -> Self::Handles<'_> {
@@ -83,10 +80,15 @@ pub(crate) fn expand(item: TokenStream) -> syn::Result<TokenStream> {
             }
 
             fn into_values(self) -> ::core::result::Result<::kf_pipeline::Metadata, ::kf_pipeline::TaskError> {
-                ::core::result::Result::Ok(::core::iter::FromIterator::from_iter([
-                    #((::std::string::String::from(#keys),
-                       ::kf_pipeline::__private::output_value(#keys, &self.#idents)?),)*
-                ]))
+                ::kf_pipeline::__private::Field::values(Self::__fields(), &self)
+            }
+        }
+
+        #[automatically_derived]
+        impl #name {
+            #[doc(hidden)]
+            fn __fields() -> ::std::vec::Vec<::kf_pipeline::__private::Field<Self>> {
+                ::std::vec![#(#described),*]
             }
         }
     })

@@ -61,8 +61,8 @@ impl<'p> IntoValue<'p, String> for &str {
     }
 }
 
-/// What may be given for an artifact of kind `K`: an [`Artifact`] of that kind, or of any kind where `K` is the
-/// generic [`kf_core::artifact::Artifact`].
+/// What may be given for an artifact of kind `K`: an [`Artifact`] of that kind. Where `K` is the generic
+/// [`kf_core::artifact::Artifact`], [`Artifact::any`] makes one of any other.
 #[diagnostic::on_unimplemented(
     message = "expected an artifact of kind `{K}`, found `{Self}`",
     label = "expected `Artifact<{K}>`",

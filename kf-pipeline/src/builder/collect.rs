@@ -43,12 +43,16 @@ impl LoopRef<'_> {
         // What comes from outside of the loop is the same in each iteration; only lists of what is made inside are
         // collected, and only where the loop itself can see it.
         if !inside {
-            let message = "what the loop's closure returned comes from outside of the loop: nothing to collect";
+            let message =
+                "what the loop's closure returned comes from outside of the loop: nothing to collect";
             graph.problem(self.at, message);
             return Source::Nothing;
         }
         if matches!(source, Source::Item(_)) {
-            graph.problem(self.at, "the loop's closure returned the item itself: use the list that the loop goes over");
+            graph.problem(
+                self.at,
+                "the loop's closure returned the item itself: use the list that the loop goes over",
+            );
             return Source::Nothing;
         }
         graph.refuse_escape(self.scope, source, self.at);
@@ -65,7 +69,7 @@ impl LoopRef<'_> {
 )]
 pub trait Collect<'p> {
     /// The same as lists.
-    type Lists;
+    type Lists: Copy;
 
     /// The lists of what each iteration of a loop gives.
     #[doc(hidden)]

@@ -8,8 +8,8 @@ use super::handle::Brand;
 use super::{Arg, IntoValue, Value};
 use crate::component::Param;
 
-/// Something that holds or doesn't once its parameters are known. Made by comparing a [`Value`], joined with `&` and
-/// `|`, turned round with `!`.
+/// Something that holds or doesn't once its parameters are known. Made by comparing a [`Value`]; such, and a
+/// `Value<bool>` as it is, are joined with `&` and `|` and turned round with `!`.
 #[derive(Clone, Debug)]
 pub struct Condition<'p> {
     pub(super) expr: Expr,
@@ -71,29 +71,37 @@ impl<'p, T: Param> Value<'p, T> {
     }
 }
 
-impl BitAnd for Condition<'_> {
-    type Output = Self;
+macro_rules! operators {
+    ($($condition:ty),*) => {$(
+        impl<'p, C: IntoCondition<'p>> BitAnd<C> for $condition {
+            type Output = Condition<'p>;
 
-    fn bitand(self, other: Self) -> Self {
-        Self::new(Expr::And(Box::new(self.expr), Box::new(other.expr)))
-    }
+            fn bitand(self, other: C) -> Condition<'p> {
+                let (left, right) = (self.into_condition().expr, other.into_condition().expr);
+                Condition::new(Expr::And(Box::new(left), Box::new(right)))
+            }
+        }
+
+        impl<'p, C: IntoCondition<'p>> BitOr<C> for $condition {
+            type Output = Condition<'p>;
+
+            fn bitor(self, other: C) -> Condition<'p> {
+                let (left, right) = (self.into_condition().expr, other.into_condition().expr);
+                Condition::new(Expr::Or(Box::new(left), Box::new(right)))
+            }
+        }
+
+        impl<'p> Not for $condition {
+            type Output = Condition<'p>;
+
+            fn not(self) -> Condition<'p> {
+                Condition::new(Expr::Not(Box::new(self.into_condition().expr)))
+            }
+        }
+    )*};
 }
 
-impl BitOr for Condition<'_> {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self::new(Expr::Or(Box::new(self.expr), Box::new(other.expr)))
-    }
-}
-
-impl Not for Condition<'_> {
-    type Output = Self;
-
-    fn not(self) -> Self {
-        Self::new(Expr::Not(Box::new(self.expr)))
-    }
-}
+operators!(Condition<'p>, Value<'p, bool>);
 
 /// What may stand as a condition: a [`Condition`], or a `Value<bool>`.
 #[diagnostic::on_unimplemented(
@@ -119,26 +127,20 @@ impl<'p> IntoCondition<'p> for Value<'p, bool> {
 }
 
 impl Condition<'_> {
-    /// What the condition is about.
-    pub(super) fn sources(&self) -> Vec<super::graph::Source> {
-        fn add(expr: &Expr, sources: &mut Vec<super::graph::Source>) {
+    /// What the condition compares.
+    pub(super) fn args(&self) -> Vec<&Arg> {
+        fn add<'e>(expr: &'e Expr, args: &mut Vec<&'e Arg>) {
             match expr {
-                Expr::Compare { left, right, .. } => {
-                    for arg in [left, right] {
-                        if let ArgKind::Source(source, _) = arg.0 {
-                            sources.push(source);
-                        }
-                    }
-                }
+                Expr::Compare { left, right, .. } => args.extend([left, right]),
                 Expr::And(left, right) | Expr::Or(left, right) => {
-                    add(left, sources);
-                    add(right, sources);
+                    add(left, args);
+                    add(right, args);
                 }
-                Expr::Not(inner) => add(inner, sources),
+                Expr::Not(inner) => add(inner, args),
             }
         }
-        let mut sources = Vec::new();
-        add(&self.expr, &mut sources);
-        sources
+        let mut args = Vec::new();
+        add(&self.expr, &mut args);
+        args
     }
 }

@@ -45,6 +45,9 @@ pub(crate) struct Graph {
     /// The loop, what is collected, and from where.
     pub(crate) collected: Vec<(ScopeId, Source)>,
     pub(crate) problems: Vec<Problem>,
+    /// Where each component was declared.
+    declared: HashMap<&'static str, &'static str>,
+    /// Names that are taken, each with the number that was tried last after it.
     names: HashMap<String, u32>,
 }
 
@@ -101,7 +104,8 @@ impl Graph {
         let scope = |node| ScopeData { node, kind: ScopeKind::Plain, at, nodes: Vec::new() };
         graph.scopes.push(scope(None));
         graph.scopes.push(scope(None));
-        let group = graph.add(OUTERMOST, "exit-handler-1".to_owned(), NodeKind::Group(BODY));
+        let name = graph.numbered_name("exit-handler");
+        let group = graph.add(OUTERMOST, name, NodeKind::Group(BODY));
         graph.scopes[BODY.0 as usize].node = Some(group);
         graph
     }
@@ -158,35 +162,51 @@ impl Graph {
     ) -> ScopeId {
         let id = ScopeId(u32::try_from(self.scopes.len()).unwrap_or(u32::MAX));
         self.scopes.push(ScopeData { node: None, kind, at, nodes: Vec::new() });
-        let count = self.names.entry(name.to_owned()).or_insert(0);
-        *count += 1;
-        let name = format!("{name}-{count}");
+        let name = self.numbered_name(name);
         let node = self.add(outer, name, NodeKind::Group(id));
         self.scopes[id.0 as usize].node = Some(node);
         id
     }
 
-    /// `name` in the form of KFP's task names, with a number where it is taken.
+    /// `name` in the form of KFP's task names (lower-case letters and digits, with single `-` between them), with a
+    /// number where it is taken.
     pub(crate) fn fresh_name(&mut self, name: &str) -> String {
-        let mut name: String = name.chars().map(|c| if c == '_' { '-' } else { c.to_ascii_lowercase() }).collect();
+        let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        let mut name = words.collect::<Vec<_>>().join("-").to_ascii_lowercase();
         name.truncate(100);
-        let count = self.names.entry(name.clone()).or_insert(0);
-        *count += 1;
-        match *count {
-            1 => name,
-            count => self.fresh_numbered(&name, count),
+        if name.is_empty() {
+            name.push_str("task");
         }
+        if self.names.contains_key(&name) {
+            return self.numbered_name(&name);
+        }
+        self.names.insert(name.clone(), 1);
+        name
     }
 
-    fn fresh_numbered(&mut self, name: &str, mut count: u32) -> String {
-        loop {
-            let numbered = format!("{name}-{count}");
-            if let std::collections::hash_map::Entry::Vacant(free) = self.names.entry(numbered.clone()) {
-                free.insert(1);
-                self.names.insert(name.to_owned(), count);
-                return numbered;
+    /// `name` with the first number that is free.
+    fn numbered_name(&mut self, name: &str) -> String {
+        let mut number = self.names.get(name).copied().unwrap_or(0);
+        let numbered = loop {
+            number += 1;
+            let numbered = format!("{name}-{number}");
+            if !self.names.contains_key(&numbered) {
+                break numbered;
             }
-            count += 1;
+        };
+        self.names.insert(numbered.clone(), 1);
+        self.names.insert(name.to_owned(), number);
+        numbered
+    }
+
+    /// Notes a second component of the same name: a run finds components by name.
+    pub(crate) fn refuse_namesake(&mut self, definition: &ComponentDef, at: &Location<'_>) {
+        let first = *self.declared.entry(definition.name).or_insert(definition.declared_at);
+        if first != definition.declared_at {
+            let (name, second) = (definition.name, definition.declared_at);
+            let message =
+                format!("two components are called `{name}`, at {first} and at {second}: rename one");
+            self.problem(at, message);
         }
     }
 
@@ -222,7 +242,9 @@ impl Graph {
                  closure and use `.collect()`"
             ),
             ScopeKind::When(_) => {
-                format!("{what} exists only where the condition at {opened} holds: use it inside of that branch")
+                format!(
+                    "{what} exists only where the condition at {opened} holds: use it inside of that branch"
+                )
             }
             ScopeKind::Plain => format!(
                 "{what} is not there for an exit handler, which also runs when that task has failed: give it \

@@ -12,11 +12,11 @@ use super::graph::{BODY, Graph, Node, NodeId, NodeKind, OUTERMOST, ScopeId, Scop
 use super::{Arg, CallOptions};
 use crate::component::ComponentDef;
 use crate::spec::{
-    ArtifactInput, ArtifactOutput, ArtifactSelector, ArtifactSource, ArtifactType, CachingOptions, ComponentRef,
-    ComponentSpec, Constant, ContainerSpec, DagOutputArtifact, DagOutputParameter, DagSpec, ExecutorSpec,
-    ImporterSpec, ImporterUri, Items, IteratorPolicy, KfExecutor, KfPlatform, ParameterInput, ParameterIterator,
-    ParameterOutput, ParameterSelector, ParameterSource, ParameterType, PipelineFile, PipelineInfo, PipelineSpec,
-    Platforms, RetryPolicy, TaskInfo, TaskSpec, TriggerPolicy, TriggerStrategy,
+    ArtifactInput, ArtifactOutput, ArtifactSelector, ArtifactSource, ArtifactType, CachingOptions,
+    ComponentRef, ComponentSpec, Constant, ContainerSpec, DagOutputArtifact, DagOutputParameter, DagSpec,
+    ExecutorSpec, ImporterSpec, ImporterUri, Items, IteratorPolicy, KfExecutor, KfPlatform, ParameterInput,
+    ParameterIterator, ParameterOutput, ParameterSelector, ParameterSource, ParameterType, PipelineFile,
+    PipelineInfo, PipelineSpec, Platforms, RetryPolicy, TaskInfo, TaskSpec, TriggerPolicy, TriggerStrategy,
 };
 
 /// The image that stands for the program itself until it is given another.
@@ -24,7 +24,14 @@ const SELF_IMAGE: &str = "kf.local/self:latest";
 
 pub(super) fn lower(name: &str, graph: &Graph) -> PipelineFile {
     let root = if graph.scope(OUTERMOST).nodes.len() == 1 { BODY } else { OUTERMOST };
-    let mut lowering = Lowering { graph, root, scopes: HashMap::new(), out: PipelineSpec::default(), kf: KfPlatform::default(), labels: HashMap::new() };
+    let mut lowering = Lowering {
+        graph,
+        root,
+        scopes: HashMap::new(),
+        out: PipelineSpec::default(),
+        kf: KfPlatform::default(),
+        labels: HashMap::new(),
+    };
     lowering.demand_all();
     let mut spec = lowering.scope(root);
     for parameter in &graph.parameters {
@@ -80,7 +87,8 @@ impl Lowering<'_> {
                         match arg {
                             TaskArg::Parameter(arg) => self.demand_arg(node.scope, arg),
                             TaskArg::Artifact(artifact) => {
-                                let kind = Kind::Artifact { kind: artifact.kind.clone(), list: artifact.list };
+                                let kind =
+                                    Kind::Artifact { kind: artifact.kind.clone(), list: artifact.list };
                                 for source in &artifact.sources {
                                     self.demand(node.scope, *source, &kind);
                                 }
@@ -93,7 +101,7 @@ impl Lowering<'_> {
                     ScopeKind::Plain => {}
                     ScopeKind::Loop { items, .. } => self.demand_arg(*scope, items),
                     ScopeKind::When(condition) => {
-                        for arg in args_of(&condition.expr) {
+                        for arg in condition.args() {
                             self.demand_arg(*scope, arg);
                         }
                     }
@@ -136,6 +144,10 @@ impl Lowering<'_> {
         scope == self.root && matches!(source, Source::Parameter(_)) || self.graph.home(source) == Some(scope)
     }
 
+    fn is_optional(&self, source: Source) -> bool {
+        matches!(source, Source::Parameter(index) if self.graph.parameters[index as usize].optional)
+    }
+
     fn parameter_type_of(&self, source: Source) -> ParameterType {
         match source {
             Source::Output { node, port } => match &self.graph.node(node).kind {
@@ -155,13 +167,22 @@ impl Lowering<'_> {
     /// The name under which a source goes into scopes and out of them.
     fn channel(&self, source: Source) -> String {
         match source {
-            Source::Parameter(index) => format!("pipelinechannel--{}", self.graph.parameters[index as usize].name),
+            Source::Parameter(index) => {
+                format!("pipelinechannel--{}", self.graph.parameters[index as usize].name)
+            }
             Source::Item(scope) => format!("pipelinechannel--{}-item", self.name_of(scope)),
-            Source::Output { node, port } => format!("pipelinechannel--{}-{port}", self.graph.node(node).name),
+            Source::Output { node, port } => {
+                format!("pipelinechannel--{}-{port}", self.graph.node(node).name)
+            }
             Source::Collected(index) => {
                 let (scope, inner) = self.graph.collected[index as usize];
                 let inner = self.channel(inner);
-                format!("pipelinechannel--{}-{}", self.name_of(scope), inner.trim_start_matches("pipelinechannel--"))
+                // No name has two dashes in a row, so that no task's output is called the same.
+                format!(
+                    "pipelinechannel--{}--{}",
+                    self.name_of(scope),
+                    inner.trim_start_matches("pipelinechannel--")
+                )
             }
             Source::Nothing => "pipelinechannel--nothing".to_owned(),
         }
@@ -179,7 +200,9 @@ impl Lowering<'_> {
             Source::Parameter(index) => {
                 ParameterSource::ComponentInputParameter(self.graph.parameters[index as usize].name.clone())
             }
-            Source::Item(_) | Source::Nothing => ParameterSource::ComponentInputParameter(self.channel(source)),
+            Source::Item(_) | Source::Nothing => {
+                ParameterSource::ComponentInputParameter(self.channel(source))
+            }
             Source::Output { .. } | Source::Collected(_) => {
                 let (producer_task, output_parameter_key) = self.produced(source);
                 ParameterSource::TaskOutputParameter { producer_task, output_parameter_key }
@@ -221,14 +244,16 @@ impl Lowering<'_> {
             spec.dag = Some(dag);
             return spec;
         }
-        for (name, (_, kind)) in io.inputs {
+        for (name, (source, kind)) in io.inputs {
             match kind {
                 Kind::Parameter(parameter_type) => {
-                    let input = ParameterInput { parameter_type, ..ParameterInput::default() };
+                    let is_optional = self.is_optional(source);
+                    let input = ParameterInput { parameter_type, is_optional, ..ParameterInput::default() };
                     spec.input_definitions.parameters.insert(name, input);
                 }
                 Kind::Artifact { kind, list } => {
-                    let input = ArtifactInput { artifact_type: kind, is_artifact_list: list, is_optional: false };
+                    let input =
+                        ArtifactInput { artifact_type: kind, is_artifact_list: list, is_optional: false };
                     spec.input_definitions.artifacts.insert(name, input);
                 }
             }
@@ -241,7 +266,9 @@ impl Lowering<'_> {
             let (producer_subtask, key) = self.produced(source);
             match kind {
                 Kind::Parameter(parameter_type) => {
-                    spec.output_definitions.parameters.insert(name.clone(), ParameterOutput { parameter_type });
+                    spec.output_definitions
+                        .parameters
+                        .insert(name.clone(), ParameterOutput { parameter_type });
                     let from = ParameterSelector { producer_subtask, output_parameter_key: key };
                     dag.outputs.parameters.insert(name, DagOutputParameter { value_from_parameter: from });
                 }
@@ -300,8 +327,7 @@ impl Lowering<'_> {
     }
 
     fn importer(&mut self, task: &mut TaskSpec, node: &Node, uri: &Arg, kind: &ArtifactType) {
-        let component = format!("comp-{}", node.name);
-        let label = format!("exec-{}", node.name);
+        let (component, label) = self.reserve(&node.name);
         let mut spec = ComponentSpec { executor_label: Some(label.clone()), ..ComponentSpec::default() };
         let output = ArtifactOutput { artifact_type: kind.clone(), is_artifact_list: false };
         spec.output_definitions.artifacts.insert("artifact".to_owned(), output);
@@ -319,7 +345,7 @@ impl Lowering<'_> {
     }
 
     fn group(&mut self, task: &mut TaskSpec, node: &Node, scope: ScopeId) {
-        let component = format!("comp-{}", node.name);
+        let (component, _) = self.reserve(&node.name);
         task.component_ref = ComponentRef { name: component.clone() };
         let inputs = self.scopes.get(&scope).map(|io| io.inputs.clone()).unwrap_or_default();
         for (name, (source, kind)) in inputs {
@@ -375,6 +401,18 @@ impl Lowering<'_> {
         }
     }
 
+    /// The name of a component that is not there yet, and its executor's label.
+    fn reserve(&mut self, base: &str) -> (String, String) {
+        let mut name = base.to_owned();
+        let mut count = 1;
+        while self.out.components.contains_key(&format!("comp-{name}")) {
+            count += 1;
+            name = format!("{base}-{count}");
+        }
+        self.out.components.insert(format!("comp-{name}"), ComponentSpec::default());
+        (format!("comp-{name}"), format!("exec-{name}"))
+    }
+
     /// The component of a task, made once for each definition and options.
     fn component(&mut self, definition: &ComponentDef, options: &CallOptions) -> String {
         let kf = KfExecutor {
@@ -388,18 +426,13 @@ impl Lowering<'_> {
         if let Some(component) = self.labels.get(&key) {
             return component.clone();
         }
-        let base = definition.name.replace('_', "-");
-        let mut name = base.clone();
-        let mut count = 1;
-        while self.out.components.contains_key(&format!("comp-{name}")) {
-            count += 1;
-            name = format!("{base}-{count}");
-        }
-        let (component, label) = (format!("comp-{name}"), format!("exec-{name}"));
+        let (component, label) = self.reserve(&definition.name.replace('_', "-"));
         let container = ContainerSpec {
             image: SELF_IMAGE.to_owned(),
             command: Vec::new(),
-            args: ["--executor_input", "{{$}}", "--function_to_execute", definition.name].map(str::to_owned).into(),
+            args: ["--executor_input", "{{$}}", "--function_to_execute", definition.name]
+                .map(str::to_owned)
+                .into(),
         };
         self.out.deployment_spec.executors.insert(label.clone(), ExecutorSpec::Container(container));
         self.kf.executors.insert(label.clone(), kf);
@@ -433,18 +466,6 @@ fn interface(definition: &ComponentDef, label: String) -> ComponentSpec {
         spec.output_definitions.artifacts.insert((*name).to_owned(), output);
     }
     spec
-}
-
-fn args_of(expr: &Expr) -> Vec<&Arg> {
-    match expr {
-        Expr::Compare { left, right, .. } => vec![left, right],
-        Expr::And(left, right) | Expr::Or(left, right) => {
-            let mut args = args_of(left);
-            args.extend(args_of(right));
-            args
-        }
-        Expr::Not(inner) => args_of(inner),
-    }
 }
 
 fn retry_policy(options: &CallOptions) -> Option<RetryPolicy> {

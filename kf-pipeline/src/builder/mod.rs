@@ -12,13 +12,17 @@ mod condition;
 mod graph;
 mod handle;
 mod lower;
+mod no_value;
 mod pipeline;
 mod scope;
+#[cfg(test)]
+mod tests;
 
 pub use arg::{Arg, ArtifactArg, IntoArtifact, IntoArtifactList, IntoValue};
 pub use call::{Call, CallOptions};
 pub use collect::{Collect, Each, LoopRef};
 pub use condition::{Condition, IntoCondition};
 pub use handle::{Artifact, ArtifactList, TaskRef, Value};
+pub use no_value::HasValue;
 pub use pipeline::Pipeline;
 pub use scope::Scope;

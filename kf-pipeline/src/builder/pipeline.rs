@@ -49,8 +49,12 @@ impl Pipeline {
         let graph = Rc::new(RefCell::new(Graph::new(at)));
         body(&Scope { graph: Rc::clone(&graph), id: BODY, brand: PhantomData });
         let mut graph = graph.borrow_mut();
-        if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
-            graph.problem(at, format!("pipeline name `{name}`: expected lower-case letters, digits and -"));
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let well =
+            name.chars().all(|c| inner(c) || c == '-') && name.starts_with(inner) && name.ends_with(inner);
+        if !well || name.len() > 128 {
+            let rule = "expected at most 128 lower-case letters, digits and -, no - first or last";
+            graph.problem(at, format!("pipeline name `{name}`: {rule}"));
         }
         let mut components = Components::new();
         for node in &graph.nodes {

@@ -9,7 +9,9 @@ use kf_core::artifact::ArtifactKind;
 use serde_json::Value as Json;
 
 use super::arg::ArgKind;
-use super::graph::{Graph, NodeId, NodeKind, OUTERMOST, PipelineParameter, ScopeId, ScopeKind, Source, TaskArg};
+use super::graph::{
+    BODY, Graph, NodeId, NodeKind, OUTERMOST, PipelineParameter, ScopeId, ScopeKind, Source, TaskArg,
+};
 use super::handle::Brand;
 use super::{Arg, Artifact, Call, Each, IntoCondition, IntoValue, LoopRef, TaskRef, Value};
 use crate::component::Param;
@@ -50,6 +52,14 @@ impl<'p> Scope<'p> {
         at: &'static Location<'static>,
     ) -> Value<'p, T> {
         let mut graph = self.graph.borrow_mut();
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || !name.chars().all(word) || name.starts_with(|c: char| c.is_ascii_digit()) {
+            graph.problem(
+                at,
+                format!("parameter name `{name}`: expected letters, digits and _, no digit first"),
+            );
+            return Value::new(Source::Nothing);
+        }
         if graph.parameters.iter().any(|parameter| parameter.name == name) {
             graph.problem(at, format!("the pipeline has a parameter `{name}` already"));
             return Value::new(Source::Nothing);
@@ -73,6 +83,7 @@ impl<'p> Scope<'p> {
         let name = call.options.name.as_deref().unwrap_or(call.definition.name);
         let wanted = name.to_owned();
         let name = graph.fresh_name(name);
+        graph.refuse_namesake(&call.definition, at);
         if let Some(problem) = &call.options.problem {
             graph.problem(at, format!("task `{name}`: {problem}"));
         }
@@ -85,7 +96,9 @@ impl<'p> Scope<'p> {
                     graph.problem(at, format!("task `{name}`, input `{input}`: {problem}"));
                 }
                 TaskArg::Parameter(Arg(ArgKind::Constant(Ok(_)))) => {}
-                TaskArg::Parameter(Arg(ArgKind::Source(source, _))) => graph.refuse_escape(scope, *source, at),
+                TaskArg::Parameter(Arg(ArgKind::Source(source, _))) => {
+                    graph.refuse_escape(scope, *source, at)
+                }
                 TaskArg::Artifact(artifact) => {
                     for source in &artifact.sources {
                         graph.refuse_escape(scope, *source, at);
@@ -96,7 +109,10 @@ impl<'p> Scope<'p> {
         for other in &call.after {
             if graph.node(other.node).scope != scope {
                 let other = graph.node(other.node).name.clone();
-                graph.problem(at, format!("task `{name}` comes `.after` `{other}`, which is in another scope"));
+                graph.problem(
+                    at,
+                    format!("task `{name}` comes `.after` `{other}`, which is in another scope"),
+                );
             }
         }
         let after = call.after.iter().map(|task| task.node).collect();
@@ -131,7 +147,7 @@ impl<'p> Scope<'p> {
         self.loop_of(items.into_value(), 0, body, Location::caller())
     }
 
-    /// Like [`parallel_for`](Self::parallel_for), with at most `limit` iterations at once.
+    /// Like [`parallel_for`](Self::parallel_for), with at most `limit` iterations at once, which is at least 1.
     #[track_caller]
     pub fn parallel_for_limited<T: Param, R>(
         &self,
@@ -139,7 +155,13 @@ impl<'p> Scope<'p> {
         limit: u32,
         body: impl FnOnce(&Scope<'p>, Value<'p, T>) -> R,
     ) -> Each<'p, R> {
-        self.loop_of(items.into_value(), limit, body, Location::caller())
+        let at = Location::caller();
+        if limit == 0 {
+            self.graph
+                .borrow_mut()
+                .problem(at, "a loop with a limit of 0 would never run: give it at least 1");
+        }
+        self.loop_of(items.into_value(), limit, body, at)
     }
 
     fn loop_of<T: Param, R>(
@@ -167,18 +189,30 @@ impl<'p> Scope<'p> {
     pub fn when<R>(&self, condition: impl IntoCondition<'p>, body: impl FnOnce(&Scope<'p>) -> R) -> R {
         let at = Location::caller();
         let condition = condition.into_condition().unbranded();
-        for source in condition.sources() {
-            self.graph.borrow_mut().refuse_escape(self.id, source, at);
+        for arg in condition.args() {
+            match &arg.0 {
+                ArgKind::Source(source, _) => self.graph.borrow_mut().refuse_escape(self.id, *source, at),
+                ArgKind::Constant(Err(problem)) => {
+                    self.graph.borrow_mut().problem(at, format!("the condition: {problem}"));
+                }
+                ArgKind::Constant(Ok(_)) => {}
+            }
         }
         let id = self.graph.borrow_mut().open_scope(self.id, "condition", ScopeKind::When(condition), at);
         body(&self.inner(id))
     }
 
     /// Adds a task that runs when all others have ended, however they ended, and also when the run is cancelled.
+    /// It belongs to the whole pipeline: a loop or a branch has none.
     #[track_caller]
     pub fn on_exit<H>(&self, call: Call<'p, H>) {
-        let node = self.add_call(OUTERMOST, call, Location::caller());
+        let at = Location::caller();
+        let node = self.add_call(OUTERMOST, call, at);
         let mut graph = self.graph.borrow_mut();
+        if self.id != BODY {
+            graph
+                .problem(at, "an exit handler is the whole pipeline's: add it outside of loops and branches");
+        }
         let body = NodeId(0);
         let node = &mut graph.nodes[node.0 as usize];
         node.after.push(body);

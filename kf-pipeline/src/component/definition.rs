@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kf_core::resources::Resources;
 
-use super::{OutputParameter, StateMap, TaskError, TaskIo, TaskOutputs};
+use super::{OutputParameter, Outputs, StateMap, TaskError, TaskIo, TaskOutputs};
 use crate::spec::{ArtifactType, ParameterType};
 
 /// A component's body under way.
@@ -35,6 +35,9 @@ impl fmt::Debug for Body {
 
 /// A type that stands for a component; `#[component]` makes one with the function's name.
 pub trait Component {
+    /// What its body gives when it succeeds.
+    type Returns: Outputs;
+
     /// The component.
     fn definition() -> ComponentDef;
 }
@@ -44,6 +47,8 @@ pub trait Component {
 pub struct ComponentDef {
     /// Its name, the function's.
     pub name: &'static str,
+    /// File and line of its declaration.
+    pub declared_at: &'static str,
     /// What it does, from the function's doc comment.
     pub description: &'static str,
     /// Input parameters: name, type, and whether it may be absent.

@@ -1,8 +1,9 @@
 //! What a component's body gives: output parameters.
 
 use kf_core::artifact::Metadata;
+use serde_json::Value as Json;
 
-use super::{Param, TaskError};
+use super::{Component, Param, TaskError, TaskIo, TaskOutputs};
 use crate::builder::{Collect, LoopRef, TaskRef, Value};
 use crate::spec::ParameterType;
 
@@ -34,9 +35,51 @@ pub trait Outputs: Send + 'static {
 }
 
 /// One output parameter as JSON.
-#[doc(hidden)]
-pub fn output_value<T: Param>(name: &str, value: &T) -> Result<serde_json::Value, TaskError> {
+fn output_value<T: Param>(name: &str, value: &T) -> Result<Json, TaskError> {
     value.to_json().map_err(|error| TaskError::new(format!("output `{name}`: {error}")))
+}
+
+/// The output parameters of a component.
+#[doc(hidden)]
+pub fn definitions<C: Component>() -> Vec<OutputParameter> {
+    C::Returns::definitions()
+}
+
+/// What a component's body returned, as output parameters.
+///
+/// # Errors
+/// Names the output that JSON can't hold.
+#[doc(hidden)]
+pub fn finish<C: Component>(returned: C::Returns) -> Result<TaskOutputs, TaskError> {
+    TaskIo::finish(returned)
+}
+
+/// A field of a struct with `#[derive(Outputs)]`.
+#[doc(hidden)]
+pub struct Field<O> {
+    name: &'static str,
+    kind: ParameterType,
+    value: Box<dyn Fn(&O) -> Result<Json, TaskError>>,
+}
+
+impl<O> Field<O> {
+    /// The field that `of` gives.
+    pub fn new<T: Param>(name: &'static str, of: impl Fn(&O) -> &T + 'static) -> Self {
+        Self { name, kind: T::TYPE, value: Box::new(move |outputs| output_value(name, of(outputs))) }
+    }
+
+    /// The output parameters that fields make.
+    pub fn definitions(fields: Vec<Self>) -> Vec<OutputParameter> {
+        fields.into_iter().map(|field| (field.name, field.kind)).collect()
+    }
+
+    /// The values of all fields.
+    ///
+    /// # Errors
+    /// Names the output that JSON can't hold.
+    pub fn values(fields: Vec<Self>, outputs: &O) -> Result<Metadata, TaskError> {
+        fields.into_iter().map(|field| Ok((field.name.to_owned(), (field.value)(outputs)?))).collect()
+    }
 }
 
 impl Outputs for () {

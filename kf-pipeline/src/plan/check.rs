@@ -1,6 +1,6 @@
 //! Compares what tasks give and take.
 
-use super::{Component, ComponentKind, Dag, LoopItems, Plan, Source, Task, TaskOutput};
+use super::{Component, ComponentKind, Dag, Iterator_, LoopItems, Plan, Source, Task, TaskOutput};
 use crate::spec::{ArtifactType, ParameterType};
 use crate::{Error, Result};
 
@@ -23,20 +23,68 @@ impl Checker<'_> {
     fn check(&self) -> Result<()> {
         for task in &self.dag.tasks {
             let place = format!("{}/{}", self.component.name, task.name);
+            if let Some(iterator) = &task.iterator {
+                self.iterator(&place, task, iterator)?;
+            }
             self.parameters(&place, task)?;
             self.artifacts(&place, task)?;
-            if let Some(LoopItems::Input(name)) = task.iterator.as_ref().map(|iterator| &iterator.items)
-                && !task.parameters.iter().any(|(given, _)| given == name)
-            {
-                return Err(Error::plan(&place, format!("the loop goes over input `{name}`, which is not given")));
+        }
+        self.outputs()
+    }
+
+    fn iterator(&self, place: &str, task: &Task, iterator: &Iterator_) -> Result<()> {
+        let target = &self.plan.components[task.component];
+        let input = &iterator.input;
+        let item = target.inputs.parameters.get(input.as_ref());
+        let item = item.ok_or_else(|| no_input(place, target, "parameter", input))?.parameter_type;
+        match &iterator.items {
+            LoopItems::Input(name) if !task.parameters.iter().any(|(given, _)| given == name) => {
+                Err(Error::plan(place, format!("the loop goes over input `{name}`, which is not given")))
+            }
+            LoopItems::Input(_) => Ok(()),
+            LoopItems::Constant(items) => {
+                let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
+                match items.iter().position(|value| item != ParameterType::String && !item.accepts(value)) {
+                    None => Ok(()),
+                    Some(index) => {
+                        let found = &items[index];
+                        let problem =
+                            format!("item {index} of the loop: `{input}` expects {item:?}, found {found}");
+                        Err(Error::plan(place, problem))
+                    }
+                }
             }
         }
+    }
+
+    /// What the DAG gives is what it declares.
+    fn outputs(&self) -> Result<()> {
+        let declared = &self.component.outputs;
         for (name, output) in &self.dag.parameters {
-            self.produced_parameter(&format!("{}/{name}", self.component.name), output)?;
+            let place = format!("{}/{name}", self.component.name);
+            let found = self.produced_parameter(&place, output)?;
+            let wanted = declared.parameters.get(name.as_ref()).map(|wanted| wanted.parameter_type);
+            if let (Some(found), Some(wanted)) = (found, wanted)
+                && !converts(found, wanted)
+            {
+                return Err(Error::plan(
+                    &place,
+                    format!("the output is declared as {wanted:?}, found {found:?}"),
+                ));
+            }
         }
         for (name, outputs) in &self.dag.artifacts {
+            let place = format!("{}/{name}", self.component.name);
             for output in outputs {
-                self.produced_artifact(&format!("{}/{name}", self.component.name), output)?;
+                let (found, _) = self.produced_artifact(&place, output)?;
+                let wanted = declared.artifacts.get(name.as_ref()).map(|wanted| &wanted.artifact_type);
+                if let Some(wanted) = wanted.filter(|wanted| !found.fits(wanted)) {
+                    let (wanted, found) = (&wanted.schema_title, &found.schema_title);
+                    return Err(Error::plan(
+                        &place,
+                        format!("the output is declared as {wanted}, found {found}"),
+                    ));
+                }
             }
         }
         Ok(())
@@ -47,9 +95,11 @@ impl Checker<'_> {
         for (input, source) in &task.parameters {
             let found = match source {
                 Source::Constant(value) => {
-                    let wanted = target.inputs.parameters.get(input.as_ref()).map(|input| input.parameter_type);
+                    let wanted =
+                        target.inputs.parameters.get(input.as_ref()).map(|input| input.parameter_type);
                     if let Some(wanted) = wanted.filter(|wanted| !wanted.accepts(value)) {
-                        let problem = format!("input `{input}` expects {wanted:?}, found the constant {value}");
+                        let problem =
+                            format!("input `{input}` expects {wanted:?}, found the constant {value}");
                         return Err(Error::plan(place, problem));
                     }
                     None
@@ -58,11 +108,13 @@ impl Checker<'_> {
                 Source::Output(output) => self.produced_parameter(place, output)?,
                 Source::FinalStatus(_) => Some(ParameterType::TaskFinalStatus),
             };
-            let wanted = target.inputs.parameters.get(input.as_ref()).map(|input| input.parameter_type);
-            if let (Some(found), Some(wanted)) = (found, wanted)
-                && !converts(found, wanted)
-            {
-                return Err(Error::plan(place, format!("input `{input}` expects {wanted:?}, found {found:?}")));
+            let wanted = target.inputs.parameters.get(input.as_ref());
+            let wanted = wanted.ok_or_else(|| no_input(place, target, "parameter", input))?.parameter_type;
+            if let Some(found) = found.filter(|found| !converts(*found, wanted)) {
+                return Err(Error::plan(
+                    place,
+                    format!("input `{input}` expects {wanted:?}, found {found:?}"),
+                ));
             }
         }
         for (name, input) in &target.inputs.parameters {
@@ -81,13 +133,20 @@ impl Checker<'_> {
             let found = match source {
                 Source::Input(name) => {
                     let own = self.component.inputs.artifacts.get(name.as_ref());
-                    let own = own.ok_or_else(|| self.no_input(place, "artifact", name))?;
-                    &own.artifact_type
+                    let own = own.ok_or_else(|| no_input(place, self.component, "artifact", name))?;
+                    (&own.artifact_type, own.is_artifact_list)
                 }
                 Source::Output(output) => self.produced_artifact(place, output)?,
                 Source::Constant(_) | Source::FinalStatus(_) => continue,
             };
-            let Some(wanted) = target.inputs.artifacts.get(input.as_ref()) else { continue };
+            let (found, list) = found;
+            let wanted = target.inputs.artifacts.get(input.as_ref());
+            let wanted = wanted.ok_or_else(|| no_input(place, target, "artifact", input))?;
+            if list != wanted.is_artifact_list {
+                let what = |list| if list { "a list of artifacts" } else { "one artifact" };
+                let (wanted, found) = (what(wanted.is_artifact_list), what(list));
+                return Err(Error::plan(place, format!("input `{input}` expects {wanted}, found {found}")));
+            }
             if !found.fits(&wanted.artifact_type) {
                 let (wanted, found) = (&wanted.artifact_type.schema_title, &found.schema_title);
                 return Err(Error::plan(place, format!("input `{input}` expects {wanted}, found {found}")));
@@ -103,11 +162,7 @@ impl Checker<'_> {
 
     fn own_parameter(&self, place: &str, name: &str) -> Result<ParameterType> {
         let own = self.component.inputs.parameters.get(name);
-        own.map(|own| own.parameter_type).ok_or_else(|| self.no_input(place, "parameter", name))
-    }
-
-    fn no_input(&self, place: &str, what: &str, name: &str) -> Error {
-        Error::plan(place, format!("`{}` has no input {what} `{name}`", self.component.name))
+        own.map(|own| own.parameter_type).ok_or_else(|| no_input(place, self.component, "parameter", name))
     }
 
     /// The type of a task's output; none where a loop makes a list of it.
@@ -119,12 +174,18 @@ impl Checker<'_> {
         Ok(task.iterator.is_none().then_some(found.parameter_type))
     }
 
-    fn produced_artifact(&self, place: &str, output: &TaskOutput) -> Result<&ArtifactType> {
+    /// The type of a task's output, and whether there is a list of them.
+    fn produced_artifact(&self, place: &str, output: &TaskOutput) -> Result<(&ArtifactType, bool)> {
         let task = &self.dag.tasks[output.task];
         let producer = &self.plan.components[task.component];
         let found = producer.outputs.artifacts.get(output.key.as_ref());
-        Ok(&found.ok_or_else(|| no_output(place, task, "artifact", &output.key))?.artifact_type)
+        let found = found.ok_or_else(|| no_output(place, task, "artifact", &output.key))?;
+        Ok((&found.artifact_type, found.is_artifact_list || task.iterator.is_some()))
     }
+}
+
+fn no_input(place: &str, component: &Component, what: &str, name: &str) -> Error {
+    Error::plan(place, format!("`{}` has no input {what} `{name}`", component.name))
 }
 
 fn no_output(place: &str, task: &Task, what: &str, key: &str) -> Error {

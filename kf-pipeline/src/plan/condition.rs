@@ -20,8 +20,8 @@ impl std::fmt::Debug for Condition {
 
 impl Condition {
     pub(crate) fn compile(text: &str) -> Result<Self, String> {
-        let program =
-            Program::compile(text).map_err(|error| format!("condition `{text}` is not valid CEL: {error}"))?;
+        let program = Program::compile(text)
+            .map_err(|error| format!("condition `{text}` is not valid CEL: {error}"))?;
         Ok(Self { text: text.to_owned(), program })
     }
 
@@ -81,8 +81,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_said_is_an_error_and_not_false() {
-        assert!(holds("inputs.parameter_values['y'] == 1", json!(1)).unwrap_err().contains("can't be evaluated"));
-        assert!(holds("inputs.parameter_values['x'] + 1", json!(1)).unwrap_err().contains("not true or false"));
+        assert!(
+            holds("inputs.parameter_values['y'] == 1", json!(1)).unwrap_err().contains("can't be evaluated")
+        );
+        assert!(
+            holds("inputs.parameter_values['x'] + 1", json!(1)).unwrap_err().contains("not true or false")
+        );
         assert!(holds("inputs.parameter_values['x'] ==", json!(1)).unwrap_err().contains("not valid CEL"));
     }
 }

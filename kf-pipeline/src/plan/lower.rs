@@ -8,8 +8,8 @@ use kf_core::backoff::Backoff;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::{
-    Component, ComponentKind, Condition, Dag, Executor, Inputs, Iterator_, LoopItems, Name, Outputs, Plan, Retry,
-    Source, Task, TaskOutput, Work, check,
+    Component, ComponentKind, Condition, Dag, Executor, Inputs, Iterator_, LoopItems, Name, Outputs, Plan,
+    Retry, Source, Task, TaskOutput, Work, check,
 };
 use crate::spec::{
     ArtifactSource, ComponentSpec, DagSpec, ExecutorSpec, Items, KfPlatform, ParameterSource, PipelineFile,
@@ -65,7 +65,9 @@ impl Lowering<'_> {
         };
         let kind = match (&spec.dag, &spec.executor_label) {
             (Some(dag), None) => ComponentKind::Dag(self.dag(name, dag)?),
-            (None, Some(label)) => ComponentKind::Executor(Arc::new(self.executor(name, label, outputs())?)),
+            (None, Some(label)) => {
+                ComponentKind::Executor(Arc::new(self.executor(name, label, outputs())?))
+            }
             _ => return Err(Error::plan(name, "expected either `dag` or `executorLabel`")),
         };
         let inputs = Inputs {
@@ -83,7 +85,9 @@ impl Lowering<'_> {
         let kf = self.platform.executors.get(label).cloned().unwrap_or_default();
         let work = match spec {
             ExecutorSpec::Importer(importer) => Work::Importer(importer.clone()),
-            ExecutorSpec::Container(container) if kf.component.is_empty() => Work::Container(container.clone()),
+            ExecutorSpec::Container(container) if kf.component.is_empty() => {
+                Work::Container(container.clone())
+            }
             ExecutorSpec::Container(container) => {
                 Work::Component { name: kf.component.as_str().into(), container: container.clone() }
             }
@@ -120,7 +124,10 @@ impl Lowering<'_> {
             .iter()
             .map(|(name, output)| {
                 let from = &output.value_from_parameter;
-                Ok((name.as_str().into(), scope.output(name, &from.producer_subtask, &from.output_parameter_key)?))
+                Ok((
+                    name.as_str().into(),
+                    scope.output(name, &from.producer_subtask, &from.output_parameter_key)?,
+                ))
             })
             .collect::<Result<_>>()?;
         let artifacts = spec
@@ -138,6 +145,9 @@ impl Lowering<'_> {
 
     fn task(&self, scope: &Scope<'_>, name: &str, spec: &TaskSpec) -> Result<Task> {
         let place = format!("{}/{name}", scope.place);
+        if name.is_empty() || name.contains(['/', '[', ']']) {
+            return Err(Error::plan(&place, "a task's name is not empty and has no `/`, `[` or `]`"));
+        }
         let component = *self.index.get(spec.component_ref.name.as_str()).ok_or_else(|| {
             Error::plan(&place, format!("component `{}` is not in components", spec.component_ref.name))
         })?;
@@ -185,7 +195,10 @@ impl Lowering<'_> {
                     Ok(list @ serde_json::Value::Array(_)) => LoopItems::Constant(Arc::new(list)),
                     Ok(_) => return Err(Error::plan(&place, "the loop's items are not a JSON array")),
                     Err(error) => {
-                        return Err(Error::plan(&place, format!("the loop's items are not valid JSON: {error}")));
+                        return Err(Error::plan(
+                            &place,
+                            format!("the loop's items are not valid JSON: {error}"),
+                        ));
                     }
                 },
             };
@@ -219,7 +232,10 @@ impl Scope<'_> {
         self.index.get(name).copied().ok_or_else(|| {
             let known: Vec<_> = self.index.keys().copied().collect();
             let known = known.join(", ");
-            Error::plan(place, format!("task `{name}` is not in the DAG `{}`, which has: {known}", self.place))
+            Error::plan(
+                place,
+                format!("task `{name}` is not in the DAG `{}`, which has: {known}", self.place),
+            )
         })
     }
 
@@ -252,7 +268,8 @@ fn duration(place: &str, text: &str) -> Result<Duration> {
 }
 
 fn refuse_cycles(place: &str, tasks: &[Task]) -> Result<()> {
-    let edges = tasks.iter().enumerate().flat_map(|(to, task)| task.upstream.iter().map(move |&from| (from, to)));
+    let edges =
+        tasks.iter().enumerate().flat_map(|(to, task)| task.upstream.iter().map(move |&from| (from, to)));
     if let Some(cycle) = cycle(tasks.len(), edges) {
         let names: Vec<&str> = cycle.iter().map(|&task| tasks[task].name.as_ref()).collect();
         return Err(Error::plan(place, format!("these tasks wait for one another: {}", names.join(", "))));
@@ -287,7 +304,8 @@ fn cycle(nodes: usize, edges: impl Iterator<Item = (usize, usize)>) -> Option<Ve
         }
         graph.add_edge(NodeIndex::new(from), NodeIndex::new(to), ());
     }
-    let groups = petgraph::algo::tarjan_scc(&graph);
+    // Not Tarjan's, which petgraph does by recursion: a long chain would overflow the stack.
+    let groups = petgraph::algo::kosaraju_scc(&graph);
     let group = groups.into_iter().find(|group| group.len() > 1)?;
     let mut group: Vec<usize> = group.into_iter().map(NodeIndex::index).collect();
     group.sort_unstable();

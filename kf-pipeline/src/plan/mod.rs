@@ -5,6 +5,8 @@
 mod check;
 mod condition;
 mod lower;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

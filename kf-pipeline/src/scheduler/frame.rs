@@ -47,7 +47,8 @@ impl Frame {
         let mut frame =
             Self { component, parent, path, inputs, nodes: Vec::new(), pending: Vec::new(), open: 0, exempt };
         let tasks = &frame.dag(plan).tasks;
-        let pending = tasks.iter().map(|task| u32::try_from(task.upstream.len()).unwrap_or(u32::MAX)).collect();
+        let pending =
+            tasks.iter().map(|task| u32::try_from(task.upstream.len()).unwrap_or(u32::MAX)).collect();
         frame.open = tasks.len();
         frame.nodes = tasks.iter().map(|_| Node::Waiting).collect();
         frame.pending = pending;
@@ -124,11 +125,18 @@ pub(crate) struct Loop {
     outputs: Vec<Option<Arc<Values>>>,
     failed: usize,
     canceled: bool,
-    first_error: Option<Arc<str>>,
+    /// The first failed iteration and its error.
+    first_error: Option<(usize, Arc<str>)>,
+    /// Whether it waits for one of its iterations to end before it begins the next.
+    pub(super) full: bool,
 }
 
 pub(super) enum Next {
-    Item { iteration: usize, item: Arc<Json>, more: bool },
+    Item {
+        iteration: usize,
+        item: Arc<Json>,
+        more: bool,
+    },
     /// The loop's limit is reached.
     Full,
     Exhausted,
@@ -149,6 +157,7 @@ impl Loop {
             failed: 0,
             canceled: false,
             first_error: None,
+            full: false,
         }
     }
 
@@ -170,12 +179,15 @@ impl Loop {
         Next::Item { iteration, item: Arc::new(item), more: self.next < self.count }
     }
 
-    /// Begins no further iteration.
-    pub(super) fn stop(&mut self) {
-        if self.next < self.count {
+    /// Begins no iteration from the `count`th on. Tells whether that leaves any out.
+    pub(super) fn stop_at(&mut self, count: usize) -> bool {
+        let count = count.max(self.next);
+        let less = count < self.count;
+        if less {
             self.canceled = true;
-            self.count = self.next;
+            self.count = count;
         }
+        less
     }
 
     pub(super) fn iteration_ended(&mut self, iteration: usize, end: End) {
@@ -183,9 +195,10 @@ impl Loop {
         match end.state {
             TaskState::Failed => {
                 self.failed += 1;
-                self.first_error.get_or_insert_with(|| {
-                    format!("iteration {iteration}: {}", end.error.as_deref().unwrap_or("failed")).into()
-                });
+                // Not the earliest in time, so that a restarted run says the same.
+                if self.first_error.as_ref().is_none_or(|(first, _)| iteration < *first) {
+                    self.first_error = Some((iteration, end.error.unwrap_or_else(|| "failed".into())));
+                }
             }
             TaskState::Canceled => self.canceled = true,
             _ => {}
@@ -194,18 +207,19 @@ impl Loop {
             if self.outputs.is_empty() {
                 self.outputs.resize(self.count, None);
             }
-            self.outputs[iteration] = Some(end.outputs);
+            if let Some(given) = self.outputs.get_mut(iteration) {
+                *given = Some(end.outputs);
+            }
         }
     }
 
     /// How the loop ended: its outputs are lists in the items' order, without those of iterations that gave none.
     pub(super) fn close(&mut self, component: &Component) -> End {
         if self.failed > 0 {
+            let (iteration, error) = self.first_error.take().unwrap_or_default();
             let error = format!(
-                "{} of {} iterations failed; {}",
-                self.failed,
-                self.count,
-                self.first_error.as_deref().unwrap_or_default()
+                "{} of {} iterations failed; iteration {iteration}: {error}",
+                self.failed, self.count
             );
             return End::without_outputs(TaskState::Failed, Some(error.into()));
         }
@@ -214,7 +228,8 @@ impl Loop {
         }
         let given = || self.outputs.iter().flatten();
         let parameters = component.outputs.parameters.keys().map(|name| {
-            let list = given().filter_map(|values| values.parameter(name)).map(|value| value.as_ref().clone());
+            let list =
+                given().filter_map(|values| values.parameter(name)).map(|value| value.as_ref().clone());
             (Name::from(name.as_str()), Arc::new(Json::Array(list.collect())))
         });
         let artifacts = component.outputs.artifacts.keys().map(|name| {

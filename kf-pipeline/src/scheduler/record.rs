@@ -1,6 +1,6 @@
 //! What a run writes down, and what a restarted engine reads back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use kf_core::metadata::JournalEntry;
@@ -170,12 +170,23 @@ impl From<&Record> for JournalEvent {
 pub(crate) struct Past {
     /// Leaves that have ended.
     pub(super) ended: HashMap<Arc<str>, End>,
-    /// Failed attempts of leaves that have not: how many, and when the last ended.
-    pub(super) attempts: HashMap<Arc<str>, (u32, Timestamp)>,
+    /// Failed attempts of leaves that have not.
+    pub(super) attempts: HashMap<Arc<str>, FailedAttempts>,
     /// Tasks without a leaf whose end is written down.
-    pub(super) groups: HashSet<Arc<str>>,
+    pub(super) groups: HashMap<Arc<str>, TaskState>,
     /// Why the run was cancelled, where it was.
     pub(super) canceled: Option<String>,
+    /// How often.
+    pub(super) cancels: u32,
+    /// Of a cancelled run: what something happened inside of, and of a loop how many iterations had begun.
+    begun: HashMap<Box<str>, usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FailedAttempts {
+    pub(super) count: u32,
+    pub(super) first_started: Timestamp,
+    pub(super) last_ended: Timestamp,
 }
 
 impl Past {
@@ -187,13 +198,57 @@ impl Past {
                 let state = if state == TaskState::Cached { TaskState::Succeeded } else { state };
                 self.ended.insert(task, End { state, outputs, error });
             }
-            JournalEvent::AttemptFailed { task, attempt, ended_at, .. } => {
-                self.attempts.insert(task, (attempt, ended_at));
+            JournalEvent::AttemptFailed { task, attempt, started_at, ended_at, .. } => {
+                let failed = self.attempts.entry(task).or_insert(FailedAttempts {
+                    count: attempt,
+                    first_started: started_at,
+                    last_ended: ended_at,
+                });
+                (failed.count, failed.last_ended) = (attempt, ended_at);
             }
-            JournalEvent::Group { task, .. } => {
-                self.groups.insert(task);
+            JournalEvent::Group { task, state, .. } => {
+                self.groups.insert(task, state);
             }
-            JournalEvent::CancelAsked { reason } => self.canceled = Some(reason),
+            JournalEvent::CancelAsked { reason } => {
+                self.canceled.get_or_insert(reason);
+                self.cancels += 1;
+            }
         }
     }
+
+    /// Finds out what had begun when the run was cancelled, as far as it was written down.
+    pub(super) fn find_begun(&mut self) {
+        if self.cancels == 0 {
+            return;
+        }
+        let paths = self.ended.keys().chain(self.attempts.keys()).chain(self.groups.keys());
+        for path in paths {
+            let mut path: &str = path;
+            while let Some((around, iterations)) = around(path) {
+                let begun = self.begun.entry(around.into()).or_insert(0);
+                *begun = iterations.max(*begun);
+                path = around;
+            }
+        }
+    }
+
+    /// Whether a task of a cancelled run had begun, or had ended by itself, before a restart.
+    pub(super) fn reached(&self, path: &str) -> bool {
+        self.ended.contains_key(path)
+            || self.begun.contains_key(path)
+            || self.groups.get(path).is_some_and(|state| *state != TaskState::Canceled)
+    }
+
+    pub(super) fn begun_iterations(&self, path: &str) -> usize {
+        self.begun.get(path).copied().unwrap_or(0)
+    }
+}
+
+/// What a path lies in; where that is a loop, how many iterations this one makes at least.
+fn around(path: &str) -> Option<(&str, usize)> {
+    if let Some(inside) = path.strip_suffix(']') {
+        let (task, iteration) = inside.rsplit_once('[')?;
+        return Some((task, iteration.parse::<usize>().ok()? + 1));
+    }
+    path.rsplit_once('/').map(|(frame, _)| (frame, 0))
 }

@@ -24,7 +24,10 @@ impl Values {
         Arc::clone(&NONE)
     }
 
-    pub(crate) fn new(parameters: Vec<(Name, Arc<Json>)>, artifacts: Vec<(Name, Arc<[ArtifactRef]>)>) -> Self {
+    pub(crate) fn new(
+        parameters: Vec<(Name, Arc<Json>)>,
+        artifacts: Vec<(Name, Arc<[ArtifactRef]>)>,
+    ) -> Self {
         Self { parameters, artifacts }
     }
 
@@ -117,7 +120,11 @@ impl<'de> Deserialize<'de> for Values {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let stored = Stored::deserialize(deserializer)?;
         Ok(Self {
-            parameters: stored.parameters.into_iter().map(|(name, value)| (name.into(), Arc::new(value))).collect(),
+            parameters: stored
+                .parameters
+                .into_iter()
+                .map(|(name, value)| (name.into(), Arc::new(value)))
+                .collect(),
             artifacts: stored.artifacts.into_iter().map(|(name, list)| (name.into(), list.into())).collect(),
         })
     }
