@@ -1,0 +1,41 @@
+//! How a run is started.
+
+use kf_core::RunId;
+
+/// How a run is started.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    pub(super) id: Option<RunId>,
+    pub(super) resume: bool,
+    pub(super) no_cache: bool,
+}
+
+impl StartOptions {
+    /// A new run with an id of its own.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The run's id. Starting a run of this id again finds it: under way, ended, or left by an engine that died, in
+    /// which case it goes on.
+    #[must_use]
+    pub fn id(mut self, id: RunId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Goes on with the newest run of this pipeline and these arguments that was left before its end, where there is
+    /// one.
+    #[must_use]
+    pub fn resume_unfinished(mut self) -> Self {
+        self.resume = true;
+        self
+    }
+
+    /// Runs every task, whatever was run before.
+    #[must_use]
+    pub fn no_cache(mut self) -> Self {
+        self.no_cache = true;
+        self
+    }
+}
