@@ -70,8 +70,6 @@ pub(super) struct Facts<'r> {
     iterations: HashMap<&'r str, BTreeSet<usize>>,
     /// When the first task started.
     pub(super) start: Timestamp,
-    /// When the last ended; until now, where tasks are under way.
-    pub(super) end: Timestamp,
 }
 
 impl<'r> Facts<'r> {
@@ -85,9 +83,7 @@ impl<'r> Facts<'r> {
         }
         let start = report.tasks.iter().filter_map(|task| task.started_at).min();
         let start = start.unwrap_or(report.run.created_at);
-        let last = report.tasks.iter().map(|task| task.ended_at).max().unwrap_or(report.at);
-        let end = report.run.ended_at.unwrap_or(last).max(last).max(start);
-        Self { report, by_path, by_place, iterations, start, end }
+        Self { report, by_path, by_place, iterations, start }
     }
 
     pub(super) fn index(&self, path: &str) -> Option<usize> {

@@ -237,11 +237,16 @@ impl Ranks {
         Layout { size: total, places, segments }
     }
 
-    /// The middle of each item: as near to its neighbours' as its rank allows.
+    /// The middle of each item: as near to its neighbours' as its rank and the widest one allow.
     fn centres(&self) -> Vec<f64> {
         let mut centres = vec![0.0; self.items.len()];
+        let width = |rank: &Vec<usize>| {
+            let widths: f64 = rank.iter().map(|index| self.items[*index].width + GAP_X).sum();
+            widths - GAP_X
+        };
+        let half = self.ranks.iter().map(width).fold(0.0, f64::max) / 2.0;
         for rank in &self.ranks {
-            self.settle(rank, &vec![0.0; rank.len()], &mut centres);
+            self.settle(rank, &vec![0.0; rank.len()], half, &mut centres);
         }
         for sweep in 0..6 * SWEEPS {
             let count = self.ranks.len();
@@ -259,14 +264,15 @@ impl Ranks {
                         median(near().map(|other| centres[*other]).collect()).unwrap_or(centres[*index])
                     })
                     .collect();
-                self.settle(rank, &wanted, &mut centres);
+                self.settle(rank, &wanted, half, &mut centres);
             }
         }
         centres
     }
 
-    /// Puts the items of a rank as near to `wanted` as their order and widths allow (pool adjacent violators).
-    fn settle(&self, rank: &[usize], wanted: &[f64], centres: &mut [f64]) {
+    /// Puts the items of a rank as near to `wanted` as their order and widths allow (pool adjacent violators), and
+    /// no further than `half` from the middle.
+    fn settle(&self, rank: &[usize], wanted: &[f64], half: f64, centres: &mut [f64]) {
         let mut offsets = Vec::with_capacity(rank.len());
         let mut offset = 0.0;
         for (place, index) in rank.iter().enumerate() {
@@ -288,10 +294,13 @@ impl Ranks {
             }
             blocks.push(block);
         }
+        let edge = |index: Option<&usize>| half - index.map_or(0.0, |index| self.items[*index].width / 2.0);
+        let (low, high) = (-edge(rank.first()), edge(rank.last()) - offset);
         let mut place = 0;
         for (sum, len) in blocks {
+            let start = (sum / len as f64).min(high).max(low);
             for _ in 0..len {
-                centres[rank[place]] = sum / len as f64 + offsets[place];
+                centres[rank[place]] = start + offsets[place];
                 place += 1;
             }
         }
@@ -405,7 +414,7 @@ mod tests {
         let fan = |n| [Edge { from: 0, to: n, order: false }, Edge { from: n, to: 61, order: false }];
         let edges: Vec<Edge> = (1..61).flat_map(fan).collect();
         let laid = layout(&sizes, &edges, 900.0);
-        assert!(laid.size.width < 1_600.0, "{:?}", laid.size);
+        assert!(laid.size.width < 900.0, "{:?}", laid.size);
         assert!(laid.size.height < 1_500.0, "{:?}", laid.size);
     }
 

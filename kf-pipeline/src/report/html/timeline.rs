@@ -46,8 +46,7 @@ pub(super) fn draw(out: &mut String, root: &Dag, facts: &Facts<'_>, listed: &Has
     let hidden = lines.len().saturating_sub(LINES);
     lines.truncate(LINES);
     let ends = lines.iter().flat_map(|line| &line.bars).map(|bar| bar.to);
-    let span =
-        ends.max().unwrap_or(facts.start).max(facts.end).since(facts.start).max(Duration::from_millis(1));
+    let span = ends.max().unwrap_or(facts.start).since(facts.start).max(Duration::from_millis(1));
     let percent = |at: Timestamp| at.since(facts.start).as_secs_f64() / span.as_secs_f64() * 100.0;
     out.push_str("<div class=gantt><div class=axis><span></span><div class=track>");
     let tick = tick(span);
