@@ -1,4 +1,7 @@
-//! What the example programs share: the digits, and progress on a terminal.
+//! What the example programs share, and what a program of one's own has already or does otherwise: the digits, the
+//! command line, progress on a terminal, and a client that measures.
 
+pub mod cli;
 pub mod digits;
 pub mod progress;
+pub mod query;

@@ -9,7 +9,7 @@ use kf_train::{
 };
 use serde::{Deserialize, Serialize};
 use tch::nn::{self, Module, OptimizerConfig};
-use tch::{CModule, Device, Tensor};
+use tch::{Device, Tensor};
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct FitArgs {
@@ -53,16 +53,15 @@ pub(crate) fn fit(rank: &Rank, args: FitArgs) -> Result<f64, BoxError> {
     }
     if rank.is_main() {
         vs.freeze();
-        let one = pixels.narrow(0, 0, 1);
-        let module =
-            CModule::create_by_tracing("digits", "forward", &[one], &mut |x| vec![net.forward(&x[0])])?;
         let io = ModelMetadata::new("pytorch_torchscript").input("pixels", Datatype::Fp32, [-1, 64]).output(
             "logits",
             Datatype::Fp32,
             [-1, 10],
         );
+        let sample = [pixels.narrow(0, 0, 1)];
+        let model = TorchScript::trace(io.inputs, io.outputs, &sample, |x| vec![net.forward(&x[0])])?;
         std::fs::create_dir_all(&args.model)?;
-        TorchScript::new(module, io.inputs, io.outputs)?.save(&args.model)?;
+        model.save(&args.model)?;
     }
     Ok(loss)
 }

@@ -1,11 +1,10 @@
 //! Requests per second and latency of an FP32[1,4] echo in JSON: this crate's server beside a bare axum handler, in one
 //! process on loopback, at 1 and 16 connections, in interleaved runs.
-//!
-//! `cargo run --release -p kf-serve --example echo_load [RUNS] [SECONDS]`
 
-use std::{env, io, net::SocketAddr, thread, time::Duration};
+use std::{io, net::SocketAddr, thread, time::Duration};
 
 use axum::{Json, Router, extract::DefaultBodyLimit, routing::post};
+use benches::{Measured, Table};
 use kf_serve::{BoxError, Datatype, FnRuntime, ModelMetadata, ModelRepository, Server};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -36,48 +35,42 @@ struct Pair {
 }
 
 fn main() -> Result<(), BoxError> {
-    let mut args = env::args().skip(1);
-    let runs = args.next().map_or(Ok(5), |runs| runs.parse())?;
-    let seconds = args.next().map_or(Ok(3.0), |seconds| seconds.parse())?;
-    println!(
-        "{:>4} {:>4}  {:>30}  {:>30}  {:>6}",
-        "run", "c", "bare axum rps / p50 / p99 µs", "kf-serve rps / p50 / p99 µs", "ratio"
-    );
     let mut pairs = Vec::new();
-    compare(runs, Duration::from_secs_f64(seconds), |run, pair| {
-        println!(
-            "{run:>4} {:>4}  {:>30}  {:>30}  {:>6.3}",
-            pair.connections,
-            describe(&pair.bare),
-            describe(&pair.served),
-            pair.ratio()
-        );
-        pairs.push(pair);
-    })?;
-    for connections in CONNECTIONS {
-        let mut ratios: Vec<f64> =
-            pairs.iter().filter(|pair| pair.connections == connections).map(Pair::ratio).collect();
-        ratios.sort_by(f64::total_cmp);
-        println!("c={connections}: median ratio {:.3}", ratios[ratios.len() / 2]);
+    compare(RUNS, DURATION, |pair| pairs.push(pair))?;
+    let mut table = Table::default();
+    for (connections, target) in [(1, "ratio ≥ 0.8"), (16, "ratio ≥ 0.8")] {
+        let of = |figure: fn(&Pair) -> f64| -> Vec<f64> {
+            pairs.iter().filter(|pair| pair.connections == connections).map(figure).collect()
+        };
+        let ours = of(|pair| pair.served.requests_per_second);
+        let bare = of(|pair| pair.bare.requests_per_second);
+        let ours = Measured::new(format!("FP32[1,4] echo, c={connections}"), "requests/s", ours);
+        table.add(ours, Some(Measured::new("  bare axum handler", "requests/s", bare)), target);
+        let (ours, bare) = (of(|pair| micros(pair.served.p50)), of(|pair| micros(pair.bare.p50)));
+        let ours = Measured::new(format!("  p50, c={connections}"), "µs", ours);
+        table.add(ours, Some(Measured::new("  bare axum handler, p50", "µs", bare)), "");
+        let (ours, bare) = (of(|pair| micros(pair.served.p99)), of(|pair| micros(pair.bare.p99)));
+        let ours = Measured::new(format!("  p99, c={connections}"), "µs", ours);
+        table.add(ours, Some(Measured::new("  bare axum handler, p99", "µs", bare)), "< 1000");
     }
+    table.note(format!(
+        "kf-serve {}; axum 0.8; servers and clients on the same cores",
+        env!("CARGO_PKG_VERSION")
+    ));
+    table.print();
     Ok(())
 }
 
-impl Pair {
-    fn ratio(&self) -> f64 {
-        self.served.requests_per_second / self.bare.requests_per_second
-    }
-}
-
-fn describe(sample: &Sample) -> String {
-    let micros = |time: Duration| time.as_secs_f64() * 1e6;
-    format!("{:.0} / {:.0} / {:.0}", sample.requests_per_second, micros(sample.p50), micros(sample.p99))
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
 }
 
 const CONNECTIONS: [usize; 2] = [1, 16];
+const RUNS: usize = 5;
+const DURATION: Duration = Duration::from_secs(3);
 
 /// Loads both servers in turn, `runs` times over, and reports each pair of measurements.
-fn compare(runs: usize, duration: Duration, mut report: impl FnMut(usize, Pair)) -> Result<(), BoxError> {
+fn compare(runs: usize, duration: Duration, mut report: impl FnMut(Pair)) -> Result<(), BoxError> {
     let (bare_runtime, bare) = start_bare()?;
     let (served_runtime, served) = start_served()?;
     for addr in [bare, served] {
@@ -93,7 +86,7 @@ fn compare(runs: usize, duration: Duration, mut report: impl FnMut(usize, Pair))
                 let served = measure(served, connections, duration)?;
                 Pair { connections, bare: measure(bare, connections, duration)?, served }
             };
-            report(run, pair);
+            report(pair);
         }
     }
     bare_runtime.shutdown_background();
@@ -191,7 +184,9 @@ async fn client(addr: SocketAddr, duration: Duration) -> io::Result<Vec<Duration
             read => read,
         };
     }
-    assert!(buffer.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&buffer[..length]));
+    if !buffer.starts_with(b"HTTP/1.1 200 OK") {
+        return Err(io::Error::other(String::from_utf8_lossy(&buffer[..length]).into_owned()));
+    }
 
     let mut latencies = Vec::with_capacity(1 << 18);
     let end = Instant::now() + duration;
@@ -209,6 +204,8 @@ async fn client(addr: SocketAddr, duration: Duration) -> io::Result<Vec<Duration
         latencies.push(done - now);
         now = done;
     }
-    assert!(buffer.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&buffer[..length]));
+    if !buffer.starts_with(b"HTTP/1.1 200 OK") {
+        return Err(io::Error::other(String::from_utf8_lossy(&buffer[..length]).into_owned()));
+    }
     Ok(latencies)
 }

@@ -2,16 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use examples::digits::Digits;
+use crate::digits::Digits;
 use kf_serve::BoxError;
 use serde::Deserialize;
 use serde_json::json;
 
 /// What asking gave.
-pub(crate) struct Answers {
-    pub(crate) accuracy: f64,
-    pub(crate) p50: Duration,
-    pub(crate) p99: Duration,
+#[derive(Clone, Copy, Debug)]
+pub struct Answers {
+    /// The share of right answers.
+    pub accuracy: f64,
+    /// Half of the answers took at most so long.
+    pub p50: Duration,
+    /// 99 % of the answers took at most so long.
+    pub p99: Duration,
 }
 
 #[derive(Deserialize)]
@@ -24,8 +28,11 @@ struct ReplyTensor {
     data: Vec<f32>,
 }
 
-/// Sends each digit in a request of its own.
-pub(crate) async fn ask(infer: &str, digits: &Digits) -> Result<Answers, BoxError> {
+/// Sends each digit in a request of its own, the first two to warm up.
+///
+/// # Errors
+/// Where an answer is not one.
+pub async fn ask(infer: &str, digits: &Digits) -> Result<Answers, BoxError> {
     let client = reqwest::Client::new();
     let (mut right, mut times) = (0, Vec::with_capacity(digits.len()));
     for row in 0..digits.len() {
@@ -39,7 +46,15 @@ pub(crate) async fn ask(infer: &str, digits: &Digits) -> Result<Answers, BoxErro
         let read = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
         right += usize::from(read == Some(digits.labels[row].into()));
     }
+    times.drain(..2.min(times.len() - 1));
     times.sort_unstable();
     let part = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
     Ok(Answers { accuracy: right as f64 / digits.len() as f64, p50: part(0.50), p99: part(0.99) })
+}
+
+/// A command line that asks for one digit, an empty one.
+pub fn curl(infer: &str) -> String {
+    let pixels = vec!["0"; crate::digits::PIXELS].join(",");
+    let tensor = format!(r#"{{"name":"pixels","datatype":"FP32","shape":[1,64],"data":[{pixels}]}}"#);
+    format!(r#"curl -d '{{"inputs":[{tensor}]}}' {infer}"#)
 }
