@@ -1,5 +1,96 @@
 //! What the KF crates share: artifacts and where their bytes lie, runs and lineage, resources, and how a program
 //! starts copies of itself as workers.
+//!
+//! | for | there is |
+//! |---|---|
+//! | content, by digest | [`artifact::ArtifactStore`], on a folder or any object store |
+//! | runs, journals, lineage | [`metadata::MetadataStore`], on SQLite as [`metadata::SqliteMetadata`] |
+//! | both in one folder | [`Home`] |
+//! | what tasks need and machines have | [`resources`] |
+//! | waiting before the next attempt | [`backoff`] |
+//! | copies of this program as workers | [`worker`] and [`process`] |
+//! | values as JSON, without silent nulls | [`json`] |
+//! | tests of own implementations | `testing`, with the feature of that name |
+//!
+//! # The way in
+//! Pipelines, training, registry and serving use these parts for you. By hand, a run that makes one artifact is:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use kf_core::artifact::ArtifactRef;
+//! use kf_core::metadata::{Commit, ExecutionRecord, ExecutionState, Io, Lineage, LineageQuery, NewRun, RunState};
+//! use kf_core::{Digest, Home, RunId, Timestamp};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! let home = Home::open(folder.path().join("home")).await?;
+//! let runs = home.metadata();
+//!
+//! // A run is created once, however often it is asked for.
+//! let run: RunId = "nightly-1".parse()?;
+//! let spec = r#"{"name":"nightly"}"#;
+//! runs.create_run(NewRun {
+//!     id: run.clone(),
+//!     pipeline: "nightly".into(),
+//!     spec_digest: Digest::of(spec),
+//!     spec: spec.into(),
+//!     args: "{}".into(),
+//!     created_at: Timestamp::now(),
+//! })
+//! .await?;
+//!
+//! // Whoever holds its lease writes its journal.
+//! let lease = runs.acquire(&run, "me", Duration::from_secs(60)).await?;
+//!
+//! // Content first, then the commit that tells of it: what a commit names is there.
+//! let stored = home.artifacts().put_bytes("weights".into()).await?;
+//! let model = ArtifactRef {
+//!     name: "model".into(),
+//!     schema_title: "system.Model".into(),
+//!     uri: home.artifacts().uri(&stored.digest),
+//!     digest: Some(stored.digest),
+//!     size: stored.size,
+//!     metadata: Default::default(),
+//! };
+//! let fit = ExecutionRecord {
+//!     run: run.clone(),
+//!     task: "fit".into(),
+//!     component: "fit".into(),
+//!     state: ExecutionState::Complete,
+//!     cache_key: None,
+//!     started_at: Timestamp::now(),
+//!     ended_at: Timestamp::now(),
+//!     inputs: Default::default(),
+//!     outputs: Default::default(),
+//!     input_artifacts: vec![],
+//!     output_artifacts: vec![Io { port: "model".into(), index: 0, artifact: model }],
+//! };
+//! runs.commit(Commit {
+//!     run: run.clone(),
+//!     epoch: lease.epoch,
+//!     expected_seq: lease.seq,
+//!     at: Timestamp::now(),
+//!     events: r#"["fit ended"]"#.into(),
+//!     state: Some((RunState::Succeeded, None)),
+//!     lineage: Lineage { executions: vec![fit] },
+//! })
+//! .await?;
+//!
+//! // Which task made this content?
+//! let query = LineageQuery { makes: Some(stored.digest), ..LineageQuery::default() };
+//! assert_eq!(runs.executions(&query).await?.items[0].task, "fit");
+//! # Ok(()) }
+//! ```
+//!
+//! # Features
+//! `sqlite` (on by default) brings [`metadata::SqliteMetadata`] and [`Home`], and with them the bundled SQLite, which
+//! needs a C compiler. `testing` brings the conformance suites.
+//!
+//! # Limits
+//! The artifact store uses Unix file identities and locks; it is developed and tested on Linux. A lease on an SQLite
+//! file is a file lock, so engines that share a home run on one machine.
 
 pub mod artifact;
 pub mod backoff;

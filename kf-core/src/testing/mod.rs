@@ -5,7 +5,8 @@
 //! ```
 //! use kf_core::artifact::ArtifactStore;
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
 //! let folder = tempfile::tempdir()?;
 //! let mut n = 0;
 //! kf_core::testing::artifact_store(async || {
@@ -13,8 +14,7 @@
 //!     ArtifactStore::in_memory(folder.path().join(n.to_string()))
 //! })
 //! .await;
-//! # Ok::<(), std::io::Error>(()) }).unwrap();
-//! # Ok::<(), std::io::Error>(())
+//! # Ok(()) }
 //! ```
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a suite says by a panic what is wrong")]

@@ -46,15 +46,16 @@ pub struct Stored {
 /// Clones share one store. Many processes may use one folder.
 ///
 /// ```
-/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
-/// # let folder = tempfile::tempdir()?;
 /// use kf_core::artifact::ArtifactStore;
 ///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
 /// let store = ArtifactStore::local(folder.path())?;
 /// let stored = store.put_bytes("a,b\n1,2\n".into()).await?;
 /// let path = store.fetch(&stored.digest).await?;
 /// assert_eq!(std::fs::read(path)?, b"a,b\n1,2\n");
-/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
 pub struct ArtifactStore(Arc<Inner>);

@@ -22,25 +22,24 @@ impl Staging {
     pub(super) fn open(root: &Path) -> Result<Self> {
         fs::create_dir_all(root).map_err(Error::io("create", root))?;
         remove_stale(root).map_err(Error::io("clean", root))?;
+        let mut holder = String::new();
         for _ in 0..100 {
             let name = uuid::Uuid::new_v4().simple().to_string();
             let lock_path = root.join(format!("{name}.lock"));
-            let text = std::process::id().to_string();
-            // One that is cleaning may have it for a moment.
-            let Locking::Got(lock) =
-                FileLock::try_take(&lock_path, &text).map_err(Error::io("lock", &lock_path))?
-            else {
-                continue;
+            let text = format!("process {}", std::process::id());
+            let lock = match FileLock::try_take(&lock_path, &text).map_err(Error::io("lock", &lock_path))? {
+                Locking::Got(lock) => lock,
+                // One that is cleaning may have it for a moment.
+                Locking::Held(by) => {
+                    holder = by;
+                    continue;
+                }
             };
             let folder = root.join(name);
             fs::create_dir(&folder).map_err(Error::io("create", &folder))?;
             return Ok(Self { folder, _lock: lock });
         }
-        Err(Error::Held {
-            what: "staging folder",
-            name: root.display().to_string(),
-            holder: "others".to_owned(),
-        })
+        Err(Error::Held { what: "staging folder", name: root.display().to_string(), holder })
     }
 
     /// A new file, removed when dropped.

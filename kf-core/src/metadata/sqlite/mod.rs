@@ -63,7 +63,7 @@ impl fmt::Debug for SqliteMetadata {
 
 impl SqliteMetadata {
     /// Opens the database, which is made where it is missing and brought to this version's format where it is
-    /// older. Its folder must be there.
+    /// older, and so is the folder of its lock files.
     ///
     /// # Errors
     /// [`Error::TooNew`] where a newer version wrote it, [`Error::Corrupt`] where it is no database or damaged,
