@@ -1,0 +1,81 @@
+//! The quickstart's command line: its options, and its last line.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Parser;
+use kf_pipeline::report::Report;
+use kf_pipeline::{RunOutcome, TaskCounts};
+use serde::Serialize;
+
+/// What the quickstart may be told.
+#[derive(Debug, Parser)]
+pub struct Options {
+    /// Learning rates to try.
+    #[arg(long, value_delimiter = ',', default_values_t = [0.03, 0.1, 0.3])]
+    pub rates: Vec<f64>,
+    /// Seed of the split and of the parameters.
+    #[arg(long, default_value_t = 0)]
+    pub seed: i64,
+    /// Folder for everything that is kept.
+    #[arg(long, default_value = "kf-home")]
+    pub home: PathBuf,
+    /// Stay up and serve until Ctrl-C.
+    #[arg(long)]
+    pub keep_serving: bool,
+    /// Print one JSON object as the last line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a run of the quickstart came to.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    run_id: String,
+    state: String,
+    tasks: TaskCounts,
+    /// How many ranks trained each model.
+    pub ranks: usize,
+    accuracy: Option<f64>,
+    /// The accuracy of what the endpoint answered.
+    pub endpoint_accuracy: Option<f64>,
+    /// The registered version.
+    pub version: Option<u32>,
+    /// Half of the answers took at most so many microseconds.
+    pub p50_us: Option<u128>,
+    /// 99 % of the answers took at most so many microseconds.
+    pub p99_us: Option<u128>,
+    report: PathBuf,
+    seconds: f64,
+    #[serde(skip)]
+    began: Instant,
+}
+
+impl Summary {
+    /// The summary of a run that has ended, its report written to `file`.
+    pub fn new(began: Instant, outcome: &RunOutcome, report: &Report, file: PathBuf) -> Self {
+        Self {
+            run_id: outcome.run.to_string(),
+            state: outcome.state.to_string(),
+            tasks: outcome.tasks,
+            ranks: 0,
+            accuracy: report.task("evaluate").and_then(|task| task.output("Output").ok()),
+            endpoint_accuracy: None,
+            version: report.task("register").and_then(|task| task.output("Output").ok()),
+            p50_us: None,
+            p99_us: None,
+            report: file,
+            seconds: 0.0,
+            began,
+        }
+    }
+
+    /// Prints what happened to standard error, and as JSON to standard output where that is wanted.
+    pub fn print(mut self, json: bool) {
+        self.seconds = self.began.elapsed().as_secs_f64();
+        eprintln!("{} in {:.1} s; report: {}", self.state, self.seconds, self.report.display());
+        if json {
+            println!("{}", serde_json::json!(self));
+        }
+    }
+}
