@@ -34,8 +34,7 @@ pub struct Summary {
     run_id: String,
     state: String,
     tasks: TaskCounts,
-    /// How many ranks trained each model.
-    pub ranks: usize,
+    ranks: usize,
     accuracy: Option<f64>,
     /// The accuracy of what the endpoint answered.
     pub endpoint_accuracy: Option<f64>,
@@ -52,13 +51,13 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The summary of a run that has ended, its report written to `file`.
-    pub fn new(began: Instant, outcome: &RunOutcome, report: &Report, file: PathBuf) -> Self {
+    /// The summary of a run that has ended, its report written to `file`, each model trained by so many ranks.
+    pub fn new(began: Instant, outcome: &RunOutcome, report: &Report, file: PathBuf, ranks: usize) -> Self {
         Self {
             run_id: outcome.run.to_string(),
             state: outcome.state.to_string(),
             tasks: outcome.tasks,
-            ranks: 0,
+            ranks,
             accuracy: report.task("evaluate").and_then(|task| task.output("Output").ok()),
             endpoint_accuracy: None,
             version: report.task("register").and_then(|task| task.output("Output").ok()),

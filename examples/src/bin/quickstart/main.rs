@@ -58,7 +58,7 @@ async fn run(options: &Options) -> Result<ExitCode, BoxError> {
     let report = engine.report(run.id()).await?;
     let file = home.run_dir(run.id()).join("report.html");
     std::fs::write(&file, report.to_html())?;
-    let mut summary = Summary { ranks: steps::RANKS, ..Summary::new(began, &outcome, &report, file) };
+    let mut summary = Summary::new(began, &outcome, &report, file, steps::RANKS);
     if summary.version.is_some() {
         serve(&home, registry.as_ref(), &report, &mut summary, options.keep_serving).await?;
     }
