@@ -23,6 +23,5 @@ pub use call::{Call, CallOptions};
 pub use collect::{Collect, Each, LoopRef};
 pub use condition::{Condition, IntoCondition};
 pub use handle::{Artifact, ArtifactList, TaskRef, Value};
-pub use no_value::HasValue;
 pub use pipeline::Pipeline;
 pub use scope::Scope;

@@ -59,8 +59,10 @@ pub fn finish<C: Component>(returned: C::Returns) -> Result<TaskOutputs, TaskErr
 pub struct Field<O> {
     name: &'static str,
     kind: ParameterType,
-    value: Box<dyn Fn(&O) -> Result<Json, TaskError>>,
+    value: Box<ValueOf<O>>,
 }
+
+type ValueOf<O> = dyn Fn(&O) -> Result<Json, TaskError>;
 
 impl<O> Field<O> {
     /// The field that `of` gives.

@@ -111,6 +111,6 @@ fn what_a_user_writes_compiles() -> Result<(), kf_pipeline::Error> {
 
 #[test]
 fn a_body_is_called_as_the_function_it_is() {
-    assert_eq!(r#match::call("mlp".to_owned(), Mode::Exact), true);
+    assert!(r#match::call("mlp".to_owned(), Mode::Exact));
     assert_eq!(inner::private_to_a_module::call(3), [3]);
 }

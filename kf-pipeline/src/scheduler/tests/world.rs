@@ -369,7 +369,7 @@ impl Engine<'_> {
                 }
                 Command::Lookup(launch) => {
                     self.begins(&launch)?;
-                    let hit = self.world.hash(("hit", launch.task.as_ref())) % 4 == 0;
+                    let hit = self.world.hash(("hit", launch.task.as_ref())).is_multiple_of(4);
                     let hit = hit.then(|| self.world.outputs(&launch));
                     let wait = self.world.duration(("lookup", launch.task.as_ref()));
                     let leaf = launch.leaf;
@@ -387,7 +387,7 @@ impl Engine<'_> {
                 Command::Cancel(leaf) => {
                     let task = self.under_way.get(&leaf).ok_or("cancels what is not under way")?;
                     // Some heed it at once, some late, some not at all.
-                    if self.world.hash(("heeds", task.as_ref())) % 3 > 0 {
+                    if !self.world.hash(("heeds", task.as_ref())).is_multiple_of(3) {
                         let wait = self.world.duration(("heeds", task.as_ref())) / 2;
                         self.ends(leaf, wait, Outcome::Canceled);
                     }

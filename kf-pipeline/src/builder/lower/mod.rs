@@ -1,0 +1,244 @@
+//! From the builder's graph to a [`PipelineFile`]: scopes become DAG components, and what their closures captured
+//! becomes their inputs.
+
+mod captures;
+mod cel;
+mod component;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use super::arg::ArgKind;
+use super::graph::{BODY, Graph, Node, NodeId, NodeKind, OUTERMOST, ScopeId, ScopeKind, Source, TaskArg};
+use super::{Arg, CallOptions};
+use crate::spec::{
+    ArtifactInput, ArtifactOutput, ArtifactSelector, ArtifactType, CachingOptions, ComponentRef,
+    ComponentSpec, Constant, DagOutputArtifact, DagOutputParameter, DagSpec, ExecutorSpec, ImporterSpec,
+    ImporterUri, Items, IteratorPolicy, KfPlatform, ParameterInput, ParameterIterator, ParameterOutput,
+    ParameterSelector, ParameterSource, ParameterType, PipelineFile, PipelineInfo, PipelineSpec, Platforms,
+    RetryPolicy, TaskInfo, TaskSpec, TriggerPolicy, TriggerStrategy,
+};
+
+/// The image that stands for the program itself until it is given another.
+const SELF_IMAGE: &str = "kf.local/self:latest";
+
+pub(super) fn lower(name: &str, graph: &Graph) -> PipelineFile {
+    let root = if graph.scope(OUTERMOST).nodes.len() == 1 { BODY } else { OUTERMOST };
+    let mut lowering = Lowering {
+        graph,
+        root,
+        scopes: HashMap::new(),
+        out: PipelineSpec::default(),
+        kf: KfPlatform::default(),
+        labels: HashMap::new(),
+    };
+    lowering.demand_all();
+    let mut spec = lowering.scope(root);
+    for parameter in &graph.parameters {
+        let input = ParameterInput {
+            parameter_type: parameter.kind,
+            default_value: parameter.default.clone().filter(|default| !default.is_null()),
+            is_optional: parameter.optional || parameter.default.is_some(),
+            description: None,
+        };
+        spec.input_definitions.parameters.insert(parameter.name.clone(), input);
+    }
+    let Lowering { mut out, kf, .. } = lowering;
+    out.root = spec;
+    out.pipeline_info = PipelineInfo { name: name.to_owned(), description: None };
+    out.schema_version = "2.1.0".to_owned();
+    out.sdk_version = concat!("kf-", env!("CARGO_PKG_VERSION")).to_owned();
+    let kf = serde_json::to_value(kf).expect("the platform is made of strings and numbers");
+    let platforms = Platforms { platforms: BTreeMap::from([("kf".to_owned(), kf)]) };
+    PipelineFile { pipeline_spec: out, platform_spec: platforms }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Kind {
+    Parameter(ParameterType),
+    Artifact { kind: ArtifactType, list: bool },
+}
+
+/// What a scope takes from around it, and what it gives.
+#[derive(Default)]
+struct ScopeIo {
+    inputs: BTreeMap<String, (Source, Kind)>,
+    outputs: BTreeMap<String, (Source, Kind)>,
+}
+
+struct Lowering<'g> {
+    graph: &'g Graph,
+    root: ScopeId,
+    scopes: HashMap<ScopeId, ScopeIo>,
+    out: PipelineSpec,
+    kf: KfPlatform,
+    /// Components that were made already, by name and what the platform adds.
+    labels: HashMap<(&'static str, String), String>,
+}
+
+impl Lowering<'_> {
+    /// A scope as a DAG component.
+    fn scope(&mut self, id: ScopeId) -> ComponentSpec {
+        let graph = self.graph;
+        let mut dag = DagSpec::default();
+        for node in &graph.scope(id).nodes {
+            let (name, task) = self.task(*node);
+            dag.tasks.insert(name, task);
+        }
+        let mut spec = ComponentSpec::default();
+        let io = self.scopes.remove(&id).unwrap_or_default();
+        if id == self.root {
+            spec.dag = Some(dag);
+            return spec;
+        }
+        for (name, (source, kind)) in io.inputs {
+            match kind {
+                Kind::Parameter(parameter_type) => {
+                    let is_optional = self.is_optional(source);
+                    let input = ParameterInput { parameter_type, is_optional, ..ParameterInput::default() };
+                    spec.input_definitions.parameters.insert(name, input);
+                }
+                Kind::Artifact { kind, list } => {
+                    let input =
+                        ArtifactInput { artifact_type: kind, is_artifact_list: list, is_optional: false };
+                    spec.input_definitions.artifacts.insert(name, input);
+                }
+            }
+        }
+        if let ScopeKind::Loop { item, .. } = graph.scope(id).kind {
+            let input = ParameterInput { parameter_type: item, ..ParameterInput::default() };
+            spec.input_definitions.parameters.insert(self.channel(Source::Item(id)), input);
+        }
+        for (name, (source, kind)) in io.outputs {
+            let (producer_subtask, key) = self.produced(source);
+            match kind {
+                Kind::Parameter(parameter_type) => {
+                    spec.output_definitions
+                        .parameters
+                        .insert(name.clone(), ParameterOutput { parameter_type });
+                    let from = ParameterSelector { producer_subtask, output_parameter_key: key };
+                    dag.outputs.parameters.insert(name, DagOutputParameter { value_from_parameter: from });
+                }
+                Kind::Artifact { kind, list } => {
+                    let output = ArtifactOutput { artifact_type: kind, is_artifact_list: list };
+                    spec.output_definitions.artifacts.insert(name.clone(), output);
+                    let from = vec![ArtifactSelector { producer_subtask, output_artifact_key: key }];
+                    dag.outputs.artifacts.insert(name, DagOutputArtifact { artifact_selectors: from });
+                }
+            }
+        }
+        spec.dag = Some(dag);
+        spec
+    }
+
+    fn task(&mut self, id: NodeId) -> (String, TaskSpec) {
+        let graph = self.graph;
+        let node = graph.node(id);
+        let mut task = TaskSpec { task_info: TaskInfo { name: node.name.clone() }, ..TaskSpec::default() };
+        task.dependent_tasks = node.after.iter().map(|other| graph.node(*other).name.clone()).collect();
+        if node.at_any_end {
+            let strategy = Some(TriggerStrategy::AllUpstreamTasksCompleted);
+            task.trigger_policy = Some(TriggerPolicy { condition: None, strategy });
+        }
+        match &node.kind {
+            NodeKind::Task { definition, args, options } => {
+                for (input, arg) in args {
+                    self.give(&mut task, node.scope, input, arg);
+                }
+                task.component_ref.name = self.component(definition, options);
+                task.caching_options = Some(CachingOptions { enable_cache: options.cache });
+                task.retry_policy = retry_policy(options);
+            }
+            NodeKind::Import { uri, kind } => self.importer(&mut task, node, uri, kind),
+            NodeKind::Group(scope) => self.group(&mut task, node, *scope),
+        }
+        (node.name.clone(), task)
+    }
+
+    fn give(&self, task: &mut TaskSpec, scope: ScopeId, input: &str, arg: &TaskArg) {
+        match arg {
+            TaskArg::Parameter(Arg(ArgKind::Constant(Ok(Json::Null) | Err(_)))) => {}
+            TaskArg::Parameter(Arg(ArgKind::Constant(Ok(value)))) => {
+                let value = ParameterSource::RuntimeValue(Constant { constant: value.clone() });
+                task.inputs.parameters.insert(input.to_owned(), value);
+            }
+            TaskArg::Parameter(Arg(ArgKind::Source(source, _))) => {
+                task.inputs.parameters.insert(input.to_owned(), self.parameter_source(scope, *source));
+            }
+            TaskArg::Artifact(artifact) => {
+                for source in &artifact.sources {
+                    task.inputs.artifacts.insert(input.to_owned(), self.artifact_source(scope, *source));
+                }
+            }
+        }
+    }
+
+    fn importer(&mut self, task: &mut TaskSpec, node: &Node, uri: &Arg, kind: &ArtifactType) {
+        let (component, label) = self.reserve(&node.name);
+        let mut spec = ComponentSpec { executor_label: Some(label.clone()), ..ComponentSpec::default() };
+        let output = ArtifactOutput { artifact_type: kind.clone(), is_artifact_list: false };
+        spec.output_definitions.artifacts.insert("artifact".to_owned(), output);
+        let input = ParameterInput { parameter_type: ParameterType::String, ..ParameterInput::default() };
+        spec.input_definitions.parameters.insert("uri".to_owned(), input);
+        self.give(task, node.scope, "uri", &TaskArg::Parameter(uri.clone()));
+        let artifact_uri = match &uri.0 {
+            ArgKind::Constant(value) => ImporterUri::Constant(value.clone().unwrap_or_default()),
+            ArgKind::Source(..) => ImporterUri::RuntimeParameter("uri".to_owned()),
+        };
+        let importer = ImporterSpec { artifact_uri, type_schema: kind.clone() };
+        self.out.components.insert(component.clone(), spec);
+        self.out.deployment_spec.executors.insert(label, ExecutorSpec::Importer(importer));
+        task.component_ref = ComponentRef { name: component };
+    }
+
+    fn group(&mut self, task: &mut TaskSpec, node: &Node, scope: ScopeId) {
+        let (component, _) = self.reserve(&node.name);
+        task.component_ref = ComponentRef { name: component.clone() };
+        let inputs = self.scopes.get(&scope).map(|io| io.inputs.clone()).unwrap_or_default();
+        for (name, (source, kind)) in inputs {
+            match kind {
+                Kind::Parameter(_) => {
+                    task.inputs.parameters.insert(name, self.parameter_source(node.scope, source));
+                }
+                Kind::Artifact { .. } => {
+                    task.inputs.artifacts.insert(name, self.artifact_source(node.scope, source));
+                }
+            }
+        }
+        match &self.graph.scope(scope).kind {
+            ScopeKind::Plain => {}
+            ScopeKind::Loop { items, limit, .. } => {
+                let items = match &items.0 {
+                    ArgKind::Source(source, _) => Items::InputParameter(self.channel(*source)),
+                    ArgKind::Constant(value) => Items::Raw(value.clone().unwrap_or_default().to_string()),
+                };
+                let item_input = self.channel(Source::Item(scope));
+                task.parameter_iterator = Some(ParameterIterator { items, item_input });
+                if *limit > 0 {
+                    task.iterator_policy = Some(IteratorPolicy { parallelism_limit: *limit });
+                }
+            }
+            ScopeKind::When(condition) => {
+                let condition = Some(self.cel(&condition.expr));
+                task.trigger_policy = Some(TriggerPolicy { condition, strategy: None });
+            }
+        }
+        let spec = self.scope(scope);
+        self.out.components.insert(component, spec);
+    }
+}
+
+fn retry_policy(options: &CallOptions) -> Option<RetryPolicy> {
+    if options.retries == 0 {
+        return None;
+    }
+    let seconds = |duration: Duration| format!("{}s", duration.as_secs_f64());
+    Some(RetryPolicy {
+        max_retry_count: options.retries,
+        backoff_duration: options.backoff.as_ref().map(|backoff| seconds(backoff.initial)),
+        backoff_factor: options.backoff.as_ref().map(|backoff| backoff.factor),
+        backoff_max_duration: options.backoff.as_ref().map(|backoff| seconds(backoff.max)),
+    })
+}
