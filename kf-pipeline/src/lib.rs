@@ -134,8 +134,8 @@ mod component;
 mod engine;
 mod error;
 mod plan;
-mod scheduler;
 pub mod report;
+mod scheduler;
 pub mod spec;
 
 pub use args::Args;
@@ -144,12 +144,12 @@ pub use builder::{
     IntoArtifactList, IntoCondition, IntoValue, LoopRef, Pipeline, Scope, TaskRef, Value,
 };
 pub use component::{
-    Body, Component, ComponentDef, Components, Context, Defaults, Input, Output, OutputParameter, Outputs, Param,
-    Progress, Single, SingleLists, State, TaskError, TaskFuture, TaskIo, TaskOutputs, TaskResult,
+    Body, Component, ComponentDef, Components, Context, Defaults, Input, Output, OutputParameter, Outputs,
+    Param, Progress, Single, SingleLists, State, TaskError, TaskFuture, TaskIo, TaskOutputs, TaskResult,
 };
 pub use engine::{
-    Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Engine, EngineBuilder, Executor, ExecutorError,
-    RunEvent, RunHandle, RunOutcome, StartOptions, Submission, TaskCounts, Work,
+    Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Engine, EngineBuilder, Executor,
+    ExecutorError, RunEvent, RunHandle, RunOutcome, StartOptions, Submission, TaskCounts, Work,
 };
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;
@@ -168,8 +168,7 @@ pub mod prelude {
     pub use kf_core::artifact::{ClassificationMetrics, Dataset, Html, Markdown, Metrics, Model};
 
     pub use crate::{
-        Engine, StartOptions,
-        Component, Components, Context, Input, Output, Outputs, Param, Pipeline, State, TaskError, TaskResult, args,
-        component,
+        Component, Components, Context, Engine, Input, Output, Outputs, Param, Pipeline, StartOptions, State,
+        TaskError, TaskResult, args, component,
     };
 }

@@ -41,7 +41,11 @@ impl<K: ArtifactKind> Input<K> {
     /// Where the artifact has no content, as metrics may.
     pub fn path(&self) -> Result<&Path, TaskError> {
         self.path.as_deref().ok_or_else(|| {
-            TaskError::permanent(format!("artifact `{}` ({}) has no content here", self.artifact.name, self.uri()))
+            TaskError::permanent(format!(
+                "artifact `{}` ({}) has no content here",
+                self.artifact.name,
+                self.uri()
+            ))
         })
     }
 
@@ -106,8 +110,9 @@ impl<K: ArtifactKind> Output<K> {
     /// Where it can't be read or written.
     pub fn copy_from(&self, input: &Input<K>) -> Result<(), TaskError> {
         let from = input.path()?;
-        copy(from, &self.path)
-            .map_err(|error| TaskError::new(format!("copy `{}` to `{}`: {error}", from.display(), self.path.display())))
+        copy(from, &self.path).map_err(|error| {
+            TaskError::new(format!("copy `{}` to `{}`: {error}", from.display(), self.path.display()))
+        })
     }
 
     /// Says something about the artifact.
@@ -242,7 +247,9 @@ impl Context {
     /// Where the task runs outside of the engine's process, or the run can't be read.
     pub async fn report(&self) -> Result<crate::report::Report, TaskError> {
         let source = self.report.as_ref().ok_or_else(|| {
-            TaskError::permanent("the run report can be made in the engine's process only: use the in-process executor")
+            TaskError::permanent(
+                "the run report can be made in the engine's process only: use the in-process executor",
+            )
         })?;
         Ok(source.report(&self.run).await?)
     }

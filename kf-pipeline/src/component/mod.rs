@@ -14,8 +14,8 @@ pub use definition::{Body, Component, ComponentDef, Components, Defaults, TaskFu
 pub use error::{TaskError, TaskResult};
 pub use io::{Context, Input, Output, Progress, TaskIo, TaskOutputs};
 pub(crate) use io::{InputArtifact, OutputArtifact, ProgressSink, TaskIoParts};
-pub use outputs::{OutputParameter, Outputs, Single, SingleLists};
 pub use outputs::{Field, definitions, finish};
+pub use outputs::{OutputParameter, Outputs, Single, SingleLists};
 pub use param::Param;
 pub use state::State;
 pub(crate) use state::StateMap;

@@ -18,7 +18,9 @@ use serde_json::Value as Json;
 
 pub(crate) use condition::Condition;
 
-use crate::spec::{ArtifactInput, ArtifactOutput, ContainerSpec, ImporterSpec, ParameterInput, ParameterOutput};
+use crate::spec::{
+    ArtifactInput, ArtifactOutput, ContainerSpec, ImporterSpec, ParameterInput, ParameterOutput,
+};
 use crate::spec::{PipelineFile, TriggerStrategy};
 use crate::{Args, Error, Result};
 
@@ -56,7 +58,11 @@ impl Plan {
             let known: Vec<_> = inputs.parameters.keys().map(String::as_str).collect();
             return Err(Error::Argument {
                 name: name.clone(),
-                problem: format!("pipeline `{}` has no such parameter; it has: {}", self.name, known.join(", ")),
+                problem: format!(
+                    "pipeline `{}` has no such parameter; it has: {}",
+                    self.name,
+                    known.join(", ")
+                ),
             });
         }
         let mut complete = BTreeMap::new();
@@ -142,7 +148,10 @@ impl Executor {
 #[derive(Debug)]
 pub(crate) enum Work {
     /// A `#[component]` by name.
-    Component { name: Name, container: ContainerSpec },
+    Component {
+        name: Name,
+        container: ContainerSpec,
+    },
     /// A container's command.
     Container(ContainerSpec),
     Importer(ImporterSpec),

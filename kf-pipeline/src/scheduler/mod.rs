@@ -29,10 +29,10 @@ use kf_core::metadata::RunState;
 use serde_json::Value as Json;
 
 pub(crate) use frame::{Frame, FrameId};
-pub(crate) use leaf::{Failure, Launch, LeafId, Outcome};
 use leaf::Leaf;
-pub(crate) use record::{JournalEvent, Past, Record, TaskEnd, read_journal};
+pub(crate) use leaf::{Failure, Launch, LeafId, Outcome};
 pub use record::TaskState;
+pub(crate) use record::{JournalEvent, Past, Record, TaskEnd, read_journal};
 pub(crate) use values::Values;
 
 use crate::plan::Plan;
@@ -159,7 +159,8 @@ impl Scheduler {
             now,
             plan,
         };
-        let inputs = Values::of_parameters(args.into_iter().map(|(name, value)| (name.into(), Arc::new(value))));
+        let inputs =
+            Values::of_parameters(args.into_iter().map(|(name, value)| (name.into(), Arc::new(value))));
         let root = scheduler.plan.root;
         scheduler.open_frame(root, None, "".into(), Arc::new(inputs), false);
         scheduler.settle();

@@ -16,7 +16,7 @@ pub use component::{
 pub use executor::{ContainerSpec, DeploymentSpec, ExecutorSpec, ImporterSpec, ImporterUri};
 pub use platform::{KfExecutor, KfPlatform, Platforms};
 pub use task::{
-    ArtifactSource, CachingOptions, ComponentRef, Constant, IteratorPolicy, Items, ParameterIterator,
+    ArtifactSource, CachingOptions, ComponentRef, Constant, Items, IteratorPolicy, ParameterIterator,
     ParameterSource, RetryPolicy, TaskInfo, TaskInputs, TaskSpec, TriggerPolicy, TriggerStrategy,
 };
 
