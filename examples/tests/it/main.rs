@@ -1,5 +1,7 @@
 //! The example programs, run as a user runs them.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail their tests")]
+
 mod data;
 mod programs;
 #[cfg(feature = "torch")]
