@@ -344,8 +344,8 @@ fn generate(
         None => quote!(::kf_pipeline::Body::Blocking(|io: ::kf_pipeline::TaskIo| { #work })),
     };
     let body_doc = format!("The body of the component `{key}`, as a plain function.");
-    let handles_doc = format!("Handles of the outputs of a task of [`{key}`].");
-    let lists_doc = format!("What a loop collects of tasks of [`{key}`].");
+    let handles_doc = format!("Handles of the outputs of a task of [`{key}`](fn@{key}).");
+    let lists_doc = format!("What a loop collects of tasks of [`{key}`](fn@{key}).");
 
     // Handles and lists name what the body returns only through the component, in places where it is generic: a
     // return type that is no output is then wrong in one place, where it is written.

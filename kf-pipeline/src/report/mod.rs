@@ -1,6 +1,6 @@
 //! The run report: what a run did, as data and as one self-contained HTML file.
 //!
-//! [`Engine::report`](crate::Engine::report) gives it for any run; [`run_report`] is a component that writes it, for
+//! [`Engine::report`](crate::Engine::report) gives it for any run; [`run_report`](fn@run_report) is a component that writes it, for
 //! [`Scope::on_exit`](crate::Scope::on_exit).
 
 mod html;

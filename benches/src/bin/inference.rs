@@ -1,4 +1,4 @@
-//! Requests per second and latency of an FP32[1,4] echo in JSON: this crate's server beside a bare axum handler, in one
+//! Requests per second and latency of an `FP32[1,4]` echo in JSON: this crate's server beside a bare axum handler, in one
 //! process on loopback, at 1 and 16 connections, in interleaved runs.
 
 use std::{io, net::SocketAddr, thread, time::Duration};
