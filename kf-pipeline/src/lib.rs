@@ -83,10 +83,13 @@
 //!
 //! # Failure
 //! An attempt fails when the body gives an error, panics, gives a NaN, doesn't write an output, or takes longer than its
-//! timeout. It is tried again as often as `retries` says, after waits that double; an error made with
-//! [`TaskError::permanent`] is not. Tasks that need a failed one are skipped, others go on, and what
+//! timeout. It is tried again as often as `retries` says, at once or after the waits that [`Call::backoff`] gives; an error
+//! made with [`TaskError::permanent`] is not. Tasks that need a failed one are skipped, others go on, and what
 //! [`Scope::on_exit`] added runs at the end in every case. The run's [outcome](RunOutcome) names the first task that
 //! failed.
+//!
+//! A body in process can't be ended by force: past its timeout an `async fn` is dropped where it waits next, but a `fn`
+//! runs on, its result ignored and its resources held until it returns. What may hang belongs in a process of its own.
 //!
 //! # Crashes
 //! The end of each task is committed before anything follows from it. When the program dies, starting the run again
@@ -94,9 +97,10 @@
 //! never runs again; what was under way does, with the same [`Context::idempotency_key`].
 //!
 //! # Cache
-//! A task's outputs are taken from an earlier execution where component, code, parameters and the content of its input
+//! A task's outputs are taken from an earlier execution where component (its module and name), code, parameters and the content of its input
 //! artifacts are the same, and everything it gave is still there unchanged. *Code* is the digest of the program's file,
-//! or what the component says with `version = "…"`. Tasks with effects want `cache = false`;
+//! or what the component says with `version = "…"`. What a component reads beside its inputs, injected
+//! [`State`] above all, is not looked at: such components, and those with effects, want `cache = false`;
 //! [`StartOptions::no_cache`] runs everything.
 //!
 //! # Processes of their own

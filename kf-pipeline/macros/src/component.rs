@@ -374,6 +374,7 @@ fn generate(
                 ::kf_pipeline::ComponentDef {
                     name: #key,
                     declared_at: ::core::concat!(::core::file!(), ":", ::core::line!()),
+                    module: ::core::module_path!(),
                     description: #description,
                     parameters: ::std::vec![#(#parameters),*],
                     artifacts: ::std::vec![#(#artifacts),*],

@@ -89,7 +89,9 @@ impl<'p, H> Call<'p, H> {
         self
     }
 
-    /// How long an attempt may take.
+    /// How long an attempt may take. Past it the body is asked to end ([`Context::cancellation`](crate::Context::cancellation))
+    /// and has the engine's [grace](crate::EngineBuilder::grace) for that; then a subprocess is killed and an `async fn`
+    /// dropped where it waits, while a `fn` in process runs on until it returns, its result ignored.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options.timeout = Some(timeout);
         self
@@ -97,7 +99,11 @@ impl<'p, H> Call<'p, H> {
 
     /// How many processor cores it needs.
     pub fn cpu(mut self, cores: f64) -> Self {
-        self.options.resources = self.options.resources.cpu(cores);
+        if cores.is_finite() && cores >= 0.0 {
+            self.options.resources = self.options.resources.cpu(cores);
+        } else {
+            self.options.problem = Some(format!("cpu: expected a number of cores, found {cores}"));
+        }
         self
     }
 
@@ -112,7 +118,11 @@ impl<'p, H> Call<'p, H> {
 
     /// How many accelerators it needs, fractions too.
     pub fn accelerator(mut self, name: &str, count: f64) -> Self {
-        self.options.resources = self.options.resources.accelerator(name, count);
+        if count.is_finite() && count >= 0.0 {
+            self.options.resources = self.options.resources.accelerator(name, count);
+        } else {
+            self.options.problem = Some(format!("accelerator `{name}`: expected a count, found {count}"));
+        }
         self
     }
 

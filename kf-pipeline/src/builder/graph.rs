@@ -57,7 +57,12 @@ pub(crate) struct PipelineParameter {
     pub(crate) kind: ParameterType,
     pub(crate) default: Option<Json>,
     pub(crate) optional: bool,
+    /// Whether a value is one of the parameter's Rust type.
+    pub(crate) check: ArgCheck,
 }
+
+/// Tells what is wrong with an argument.
+pub(crate) type ArgCheck = fn(&Json) -> Result<(), String>;
 
 #[derive(Debug)]
 pub(crate) struct ScopeData {

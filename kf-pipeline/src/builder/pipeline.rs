@@ -1,17 +1,20 @@
 //! Pipelines that are built.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::graph::{BODY, Graph, NodeKind};
+use serde_json::Value as Json;
+
+use super::graph::{ArgCheck, BODY, Graph, NodeKind};
 use super::{Scope, lower};
 use crate::component::Components;
 use crate::plan::Plan;
 use crate::spec::PipelineFile;
-use crate::{Error, Problem, Result};
+use crate::{Args, Error, Problem, Result};
 
 /// A pipeline: checked, and with the components that it runs.
 #[derive(Clone, Debug)]
@@ -19,6 +22,8 @@ pub struct Pipeline {
     file: Arc<PipelineFile>,
     plan: Arc<Plan>,
     components: Arc<Components>,
+    /// What the parameters' Rust types say of arguments.
+    checks: Arc<BTreeMap<String, ArgCheck>>,
 }
 
 impl Pipeline {
@@ -68,7 +73,14 @@ impl Pipeline {
         }
         let file = lower::lower(name, &graph);
         let plan = Plan::new(&file)?;
-        Ok(Self { file: Arc::new(file), plan: Arc::new(plan), components: Arc::new(components) })
+        let checks =
+            graph.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.check)).collect();
+        Ok(Self {
+            file: Arc::new(file),
+            plan: Arc::new(plan),
+            components: Arc::new(components),
+            checks: Arc::new(checks),
+        })
     }
 
     /// The pipeline's name.
@@ -88,5 +100,16 @@ impl Pipeline {
 
     pub(crate) fn plan(&self) -> &Arc<Plan> {
         &self.plan
+    }
+
+    /// A run's arguments: completed with defaults, and each of its parameter's type.
+    pub(crate) fn arguments(&self, args: &Args) -> Result<BTreeMap<String, Json>> {
+        let args = self.plan.arguments(args)?;
+        for (name, value) in &args {
+            if let Some(check) = self.checks.get(name) {
+                check(value).map_err(|problem| Error::Argument { name: name.clone(), problem })?;
+            }
+        }
+        Ok(args)
     }
 }

@@ -65,8 +65,13 @@ impl<'p> Scope<'p> {
             return Value::new(Source::Nothing);
         }
         let index = u32::try_from(graph.parameters.len()).unwrap_or(u32::MAX);
-        let parameter =
-            PipelineParameter { name: name.to_owned(), kind: T::TYPE, default, optional: T::OPTIONAL };
+        let parameter = PipelineParameter {
+            name: name.to_owned(),
+            kind: T::TYPE,
+            default,
+            optional: T::OPTIONAL,
+            check: |json| T::from_json(json).map(drop),
+        };
         graph.parameters.push(parameter);
         Value::new(Source::Parameter(index))
     }
@@ -202,7 +207,8 @@ impl<'p> Scope<'p> {
         body(&self.inner(id))
     }
 
-    /// Adds a task that runs when all others have ended, however they ended, and also when the run is cancelled.
+    /// Adds a task that runs when all others have ended, however they ended, and also when the run is cancelled. The
+    /// paths of the others then begin with `exit-handler-1/`, the group that it waits for.
     /// It belongs to the whole pipeline: a loop or a branch has none.
     #[track_caller]
     pub fn on_exit<H>(&self, call: Call<'p, H>) {

@@ -49,6 +49,8 @@ pub struct ComponentDef {
     pub name: &'static str,
     /// File and line of its declaration.
     pub declared_at: &'static str,
+    /// The module it was declared in; with the name, what tells it from others in cache keys.
+    pub module: &'static str,
     /// What it does, from the function's doc comment.
     pub description: &'static str,
     /// Input parameters: name, type, and whether it may be absent.

@@ -42,29 +42,28 @@ impl Admission {
         if resources.is_none() {
             return None;
         }
-        let receiver = {
-            let mut waiting = self.lock();
-            if waiting.queue.is_empty() && waiting.pool.try_take(resources) {
-                return Some(Permit { admission: self.clone(), resources: resources.clone() });
-            }
-            let (sender, receiver) = oneshot::channel();
-            waiting.queue.push_back((resources.clone(), sender));
-            receiver
-        };
-        receiver.await.ok()
+        let (sender, receiver) = oneshot::channel();
+        self.lock().queue.push_back((resources.clone(), sender));
+        let mut waiter = Waiter { admission: self, receiver };
+        self.serve();
+        (&mut waiter.receiver).await.ok()
     }
 
-    fn give_back(&self, resources: &Resources) {
+    /// Gives who waits longest what is free, as long as there is enough.
+    fn serve(&self) {
         // A permit that nobody takes any more is dropped outside of the lock, which it takes itself.
         let mut unwanted = Vec::new();
         let mut waiting = self.lock();
-        waiting.pool.give_back(resources);
-        while let Some((asked, _)) = waiting.queue.front() {
-            let asked = asked.clone();
-            if !waiting.pool.try_take(&asked) {
+        let Waiting { pool, queue } = &mut *waiting;
+        while let Some((asked, sender)) = queue.front() {
+            let gone = sender.is_closed();
+            if !gone && !pool.try_take(asked) {
                 break;
             }
-            let Some((resources, sender)) = waiting.queue.pop_front() else { break };
+            let Some((resources, sender)) = queue.pop_front() else { break };
+            if gone {
+                continue;
+            }
             if let Err(permit) = sender.send(Permit { admission: self.clone(), resources }) {
                 unwanted.push(permit);
             }
@@ -80,7 +79,21 @@ impl Admission {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.give_back(&self.resources);
+        self.admission.lock().pool.give_back(&self.resources);
+        self.admission.serve();
+    }
+}
+
+/// Somebody in the queue; who goes makes room for those behind.
+struct Waiter<'a> {
+    admission: &'a Admission,
+    receiver: oneshot::Receiver<Permit>,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.receiver.close();
+        self.admission.serve();
     }
 }
 
@@ -102,6 +115,14 @@ mod tests {
         assert!(futures::poll!(&mut small).is_pending());
         drop(small);
         drop(big);
+        // Who goes from the queue's head lets the next one in.
+        let held = admission.acquire(&one).await;
+        let mut gone = Box::pin(admission.acquire(&two));
+        assert!(futures::poll!(&mut gone).is_pending());
+        let mut next = Box::pin(admission.acquire(&one));
+        assert!(futures::poll!(&mut next).is_pending());
+        drop(gone);
+        drop((held, next.await));
         assert!(admission.acquire(&two).await.is_some());
         assert!(admission.fits(&Resources::none().cpu(3.0)).is_err());
     }

@@ -18,6 +18,11 @@ use super::{Engine, Executor, IN_PROCESS, Inner, SUBPROCESS, cache};
 use crate::Result;
 use crate::component::StateMap;
 
+/// More tasks than any machine runs at once: what stands for "no limit".
+const MOST_AT_ONCE: usize = 1 << 20;
+/// Longer than anybody waits, and short enough to add to a time.
+const LONGEST_GRACE: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) max_in_flight: usize,
@@ -87,14 +92,14 @@ impl EngineBuilder {
     /// How many tasks of a run are under way at once, whatever resources they ask for; 256 where not given.
     #[must_use]
     pub fn max_tasks(mut self, tasks: usize) -> Self {
-        self.options.max_in_flight = tasks.max(1);
+        self.options.max_in_flight = tasks.clamp(1, MOST_AT_ONCE);
         self
     }
 
     /// How many subprocesses run at once; the number of processor cores where not given.
     #[must_use]
     pub fn max_subprocesses(mut self, processes: usize) -> Self {
-        self.subprocesses = processes.max(1);
+        self.subprocesses = processes.clamp(1, MOST_AT_ONCE);
         self
     }
 
@@ -102,7 +107,7 @@ impl EngineBuilder {
     /// force where that can be done; 5 seconds where not given.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.options.grace = grace;
+        self.options.grace = grace.min(LONGEST_GRACE);
         self
     }
 

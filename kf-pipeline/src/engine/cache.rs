@@ -30,13 +30,18 @@ pub(crate) async fn look_up(engine: &Inner, launch: &Launch) -> (Option<Values>,
 }
 
 /// What a task must have in common with an earlier execution: its code, its parameters, its inputs' content and
-/// what it declares to give. None where the task is not one whose code is known.
+/// what it declares to give. None where its code or its inputs' content is not known.
 fn key(executor: &Executor, inputs: &Values, program: &Digest) -> Option<Digest> {
     let (component, container) = match &executor.work {
         Work::Component { name, container } => (Some(name.as_ref()), container),
         Work::Container(container) => (None, container),
         Work::Importer(_) => return None,
     };
+    // What was named and never read may have changed since.
+    let mut named = inputs.artifacts().iter().flat_map(|(_, list)| list.iter());
+    if named.any(|artifact| artifact.digest.is_none() && !artifact.uri.is_empty()) {
+        return None;
+    }
     let code = match (&executor.version, component) {
         (Some(version), _) => json!({"version": version}),
         (None, Some(_)) => json!({"program": program}),
@@ -50,7 +55,7 @@ fn key(executor: &Executor, inputs: &Values, program: &Digest) -> Option<Digest>
         .map(|(name, list)| {
             let content = list.iter().map(|artifact| match artifact.digest {
                 Some(digest) => json!({"digest": digest, "metadata": artifact.metadata}),
-                None => json!({"uri": artifact.uri, "metadata": artifact.metadata}),
+                None => json!({"metadata": artifact.metadata}),
             });
             (name.as_ref(), content.collect::<Vec<_>>())
         })
@@ -68,7 +73,7 @@ fn key(executor: &Executor, inputs: &Values, program: &Digest) -> Option<Digest>
         .collect();
     let text = json!({
         "format": 1,
-        "component": component,
+        "component": [executor.module.as_str(), component.unwrap_or_default()],
         "code": code,
         "parameters": parameters,
         "artifacts": artifacts,
@@ -111,7 +116,9 @@ fn outputs_of(execution: ExecutionRecord) -> Values {
 /// The digest of this program's file. Kept in `folder` as long as the file is the same.
 pub(crate) fn program_digest(folder: &Path) -> std::io::Result<Digest> {
     let path = std::env::current_exe()?;
-    let mut file = File::open(&path)?;
+    // The program that runs, also where its file was replaced since.
+    let itself = Path::new("/proc/self/exe");
+    let mut file = File::open(if itself.exists() { itself } else { &path })?;
     let about = file.metadata()?;
     let modified = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let identity = Digest::of(format!("{} {} {modified}", path.display(), about.len()));

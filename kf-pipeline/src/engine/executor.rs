@@ -32,7 +32,8 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// Says what is missing.
     fn accepts(&self, work: &Work) -> Result<(), String>;
 
-    /// Starts an attempt. Submitting the same attempt twice starts it once.
+    /// Starts an attempt. Where attempts outlive the engine, submitting the same one twice must start it once; the engine
+    /// itself never submits an attempt twice in its life.
     ///
     /// # Errors
     /// Where it can't be started; the attempt counts as failed.

@@ -116,7 +116,7 @@ impl Engine {
         EngineBuilder::default()
     }
 
-    /// Starts a run with these arguments.
+    /// Starts a run with these arguments. Keep the engine until the run has ended: a [`RunHandle`] doesn't.
     ///
     /// # Errors
     /// Before anything runs: arguments that don't fit, resources that this machine doesn't have, executors that
@@ -137,7 +137,7 @@ impl Engine {
         options: StartOptions,
     ) -> Result<RunHandle> {
         let inner = &self.inner;
-        let args = pipeline.plan().arguments(&args)?;
+        let args = pipeline.arguments(&args)?;
         inner.check(pipeline)?;
         let spec =
             serde_json::to_string(pipeline.file()).expect("a pipeline is made of strings, numbers and JSON");

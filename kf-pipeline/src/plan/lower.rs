@@ -95,6 +95,7 @@ impl Lowering<'_> {
         Ok(Executor {
             label: label.into(),
             work,
+            module: kf.module,
             version: kf.version,
             carrier: kf.executor,
             timeout: kf.timeout,

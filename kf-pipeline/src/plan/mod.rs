@@ -76,7 +76,8 @@ impl Plan {
                     problem: format!("pipeline `{}` asks for it and it has no default", self.name),
                 });
             };
-            if !input.parameter_type.accepts(value) {
+            let absent = value.is_null() && input.is_optional;
+            if !absent && !input.parameter_type.accepts(value) {
                 return Err(Error::Argument {
                     name: name.clone(),
                     problem: format!("expected {:?}, found {value}", input.parameter_type),
@@ -128,6 +129,7 @@ pub(crate) enum ComponentKind {
 pub(crate) struct Executor {
     pub(crate) label: Name,
     pub(crate) work: Work,
+    pub(crate) module: String,
     pub(crate) version: Option<String>,
     pub(crate) carrier: Option<String>,
     pub(crate) timeout: Option<Duration>,

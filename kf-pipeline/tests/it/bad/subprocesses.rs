@@ -54,11 +54,13 @@ async fn hangs() -> Done {
     let (home, folder) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let engine = Engine::open(home.path()).await?;
     let text = folder.path().display().to_string();
-    let pipeline = one!(sleeper(text.as_str()).executor("subprocess").timeout(Duration::from_secs(2)))?;
+    let pipeline = one!(sleeper(text.as_str()).executor("subprocess").timeout(Duration::from_secs(6)))?;
     let outcome = engine.start(&pipeline, args! {}).await?.wait().await?;
     assert_eq!(outcome.state, RunState::Failed);
-    says(outcome.error.as_deref(), &["sleeper", "took longer than its timeout of 2s"]);
-    for pid in pids(folder.path())? {
+    says(outcome.error.as_deref(), &["sleeper", "took longer than its timeout of 6s"]);
+    let pids = pids(folder.path())?;
+    assert_eq!(pids.len(), 1, "it never began");
+    for pid in pids {
         assert!(!lives(&pid), "process {pid} lives on");
     }
     Ok(())
