@@ -13,6 +13,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("data_flows_through_a_loop_in_process", || data_flows("in-process")),
         test("data_flows_through_a_loop_in_subprocesses", || data_flows("subprocess")),
         test("branches", branches),
+        test("same_name_in_another_module_is_another_component", same_name),
+        test("arguments_are_of_their_rust_type", arguments),
         test("retries_and_exit_handler", retries_and_exit_handler),
     ]
 }
@@ -90,4 +92,66 @@ async fn retries_and_exit_handler() -> Done {
     assert_eq!(report.task("exit-handler-1/measure").unwrap().state, TaskState::Succeeded);
     assert_eq!(std::fs::read_to_string(&file)?, "bye\n");
     Ok(())
+}
+
+mod ours {
+    use kf_pipeline::prelude::*;
+
+    #[component(version = "1")]
+    pub(super) fn who() -> String {
+        "ours".to_owned()
+    }
+}
+
+mod theirs {
+    use kf_pipeline::prelude::*;
+
+    #[component(version = "1")]
+    pub(super) fn who() -> String {
+        "theirs".to_owned()
+    }
+}
+
+async fn same_name() -> Done {
+    let home = tempfile::tempdir()?;
+    let engine = Engine::open(home.path()).await?;
+    let pipelines = [
+        Pipeline::build("one", |p| {
+            p.add(ours::who());
+        })?,
+        Pipeline::build("one", |p| {
+            p.add(theirs::who());
+        })?,
+    ];
+    for (pipeline, wanted) in pipelines.iter().zip(["ours", "theirs"]) {
+        let run = engine.start(pipeline, args! {}).await?;
+        assert_eq!(run.wait().await?.tasks.cached, 0);
+        let report = engine.report(run.id()).await?;
+        assert_eq!(report.task("who").unwrap().output::<String>("Output")?, wanted);
+    }
+    Ok(())
+}
+
+async fn arguments() -> Done {
+    let home = tempfile::tempdir()?;
+    let engine = Engine::open(home.path()).await?;
+    let pipeline = Pipeline::build("typed", |p| {
+        let sizes = p.param::<Vec<u32>>("sizes", vec![1]);
+        let limit = p.param::<Option<u32>>("limit", Some(3));
+        p.add(count(sizes, limit));
+    })?;
+    for wrong in [args! {"sizes" => [1.5]}, args! {"sizes" => [-1]}, args! {"sizes" => 1}] {
+        let error = engine.start(&pipeline, wrong).await.unwrap_err().to_string();
+        assert!(error.contains("argument `sizes`"), "{error}");
+    }
+    let run = engine.start(&pipeline, args! {"limit" => None::<u32>}).await?;
+    assert_eq!(run.wait().await?.state, RunState::Succeeded);
+    let report = engine.report(run.id()).await?;
+    assert_eq!(report.task("count").unwrap().output::<String>("Output")?, "[1] None");
+    Ok(())
+}
+
+#[component]
+fn count(sizes: Vec<u32>, limit: Option<u32>) -> String {
+    format!("{sizes:?} {limit:?}")
 }
