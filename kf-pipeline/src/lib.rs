@@ -68,12 +68,12 @@
 //! |---|---|
 //! | `Input<Dataset>`, `Vec<Input<Model>>` | input artifacts: verified files or folders, not to be changed |
 //! | `Output<Model>` | an output artifact: a file or folder to write |
-//! | `f64`, `String`, `Vec<T>`, `Option<T>`, anything with [`#[derive(Param)]`](derive@Param) | an input parameter, as JSON |
+//! | `f64`, `String`, `Vec<T>`, `Option<T>`, anything with [`#[derive(Serialize, Deserialize, Param)]`](derive@Param) | an input parameter, as JSON |
 //! | [`State<T>`](State) | a value that the program gave to the engine: a client, a pool |
 //! | [`Context`] | the run, the attempt, cancellation, progress, a key that stays the same over attempts |
 //!
-//! What it returns, plain or in a `Result`, are its output parameters: one value, or a struct with
-//! [`#[derive(Outputs)]`](derive@Outputs). The kinds of artifacts are those of [`kf_core::artifact`]; a type of one's
+//! What it returns, plain or in a `Result`, are its output parameters: one number, text, `bool`, `Vec` or `BTreeMap`,
+//! called `Output`; or a struct with [`#[derive(Outputs)]`](derive@Outputs), whose fields may be of any parameter type. The kinds of artifacts are those of [`kf_core::artifact`]; a type of one's
 //! own becomes one by implementing [`ArtifactKind`](kf_core::artifact::ArtifactKind).
 //!
 //! The attribute takes `retries = 2`, `timeout = "5m"`, `cpu = 0.5`, `memory = "2Gi"`, `gpu = 1`, `version = "1"`,
@@ -124,6 +124,11 @@
 //!     ExitCode::SUCCESS
 //! }
 //! ```
+//!
+//! The components of a pipeline that is built already do too: `Workers::new().with(pipeline.components().clone())`. State
+//! goes to such processes through [`Components::state`], beside [`EngineBuilder::state`] for the engine's own. What a
+//! body prints there is kept in `runs/RUN/TASK/ATTEMPT/log.txt` below the home; its progress is not passed on, and its
+//! [`Context::cancellation`] never fires: it is ended by a signal.
 //!
 //! # Features
 //! - `sqlite` (default): the embedded metadata store, and with it [`Engine::open`].

@@ -200,6 +200,11 @@ impl Argument {
         };
         let key = pattern.ident.to_string();
         let key = key.trim_start_matches("r#").trim_start_matches('_').to_owned();
+        if matches!(kind, Kind::Output(_)) && matches!(key.as_str(), "task" | "parameters") {
+            let message =
+                "an output artifact can't be called `task` or `parameters`, which its handles have already";
+            return Err(Error::new_spanned(&pattern.ident, message));
+        }
         Ok(Self { name: pattern.ident.clone(), key, ty, kind })
     }
 }

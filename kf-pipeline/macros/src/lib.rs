@@ -18,7 +18,8 @@ pub fn outputs(item: TokenStream) -> TokenStream {
     outputs::expand(item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Makes a type that serde can write and read a pipeline parameter.
+/// Makes a type that serde can write and read a pipeline parameter:
+/// `#[derive(serde::Serialize, serde::Deserialize, kf_pipeline::Param)]`.
 #[proc_macro_derive(Param)]
 pub fn param(item: TokenStream) -> TokenStream {
     param::expand(item.into()).unwrap_or_else(syn::Error::into_compile_error).into()

@@ -71,7 +71,7 @@ impl<'p, H> Call<'p, H> {
         self
     }
 
-    /// Calls the task so, instead of after its component.
+    /// Calls the task so, instead of after its component. A name that is taken gets a number, as in `fit-2`.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.options.name = Some(name.into());
         self

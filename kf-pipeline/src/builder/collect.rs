@@ -9,7 +9,8 @@ use super::handle::Brand;
 use super::{Artifact, ArtifactList, Value};
 use kf_core::artifact::ArtifactKind;
 
-/// What a loop's closure returned, once for each iteration. [`Each::collect`] turns it into lists.
+/// What a loop's closure returned, once for each iteration. It has no outputs itself: [`Each::collect`] turns it into
+/// lists, which do.
 #[derive(Debug)]
 #[must_use = "`.collect()` turns what the iterations give into lists"]
 pub struct Each<'p, R> {
@@ -18,7 +19,12 @@ pub struct Each<'p, R> {
 }
 
 impl<'p, R: Collect<'p>> Each<'p, R> {
-    /// Everything the iterations gave, as lists in the items' order.
+    /// Everything the iterations gave, as lists in the items' order. A task's outputs become fields of the same names:
+    /// `p.parallel_for(rates, |p, rate| p.add(fit(rate))).collect().model`.
+    ///
+    /// Where loops nest, the outer closure returns the handles that it wants from the inner lists, one or a tuple:
+    /// `let inner = p.parallel_for(…).collect(); (inner.loss, inner.model)`. Parameters then become lists of lists,
+    /// artifacts one list.
     #[track_caller]
     pub fn collect(self) -> R::Lists {
         let Self { inner, mut scope } = self;
