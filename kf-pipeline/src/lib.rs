@@ -129,9 +129,6 @@
 //! goes to such processes through [`Components::state`], beside [`EngineBuilder::state`] for the engine's own. What a
 //! body prints there is kept in `runs/RUN/TASK/ATTEMPT/log.txt` below the home; its progress is not passed on, and its
 //! [`Context::cancellation`] never fires: it is ended by a signal.
-//!
-//! # Features
-//! - `sqlite` (default): the embedded metadata store, and with it [`Engine::open`].
 
 // Generated code names the crate, here too.
 #[allow(unused_extern_crates, reason = "the attribute's expansion in `report` needs the name")]

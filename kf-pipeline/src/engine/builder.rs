@@ -1,7 +1,6 @@
 //! Building an engine that is not the default one.
 
 use std::collections::BTreeMap;
-#[cfg(feature = "sqlite")]
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -124,7 +123,6 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// Where the folder can't be used, or was written by a newer version.
-    #[cfg(feature = "sqlite")]
     pub async fn open(self, home: impl AsRef<Path>) -> Result<Engine> {
         let home = Home::open(home).await?;
         let metadata = self.metadata.clone().unwrap_or_else(|| home.metadata());

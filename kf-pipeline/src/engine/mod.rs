@@ -106,7 +106,6 @@ impl Engine {
     ///
     /// # Errors
     /// Where the folder can't be used, or was written by a newer version.
-    #[cfg(feature = "sqlite")]
     pub async fn open(home: impl AsRef<Path>) -> Result<Self> {
         Self::builder().open(home).await
     }
