@@ -7,7 +7,6 @@ use std::time::Duration;
 use kf_core::metadata::{Commit, Lineage, LineageQuery, MetadataStore, SqliteMetadata};
 use kf_core::testing::metadata::{begin, commit, execution, new_run};
 use kf_core::{Error, RunId, testing};
-use sqlx::{ConnectOptions, Connection};
 
 use crate::child;
 use crate::disk::SmallDisk;
@@ -32,15 +31,8 @@ async fn store(path: &Path) -> Arc<dyn MetadataStore> {
     Arc::new(SqliteMetadata::open(path).await.unwrap())
 }
 
-async fn connect(path: &Path) -> sqlx::SqliteConnection {
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).create_if_missing(true);
-    options.connect().await.unwrap()
-}
-
-async fn run_sql(path: &Path, text: &'static str) {
-    let mut connection = connect(path).await;
-    sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+fn run_sql(path: &Path, text: &str) {
+    rusqlite::Connection::open(path).unwrap().execute_batch(text).unwrap();
 }
 
 #[tokio::test]
@@ -57,8 +49,10 @@ async fn what_was_committed_is_there_when_opened_again() {
     let lease = again.acquire(&run("a"), "second", Duration::ZERO).await.unwrap();
     assert_eq!((lease.epoch, lease.seq), (2, 1));
     assert_eq!(again.executions(&LineageQuery::default()).await.unwrap().items.len(), 1);
-    let lineage = sqlx::query_as("SELECT run, task, component, state FROM lineage");
-    let found: (String, String, String, String) = lineage.fetch_one(&mut connect(&path).await).await.unwrap();
+    let found: (String, String, String, String) = rusqlite::Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT run, task, component, state FROM lineage", [], |row| row.try_into())
+        .unwrap();
     assert_eq!(found, ("a".into(), "t".into(), "component".into(), "COMPLETE".into()));
 }
 
@@ -173,7 +167,7 @@ async fn a_newer_format_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metadata.db");
     drop(store(&path).await);
-    run_sql(&path, "PRAGMA user_version = 99").await;
+    run_sql(&path, "PRAGMA user_version = 99");
     let error = SqliteMetadata::open(&path).await.unwrap_err();
     assert!(matches!(error, Error::TooNew { found: 99, supported: 1, .. }), "{error}");
 }
@@ -182,7 +176,7 @@ async fn a_newer_format_is_refused() {
 async fn another_programs_database_is_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metadata.db");
-    run_sql(&path, "CREATE TABLE theirs (a)").await;
+    run_sql(&path, "CREATE TABLE theirs (a)");
     let before = fs::read(&path).unwrap();
     let error = SqliteMetadata::open(&path).await.unwrap_err();
     assert!(matches!(error, Error::Conflict { .. }), "{error}");
@@ -200,7 +194,7 @@ async fn what_is_no_database_is_a_clear_error() {
         full.commit(Commit { events, ..commit(&lease, seq) }).await.unwrap();
     }
     drop((lease, full));
-    run_sql(&good, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    run_sql(&good, "PRAGMA wal_checkpoint(TRUNCATE)");
     let whole = fs::read(&good).unwrap();
     assert!(whole.len() > 100_000, "{}", whole.len());
     let mut scrambled = whole.clone();

@@ -1,58 +1,54 @@
 //! Rows as records.
 
+use std::error::Error as StdError;
+
+use rusqlite::Row;
+use rusqlite::types::Type;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::Head;
-use super::commit::Place;
 use crate::metadata::{ExecutionRecord, JournalEntry, RunRecord, RunState};
 use crate::{Digest, Timestamp};
 
-type Decoded<T> = Result<T, sqlx::Error>;
+type Decoded<T> = rusqlite::Result<T>;
 
-pub(super) fn run(row: &SqliteRow) -> Decoded<RunRecord> {
-    let state: StrDeserializer<'_, serde::de::value::Error> =
-        row.try_get::<&str, _>("state")?.into_deserializer();
+/// What [`run`] reads, beside the `cursor` that a page needs.
+pub(super) const RUN: &str = "SELECT no AS cursor, id, pipeline, spec_digest, spec, args, created_at, state, error, \
+                              ended_at, epoch, coalesce((SELECT max(key) FROM journal WHERE key > no << 32 AND key < \
+                              (no + 1) << 32) & 4294967295, 0) AS seq FROM runs JOIN heads USING (no) WHERE TRUE";
+
+pub(super) fn run(row: &Row<'_>) -> Decoded<RunRecord> {
+    let state: String = row.get("state")?;
+    let state: StrDeserializer<'_, serde::de::value::Error> = state.as_str().into_deserializer();
     Ok(RunRecord {
-        id: row.try_get::<&str, _>("id")?.parse().map_err(undecodable)?,
-        pipeline: row.try_get("pipeline")?,
-        spec_digest: row.try_get::<&str, _>("spec_digest")?.parse::<Digest>().map_err(undecodable)?,
-        spec: row.try_get("spec")?,
-        args: row.try_get("args")?,
+        id: row.get::<_, String>("id")?.parse().map_err(undecodable)?,
+        pipeline: row.get("pipeline")?,
+        spec_digest: row.get::<_, String>("spec_digest")?.parse::<Digest>().map_err(undecodable)?,
+        spec: row.get("spec")?,
+        args: row.get("args")?,
         state: RunState::deserialize(state).map_err(undecodable)?,
-        error: row.try_get("error")?,
-        created_at: Timestamp::from_millis(row.try_get("created_at")?),
-        ended_at: row.try_get::<Option<i64>, _>("ended_at")?.map(Timestamp::from_millis),
-        epoch: number(row, "epoch")?,
-        seq: number(row, "seq")?,
+        error: row.get("error")?,
+        created_at: Timestamp::from_millis(row.get("created_at")?),
+        ended_at: row.get::<_, Option<i64>>("ended_at")?.map(Timestamp::from_millis),
+        epoch: row.get("epoch")?,
+        seq: row.get("seq")?,
     })
 }
 
-pub(super) fn head(row: &SqliteRow) -> Decoded<Head> {
-    let place = Place { no: row.try_get("no")?, last: row.try_get("last")? };
-    Ok(Head { epoch: number(row, "epoch")?, seq: number(row, "seq")?, place })
-}
-
-pub(super) fn journal_entry(row: &SqliteRow) -> Decoded<JournalEntry> {
+pub(super) fn journal_entry(row: &Row<'_>) -> Decoded<JournalEntry> {
     Ok(JournalEntry {
-        seq: number(row, "seq")?,
-        at: Timestamp::from_millis(row.try_get("at")?),
-        events: row.try_get("events")?,
+        seq: row.get("seq")?,
+        at: Timestamp::from_millis(row.get("at")?),
+        events: row.get("events")?,
     })
 }
 
-pub(super) fn execution(row: &SqliteRow) -> Decoded<ExecutionRecord> {
-    serde_json::from_str(row.try_get("record")?).map_err(undecodable)
+pub(super) fn execution(row: &Row<'_>) -> Decoded<ExecutionRecord> {
+    let record: String = row.get("record")?;
+    serde_json::from_str(&record).map_err(undecodable)
 }
 
-/// A number that is at least 0, which it also is where there is none.
-fn number(row: &SqliteRow, column: &str) -> Decoded<u64> {
-    u64::try_from(row.try_get::<Option<i64>, _>(column)?.unwrap_or(0)).map_err(undecodable)
-}
-
-fn undecodable(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
-    sqlx::Error::Decode(Box::new(error))
+fn undecodable(error: impl StdError + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
 }

@@ -60,28 +60,3 @@ CREATE VIEW lineage AS
         record -> 'inputs' AS inputs, record -> 'outputs' AS outputs,
         record -> 'input_artifacts' AS input_artifacts, record -> 'output_artifacts' AS output_artifacts
     FROM executions JOIN runs ON runs.no = executions.run;
-
--- A commit is one INSERT into this view: one statement is one transaction and one way to the database's thread, and
--- a caller that goes away in the middle leaves nothing open. Its rows are the commit itself (with seq), executions
--- (id, task, the start of the cache key, record) and their artifacts (id, no task, the start of the digest, and 0 or
--- 1 for read or made); rows of NULL fill up.
-CREATE VIEW commits (run, epoch, seq, last, at, events, state, error, ended_at, id, task, digest, body) AS
-    SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE FALSE;
-CREATE TRIGGER add_commit INSTEAD OF INSERT ON commits WHEN NEW.seq IS NOT NULL BEGIN
-    SELECT RAISE(ABORT, 'kf: fenced')
-        WHERE NOT EXISTS (SELECT 1 FROM heads WHERE no = NEW.run AND epoch = NEW.epoch)
-        OR (NEW.run << 32 | NEW.seq) <> 1 + coalesce(
-            (SELECT max(key) FROM journal WHERE key > NEW.run << 32 AND key < (NEW.run + 1) << 32), NEW.run << 32)
-        OR NEW.last <> coalesce(
-            (SELECT max(id) FROM executions WHERE id > NEW.run << 32 AND id < (NEW.run + 1) << 32), NEW.run << 32);
-    INSERT INTO journal (key, at, events) VALUES (NEW.run << 32 | NEW.seq, NEW.at, NEW.events);
-    UPDATE heads SET state = NEW.state, error = NEW.error, ended_at = NEW.ended_at
-        WHERE no = NEW.run AND NEW.state IS NOT NULL;
-END;
-CREATE TRIGGER add_execution INSTEAD OF INSERT ON commits WHEN NEW.task IS NOT NULL BEGIN
-    INSERT OR REPLACE INTO executions (id, run, task, cache_key, record)
-        VALUES (NEW.id, NEW.id >> 32, NEW.task, NEW.digest, NEW.body);
-END;
-CREATE TRIGGER add_artifact INSTEAD OF INSERT ON commits WHEN NEW.id IS NOT NULL AND NEW.task IS NULL BEGIN
-    INSERT OR IGNORE INTO io (digest, made, execution) VALUES (NEW.digest, NEW.body, NEW.id);
-END;
