@@ -8,6 +8,8 @@ use kf_pipeline::report::Report;
 use kf_pipeline::{RunOutcome, TaskCounts};
 use serde::Serialize;
 
+use crate::query::Answers;
+
 /// What the quickstart may be told.
 #[derive(Debug, Parser)]
 pub struct Options {
@@ -36,18 +38,17 @@ pub struct Summary {
     tasks: TaskCounts,
     ranks: usize,
     accuracy: Option<f64>,
-    /// The accuracy of what the endpoint answered.
-    pub endpoint_accuracy: Option<f64>,
+    endpoint_accuracy: Option<f64>,
     /// The registered version.
     pub version: Option<u32>,
-    /// Half of the answers took at most so many microseconds.
-    pub p50_us: Option<u128>,
-    /// 99 % of the answers took at most so many microseconds.
-    pub p99_us: Option<u128>,
+    p50_us: Option<u128>,
+    p99_us: Option<u128>,
     report: PathBuf,
     seconds: f64,
     #[serde(skip)]
     began: Instant,
+    #[serde(skip)]
+    error: Option<String>,
 }
 
 impl Summary {
@@ -66,12 +67,24 @@ impl Summary {
             report: file,
             seconds: 0.0,
             began,
+            error: outcome.error.clone(),
         }
+    }
+
+    /// Adds what the served model answered.
+    pub fn answered(&mut self, answers: Answers) {
+        eprintln!("the champion over HTTP: {answers}");
+        self.endpoint_accuracy = Some(answers.accuracy);
+        self.p50_us = Some(answers.p50.as_micros());
+        self.p99_us = Some(answers.p99.as_micros());
     }
 
     /// Prints what happened to standard error, and as JSON to standard output where that is wanted.
     pub fn print(mut self, json: bool) {
         self.seconds = self.began.elapsed().as_secs_f64();
+        if let Some(error) = &self.error {
+            eprintln!("error: {error}");
+        }
         eprintln!("{} in {:.1} s; report: {}", self.state, self.seconds, self.report.display());
         if json {
             println!("{}", serde_json::json!(self));

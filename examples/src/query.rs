@@ -1,5 +1,6 @@
 //! Asks a served model over HTTP.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::digits::Digits;
@@ -18,6 +19,13 @@ pub struct Answers {
     pub p99: Duration,
 }
 
+impl fmt::Display for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { accuracy, p50, p99 } = self;
+        write!(f, "accuracy {accuracy:.4}, p50 {p50:.0?}, p99 {p99:.0?}")
+    }
+}
+
 #[derive(Deserialize)]
 struct Reply {
     outputs: Vec<ReplyTensor>,
@@ -28,11 +36,12 @@ struct ReplyTensor {
     data: Vec<f32>,
 }
 
-/// Sends each digit in a request of its own, the first two to warm up.
+/// Sends each digit to the model `digits` in a request of its own, the first two to warm up.
 ///
 /// # Errors
 /// Where an answer is not one.
-pub async fn ask(infer: &str, digits: &Digits) -> Result<Answers, BoxError> {
+pub async fn ask(server: &str, digits: &Digits) -> Result<Answers, BoxError> {
+    let infer = format!("{server}/v2/models/digits/infer");
     let client = reqwest::Client::new();
     let (mut right, mut times) = (0, Vec::with_capacity(digits.len()));
     for row in 0..digits.len() {
@@ -40,7 +49,7 @@ pub async fn ask(infer: &str, digits: &Digits) -> Result<Answers, BoxError> {
         let body =
             json!({"inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 64], "data": pixels}]});
         let began = Instant::now();
-        let reply = client.post(infer).json(&body).send().await?.error_for_status()?.json::<Reply>().await?;
+        let reply = client.post(&infer).json(&body).send().await?.error_for_status()?.json::<Reply>().await?;
         times.push(began.elapsed());
         let logits = &reply.outputs.first().ok_or("the model gave nothing")?.data;
         let read = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
@@ -53,8 +62,8 @@ pub async fn ask(infer: &str, digits: &Digits) -> Result<Answers, BoxError> {
 }
 
 /// A command line that asks for one digit, an empty one.
-pub fn curl(infer: &str) -> String {
+pub fn curl(server: &str) -> String {
     let pixels = vec!["0"; crate::digits::PIXELS].join(",");
     let tensor = format!(r#"{{"name":"pixels","datatype":"FP32","shape":[1,64],"data":[{pixels}]}}"#);
-    format!(r#"curl -d '{{"inputs":[{tensor}]}}' {infer}"#)
+    format!(r#"curl -d '{{"inputs":[{tensor}]}}' {server}/v2/models/digits/infer"#)
 }

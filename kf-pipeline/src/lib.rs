@@ -150,8 +150,9 @@ pub use builder::{
     IntoArtifactList, IntoCondition, IntoValue, LoopRef, Pipeline, Scope, TaskRef, Value,
 };
 pub use component::{
-    Body, Component, ComponentDef, Components, Context, Defaults, Input, Output, OutputParameter, Outputs,
-    Param, Progress, Single, SingleLists, State, TaskError, TaskFuture, TaskIo, TaskOutputs, TaskResult,
+    Body, Component, ComponentDef, Components, Context, Defaults, Input, Ordered, Output, OutputParameter,
+    Outputs, Param, Progress, Single, SingleLists, State, TaskError, TaskFuture, TaskIo, TaskOutputs,
+    TaskResult,
 };
 pub use engine::{
     Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Engine, EngineBuilder, Executor,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use kf_core::artifact::ArtifactRef;
 use kf_core::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,14 @@ pub struct NewVersion {
     pub idempotency_key: Option<String>,
 }
 
+fn digest_of(artifact: &ArtifactRef) -> Result<Digest> {
+    artifact.digest.ok_or_else(|| {
+        let found = format!("{} without a digest", artifact.uri);
+        let expected = "one whose content was read: made by a task, or imported from a local file";
+        Error::invalid(format!("artifact `{}`", artifact.name), found, expected)
+    })
+}
+
 impl NewVersion {
     /// Content of `size` bytes at `uri`, to be registered in `model`.
     pub fn new(model: ModelName, digest: Digest, uri: impl Into<String>, size: u64) -> Self {
@@ -55,6 +64,14 @@ impl NewVersion {
             description: String::new(),
             idempotency_key: None,
         }
+    }
+
+    /// The content of an artifact, to be registered in `model`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an artifact whose content was never read, so that nobody knows what it is.
+    pub fn of_artifact(model: ModelName, artifact: &ArtifactRef) -> Result<Self> {
+        Ok(Self::new(model, digest_of(artifact)?, &artifact.uri, artifact.size))
     }
 
     /// Says who registers it.
@@ -98,6 +115,14 @@ impl NewVersion {
     pub fn made_from(mut self, name: impl Into<String>, data: Digest) -> Self {
         self.lineage.data.insert(name.into(), data);
         self
+    }
+
+    /// Says from which artifact the content was made.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an artifact whose content was never read.
+    pub fn made_from_artifact(self, name: impl Into<String>, data: &ArtifactRef) -> Result<Self> {
+        Ok(self.made_from(name, digest_of(data)?))
     }
 
     /// Names this attempt to register.

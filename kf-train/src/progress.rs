@@ -1,6 +1,7 @@
 //! How far a rank is.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -57,6 +58,16 @@ impl Progress {
     pub fn metric(mut self, name: impl Into<String>, value: f64) -> Self {
         self.metrics.insert(name.into(), value);
         self
+    }
+}
+
+/// In words: `epoch 3, step 120, loss 0.1234`.
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let epoch = self.epoch.map(|epoch| format!("epoch {epoch}"));
+        let step = self.step.map(|step| format!("step {step}"));
+        let metrics = self.metrics.iter().map(|(name, value)| format!("{name} {value:.4}"));
+        f.write_str(&epoch.into_iter().chain(step).chain(metrics).collect::<Vec<_>>().join(", "))
     }
 }
 

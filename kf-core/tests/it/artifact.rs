@@ -121,7 +121,8 @@ async fn an_object_changed_in_an_object_store_is_noticed() {
     assert_corrupt(first.verify(&digest).await, &digest, &Digest::of("Content"));
     assert_corrupt(open("second").fetch(&digest).await, &digest, &Digest::of("Content"));
     assert_eq!(first.read(&digest).await.unwrap(), "content", "the copy on this machine is whole");
-    objects.put(&key, "content".into()).await.unwrap();
+    first.put_bytes("content".into()).await.unwrap();
+    first.verify(&digest).await.expect("what was found damaged is put up again, though of the same size");
     assert_eq!(open("third").read(&digest).await.unwrap(), "content");
     overwrite(&object(&folder.path().join("third"), &digest), b"changed");
     assert_eq!(fs::read(open("third").fetch(&digest).await.unwrap()).unwrap(), b"content", "fetched again");

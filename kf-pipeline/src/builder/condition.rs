@@ -6,7 +6,7 @@ use std::ops::{BitAnd, BitOr, Not};
 use super::arg::ArgKind;
 use super::handle::Brand;
 use super::{Arg, IntoValue, Value};
-use crate::component::Param;
+use crate::component::{Ordered, Param};
 
 /// Something that holds or doesn't once its parameters are known. Made by comparing a [`Value`]; such, and a
 /// `Value<bool>` as it is, are joined with `&` and `|` and turned round with `!`.
@@ -51,22 +51,34 @@ impl<'p, T: Param> Value<'p, T> {
     }
 
     /// Whether it is less than `other`.
-    pub fn lt(self, other: impl IntoValue<'p, T>) -> Condition<'p> {
+    pub fn lt(self, other: impl IntoValue<'p, T>) -> Condition<'p>
+    where
+        T: Ordered,
+    {
         self.compare("<", other)
     }
 
     /// Whether it is at most `other`.
-    pub fn le(self, other: impl IntoValue<'p, T>) -> Condition<'p> {
+    pub fn le(self, other: impl IntoValue<'p, T>) -> Condition<'p>
+    where
+        T: Ordered,
+    {
         self.compare("<=", other)
     }
 
     /// Whether it is greater than `other`.
-    pub fn gt(self, other: impl IntoValue<'p, T>) -> Condition<'p> {
+    pub fn gt(self, other: impl IntoValue<'p, T>) -> Condition<'p>
+    where
+        T: Ordered,
+    {
         self.compare(">", other)
     }
 
     /// Whether it is at least `other`.
-    pub fn ge(self, other: impl IntoValue<'p, T>) -> Condition<'p> {
+    pub fn ge(self, other: impl IntoValue<'p, T>) -> Condition<'p>
+    where
+        T: Ordered,
+    {
         self.compare(">=", other)
     }
 }

@@ -77,7 +77,7 @@ pub(crate) struct ScopeData {
 pub(crate) enum ScopeKind {
     Plain,
     When(Condition<'static>),
-    Loop { items: Arg, item: ParameterType, limit: u32 },
+    Loop { items: Arg, item: ParameterType, optional: bool, limit: u32 },
 }
 
 #[derive(Debug)]

@@ -183,7 +183,7 @@ impl<'p> Scope<'p> {
             }
             Arg(ArgKind::Constant(Ok(_))) => {}
         }
-        let kind = ScopeKind::Loop { items, item: T::TYPE, limit };
+        let kind = ScopeKind::Loop { items, item: T::TYPE, optional: T::OPTIONAL, limit };
         let id = self.graph.borrow_mut().open_scope(self.id, "for-loop", kind, at);
         let inner = body(&self.inner(id), Value::new(Source::Item(id)));
         Each { inner, scope: LoopRef { graph: Rc::clone(&self.graph), scope: id, at, brand: PhantomData } }

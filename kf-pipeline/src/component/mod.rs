@@ -16,6 +16,6 @@ pub use io::{Context, Input, Output, Progress, TaskIo, TaskOutputs};
 pub(crate) use io::{InputArtifact, OutputArtifact, ProgressSink, TaskIoParts};
 pub use outputs::{Field, definitions, finish};
 pub use outputs::{OutputParameter, Outputs, Single, SingleLists};
-pub use param::Param;
+pub use param::{Ordered, Param};
 pub use state::State;
 pub(crate) use state::StateMap;

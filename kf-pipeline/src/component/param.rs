@@ -39,6 +39,20 @@ pub trait Param: Serialize + DeserializeOwned + Send + Sync + 'static {
     }
 }
 
+/// A parameter type whose values have an order that conditions know: numbers and text.
+#[diagnostic::on_unimplemented(
+    message = "values of type `{Self}` have no order",
+    label = "compared by order",
+    note = "conditions order numbers and text; anything else can be `.eq` or `.ne`"
+)]
+pub trait Ordered: Param {}
+
+macro_rules! ordered {
+    ($($type:ty),*) => {$(impl Ordered for $type {})*};
+}
+
+ordered!(f32, f64, String, i8, i16, i32, i64, isize, u8, u16, u32, u64, usize);
+
 macro_rules! params {
     ($($type:ident: $($rust:ty),*;)*) => {$($(
         impl Param for $rust {

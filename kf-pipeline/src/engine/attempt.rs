@@ -19,9 +19,6 @@ use crate::plan;
 use crate::scheduler::{Failure, Launch, Outcome};
 use crate::spec::ImporterUri;
 
-/// The folder for outputs in an attempt's own.
-const OUTPUTS: &str = "outputs";
-
 /// What became of an attempt.
 pub(super) enum Carried {
     Ended {
@@ -88,7 +85,7 @@ async fn run(
         () = cancel.cancelled() => return Ok(Some(Outcome::Canceled)),
     };
     let outputs = attempt.outputs.clone();
-    let _folder = (!outputs.is_empty()).then(|| OutputFolder(attempt.dir.join(OUTPUTS)));
+    let _folder = (!outputs.is_empty()).then(|| OutputFolder(attempt.dir.join(&setup.outputs)));
     // Whatever becomes of this future: the attempt ends with it.
     let _ends = attempt.cancel.clone().drop_guard();
     let submission = tokio::select! {
@@ -195,9 +192,7 @@ async fn prepare(
     }
     let mut outputs = BTreeMap::new();
     if !launch.executor.outputs.artifacts.is_empty() {
-        let folder = dir.join(OUTPUTS);
-        // What an attempt of the same number left when its engine died.
-        let _ = std::fs::remove_dir_all(&folder);
+        let folder = dir.join(&setup.outputs);
         std::fs::create_dir_all(&folder)
             .map_err(|error| Failure::carrier(format!("make folder `{}`: {error}", folder.display())))?;
         for name in launch.executor.outputs.artifacts.keys() {

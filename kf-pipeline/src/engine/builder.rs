@@ -124,12 +124,15 @@ impl EngineBuilder {
     /// # Errors
     /// Where the folder can't be used, or was written by a newer version.
     pub async fn open(self, home: impl AsRef<Path>) -> Result<Engine> {
-        let home = Home::open(home).await?;
-        let metadata = self.metadata.clone().unwrap_or_else(|| home.metadata());
-        self.with(home, metadata).await
+        self.open_home(Home::open(home).await?).await
     }
 
-    async fn with(self, home: Home, metadata: Arc<dyn MetadataStore>) -> Result<Engine> {
+    /// Opens the engine with a home that is open already.
+    ///
+    /// # Errors
+    /// Where this program's own file can't be read, or no process can be started.
+    pub async fn open_home(self, home: Home) -> Result<Engine> {
+        let metadata = self.metadata.clone().unwrap_or_else(|| home.metadata());
         let mut executors = self.executors;
         executors.entry(IN_PROCESS.to_owned()).or_insert_with(|| Arc::new(InProcess::default()));
         if !executors.contains_key(SUBPROCESS) {

@@ -98,6 +98,9 @@ pub(crate) struct RunSetup {
     events: broadcast::Sender<RunEvent>,
     /// Fires when nothing new is to begin.
     draining: CancellationToken,
+    /// The folder for outputs in an attempt's own. Another for each lease: where a run was stopped and started again in
+    /// one process, a body that blocks may still be writing to the first.
+    outputs: String,
 }
 
 impl Engine {
@@ -194,6 +197,7 @@ impl Engine {
             components,
             events: end.events.clone(),
             draining: end.draining.clone(),
+            outputs: format!("outputs-{}", lease.epoch),
         });
         let driver = Driver::new(Arc::clone(inner), setup, lease, scheduler, counts, end);
         {
@@ -329,11 +333,18 @@ impl Inner {
     /// The newest run of this pipeline and these arguments that has not ended.
     async fn unfinished(&self, pipeline: &str, spec: &Digest, args: &str) -> Result<Option<RunId>> {
         for state in [RunState::Running, RunState::Pending] {
-            let query =
+            let mut query =
                 RunQuery { pipeline: Some(pipeline.to_owned()), state: Some(state), ..RunQuery::default() };
-            let runs = self.metadata.runs(&query).await?.items;
-            if let Some(run) = runs.into_iter().find(|run| run.spec_digest == *spec && run.args == args) {
-                return Ok(Some(run.id));
+            loop {
+                let page = self.metadata.runs(&query).await?;
+                let found = page.items.into_iter().find(|run| run.spec_digest == *spec && run.args == args);
+                if let Some(run) = found {
+                    return Ok(Some(run.id));
+                }
+                query.after = page.next;
+                if query.after.is_none() {
+                    break;
+                }
             }
         }
         Ok(None)

@@ -36,7 +36,8 @@ impl Checker<'_> {
         let target = &self.plan.components[task.component];
         let input = &iterator.input;
         let item = target.inputs.parameters.get(input.as_ref());
-        let item = item.ok_or_else(|| no_input(place, target, "parameter", input))?.parameter_type;
+        let item = item.ok_or_else(|| no_input(place, target, "parameter", input))?;
+        let (item, optional) = (item.parameter_type, item.is_optional);
         match &iterator.items {
             LoopItems::Input(name) if !task.parameters.iter().any(|(given, _)| given == name) => {
                 Err(Error::plan(place, format!("the loop goes over input `{name}`, which is not given")))
@@ -44,7 +45,9 @@ impl Checker<'_> {
             LoopItems::Input(_) => Ok(()),
             LoopItems::Constant(items) => {
                 let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
-                match items.iter().position(|value| item != ParameterType::String && !item.accepts(value)) {
+                match items.iter().position(|value| {
+                    item != ParameterType::String && !item.accepts(value) && !(optional && value.is_null())
+                }) {
                     None => Ok(()),
                     Some(index) => {
                         let found = &items[index];

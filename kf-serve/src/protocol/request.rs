@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     elements,
-    envelope::{Envelope, Input},
+    envelope::{Envelope, Input, Object},
 };
 use crate::{Datatype, Error, ModelMetadata, Result, Tensor, runtime::Parameters};
 
@@ -57,12 +57,15 @@ pub(crate) fn read_request(metadata: &ModelMetadata, body: &Bytes, layout: Layou
             ))
         })?,
     };
-    let envelope: Envelope<'_> = serde_json::from_slice(json)
+    let Object(envelope): Object<Envelope<'_>> = serde_json::from_slice(json)
         .map_err(|error| invalid(format!("the body is no inference request: {error}")))?;
 
     let mut blobs = Blobs { body, layout, at: json.len() };
-    let tensors =
-        envelope.inputs.into_iter().map(|input| read_input(input, &mut blobs)).collect::<Result<Vec<_>>>()?;
+    let tensors = envelope
+        .inputs
+        .into_iter()
+        .map(|Object(input)| read_input(input, &mut blobs))
+        .collect::<Result<Vec<_>>>()?;
     blobs.finish()?;
 
     let parameters = envelope.parameters.unwrap_or_default();
@@ -76,7 +79,7 @@ pub(crate) fn read_request(metadata: &ModelMetadata, body: &Bytes, layout: Layou
     let outputs = match envelope.outputs {
         Some(outputs) if !outputs.is_empty() => {
             let mut these: Vec<(String, bool)> = Vec::with_capacity(outputs.len());
-            for output in outputs {
+            for Object(output) in outputs {
                 let name = output.name.into_owned();
                 if !metadata.outputs.iter().any(|spec| spec.name == name) {
                     return Err(invalid(format!("the model has no output `{}`", shortened(&name))));
@@ -85,7 +88,7 @@ pub(crate) fn read_request(metadata: &ModelMetadata, body: &Bytes, layout: Layou
                     return Err(invalid(format!("output `{name}` is asked for twice")));
                 }
                 let mut in_binary = binary;
-                if let Some(parameters) = output.parameters {
+                if let Some(Object(parameters)) = output.parameters {
                     if parameters.classification.is_some() || parameters.shared_memory_region.is_some() {
                         return Err(invalid(format!(
                             "output `{name}`: classification and shared memory aren't supported here"
@@ -111,8 +114,9 @@ fn read_input(input: Input<'_>, blobs: &mut Blobs<'_>) -> Result<Tensor> {
             input.shape.len()
         )));
     }
-    let size = input.parameters.as_ref().and_then(|parameters| parameters.binary_data_size);
-    if input.parameters.as_ref().is_some_and(|parameters| parameters.shared_memory_region.is_some()) {
+    let parameters = input.parameters.as_ref().map(|Object(parameters)| parameters);
+    let size = parameters.and_then(|parameters| parameters.binary_data_size);
+    if parameters.is_some_and(|parameters| parameters.shared_memory_region.is_some()) {
         return Err(wrong("shared memory isn't supported here; send the data".into()));
     }
     let data = match (input.data, size) {

@@ -112,6 +112,7 @@ impl TorchScript {
     /// # Errors
     /// When a file can't be written.
     pub fn save(&self, folder: &Path) -> Result<(), BoxError> {
+        fs::create_dir_all(folder)?;
         self.module.save(folder.join(MODULE))?;
         let ModelMetadata { inputs, outputs, .. } = self.metadata.clone();
         fs::write(folder.join(SIGNATURE), serde_json::to_vec_pretty(&Signature { inputs, outputs })?)?;

@@ -19,7 +19,7 @@ use tokio::{
     task::JoinSet,
     time,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{io::InspectWriter, sync::CancellationToken};
 
 use super::limits::Limits;
 
@@ -73,10 +73,15 @@ async fn serve(stream: TcpStream, router: Router, idle: Duration, stop: Cancella
             answer
         }
     });
+    let writes = Arc::clone(&activity);
+    // A caller that reads slowly is no idle one.
+    let stream = InspectWriter::new(stream, move |bytes: &[u8]| {
+        writes.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    });
     let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), noted));
     // One timer a connection that seldom fires; hyper's own would be set anew for each request, which costs far more.
     let mut look = time::interval_at(time::Instant::now() + idle, idle);
-    let mut answers = 0;
+    let mut seen = (0, 0);
     let ended = loop {
         tokio::select! {
             biased;
@@ -90,8 +95,8 @@ async fn serve(stream: TcpStream, router: Router, idle: Duration, stop: Cancella
                 break connection.await;
             }
             _ = look.tick() => {
-                let before = mem::replace(&mut answers, activity.answers.load(Ordering::Relaxed));
-                if before == answers && !activity.busy.load(Ordering::Relaxed) {
+                let now = (activity.answers.load(Ordering::Relaxed), activity.written.load(Ordering::Relaxed));
+                if mem::replace(&mut seen, now) == now && !activity.busy.load(Ordering::Relaxed) {
                     return;
                 }
             }
@@ -107,6 +112,8 @@ async fn serve(stream: TcpStream, router: Router, idle: Duration, stop: Cancella
 struct Activity {
     busy: AtomicBool,
     answers: AtomicU64,
+    /// Bytes that the caller's side has taken.
+    written: AtomicU64,
 }
 
 /// Whether only the one connection failed.

@@ -95,6 +95,9 @@ impl fmt::Debug for Server {
     }
 }
 
+/// Longer than anybody waits, and short enough to add to a time.
+const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 impl ServerBuilder {
     /// How many requests may run their model at once; by default as many as there are processor cores.
     pub fn max_running(mut self, requests: usize) -> Self {
@@ -118,13 +121,13 @@ impl ServerBuilder {
     /// The time a request may take, its body's arrival and its wait included; 60 s by default. Then it is answered
     /// with 504. A model that runs on keeps its place among the running until it returns.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.limits.deadline = deadline;
+        self.limits.deadline = deadline.min(LONGEST);
         self
     }
 
     /// How long a shutdown waits for requests under way; 30 s by default.
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {
-        self.limits.drain = deadline;
+        self.limits.drain = deadline.min(LONGEST);
         self
     }
 
@@ -135,9 +138,9 @@ impl ServerBuilder {
     }
 
     /// How long a connection may stay open without a whole request's head arriving, or with an answer that the caller
-    /// doesn't read; 75 s by default. It is closed after that time at the earliest, after twice it at the latest.
+    /// doesn't read any of; 75 s by default. It is closed after that time at the earliest, after twice it at the latest.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.idle = timeout.max(Duration::from_millis(1));
+        self.limits.idle = timeout.clamp(Duration::from_millis(1), LONGEST);
         self
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kf_serve::{Datatype, Error, ModelRepository, Server, ServerBuilder, ServerHandle};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -183,6 +184,48 @@ async fn a_connection_without_a_request_is_closed() {
     let mut client = Client::connect(server.addr()).await;
     client.send_raw(b"POST /v2/models/echo/infer HTTP/1.1\r\nhost: te").await;
     assert!(client.try_answer().await.is_none_or(|answer| answer.status == 408));
+}
+
+#[tokio::test]
+async fn a_caller_that_reads_slowly_gets_the_whole_answer() {
+    const PIECES: usize = 12;
+    let models = ModelRepository::new();
+    models.insert("echo", "1", echo()).unwrap();
+    let idle = Duration::from_millis(100);
+    let server = Server::builder(models).idle_timeout(idle).bind("127.0.0.1:0").await.unwrap();
+    // More than the sockets' buffers hold, so that the server waits for the caller.
+    let rows = 600_000;
+    let data = vec!["1.5"; rows * 4].join(",");
+    let body =
+        format!(r#"{{"inputs":[{{"name":"IN","shape":[{rows},4],"datatype":"FP32","data":[{data}]}}]}}"#);
+    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+    let head = format!(
+        "POST /v2/models/echo/infer HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    for _ in 0..PIECES {
+        tokio::time::sleep(idle / 2).await;
+        (&mut stream).take(700_000).read_to_end(&mut answer).await.unwrap();
+    }
+    stream.read_to_end(&mut answer).await.unwrap();
+    let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+    let text = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    assert_eq!(answer.len() - head - 4, length.parse::<usize>().unwrap());
+}
+
+#[tokio::test]
+async fn limits_may_be_as_large_as_one_likes() {
+    let limit = |builder: ServerBuilder| {
+        builder.idle_timeout(Duration::MAX).deadline(Duration::MAX).drain_deadline(Duration::MAX)
+    };
+    let server = start(&Gate::default(), limit).await;
+    let mut client = Client::connect(server.addr()).await;
+    assert_eq!(client.get("/v2/health/live").await.status, 200);
+    server.shutdown().await.unwrap();
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::JobEvent;
-use crate::{Error, Result};
+use crate::{Error, Progress, Result};
 
 /// A job as data: what a [`Launcher`](super::Launcher) takes, and what can be stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -207,6 +207,16 @@ impl Job {
         self.on_event(move |event| {
             if let JobEvent::Line { rank, line } = event {
                 sink(&format!("[rank {rank}] {line}"));
+            }
+        })
+    }
+
+    /// Calls a function with what the main rank, number 0, tells of how far it is.
+    #[must_use]
+    pub fn on_progress(self, sink: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
+        self.on_event(move |event| {
+            if let JobEvent::Progress { rank: 0, progress } = event {
+                sink(progress);
             }
         })
     }

@@ -11,13 +11,15 @@ use serde::{Deserialize, Serialize};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Tensor};
 
+const EPOCHS: u64 = 12;
+
 #[derive(Serialize, Deserialize)]
 pub(crate) struct FitArgs {
     pub(crate) train: PathBuf,
     pub(crate) model: PathBuf,
-    pub(crate) checkpoints: PathBuf,
+    /// For checkpoints.
+    pub(crate) dir: PathBuf,
     pub(crate) rate: f64,
-    pub(crate) epochs: u64,
     pub(crate) seed: i64,
 }
 
@@ -29,14 +31,14 @@ pub(crate) fn fit(rank: &Rank, args: FitArgs) -> Result<f64, BoxError> {
     let logits = nn::linear(vs.root() / "logits", 128, 10, Default::default());
     let net = nn::func(move |x| logits.forward(&hidden.forward(x).relu()));
 
-    let checkpoints = Checkpoints::new(&args.checkpoints);
+    let checkpoints = Checkpoints::new(args.dir.join("checkpoints"));
     let (mut epoch, mut loss) = checkpoints.load_latest(&mut vs)?.unwrap_or((0, f64::MAX));
     let group = ProcessGroup::join(rank, Backend::Gloo)?;
     let ddp = DistributedDataParallel::new(&vs, &group)?;
     // Checkpoints hold no momentum: a fit that was killed goes on from its parameters with fresh momentum.
     let mut optimizer = nn::Sgd { momentum: 0.9, ..Default::default() }.build(&vs, args.rate)?;
     let sampler = DistributedSampler::new(labels.size1()? as usize, rank).shuffle(args.seed as u64);
-    while epoch < args.epochs {
+    while epoch < EPOCHS {
         for batch in sampler.batches(epoch, 32) {
             let rows = Tensor::from_slice(&batch);
             let (x, y) = (pixels.index_select(0, &rows), labels.index_select(0, &rows));
@@ -45,23 +47,18 @@ pub(crate) fn fit(rank: &Rank, args: FitArgs) -> Result<f64, BoxError> {
             loss = batch_loss.double_value(&[]);
         }
         epoch += 1;
-        rank.report(
-            Progress::new().epoch(epoch).fraction(epoch as f64 / args.epochs as f64).metric("loss", loss),
-        );
+        let done = epoch as f64 / EPOCHS as f64;
+        rank.report(Progress::new().epoch(epoch).fraction(done).metric("loss", loss));
         if rank.is_main() {
             checkpoints.save(epoch, &vs, &loss)?;
         }
     }
     if rank.is_main() {
         vs.freeze();
-        let io = ModelMetadata::new("pytorch_torchscript").input("pixels", Datatype::Fp32, [-1, 64]).output(
-            "logits",
-            Datatype::Fp32,
-            [-1, 10],
-        );
+        let io = ModelMetadata::new("pytorch_torchscript");
+        let io = io.input("pixels", Datatype::Fp32, [-1, 64]).output("logits", Datatype::Fp32, [-1, 10]);
         let sample = [pixels.narrow(0, 0, 1)];
         let model = TorchScript::trace(io.inputs, io.outputs, &sample, |x| vec![net.forward(&x[0])])?;
-        std::fs::create_dir_all(&args.model)?;
         model.save(&args.model)?;
     }
     Ok(loss)

@@ -17,7 +17,7 @@ use kf_core::worker::{Workers, run_if_asked};
 use kf_pipeline::prelude::*;
 use kf_pipeline::report::{Report, run_report};
 use kf_registry::{Registry, SqliteRegistry};
-use kf_serve::{BoxError, ModelRepository, Server, TorchScript};
+use kf_serve::{BoxError, ModelRepository, Server, ServerHandle, TorchScript};
 
 fn main() -> ExitCode {
     if let Some(code) = run_if_asked(&Workers::new().with(kf_train::ranks("fit", fit::fit))) {
@@ -41,14 +41,14 @@ async fn run(options: &Options) -> Result<ExitCode, BoxError> {
         let best = p.add(steps::pick_best(fits.collect().model, rates, parts.valid));
         let quality = p.add(steps::evaluate(best.best, parts.test));
         p.when(quality.output.ge(0.95), |p| {
-            p.add(steps::register(best.best, parts.train, best.rate, quality.output));
+            p.add(steps::register(best.best, parts.train, best.output, quality.output));
         });
         p.on_exit(run_report());
     })?;
 
     let home = Home::open(&options.home).await?;
     let registry = Arc::new(SqliteRegistry::open(home.path().join("registry.sqlite")).await?);
-    let engine = Engine::builder().state(Arc::clone(&registry)).open(home.path()).await?;
+    let engine = Engine::builder().state(Arc::clone(&registry)).open_home(home.clone()).await?;
     let args = args! { "rates" => options.rates, "seed" => options.seed };
     let run = engine.start_with(&pipeline, args, StartOptions::new().resume_unfinished()).await?;
     eprintln!("run {}", run.id());
@@ -59,43 +59,36 @@ async fn run(options: &Options) -> Result<ExitCode, BoxError> {
     let file = home.run_dir(run.id()).join("report.html");
     std::fs::write(&file, report.to_html())?;
     let mut summary = Summary::new(began, &outcome, &report, file, steps::RANKS);
-    if summary.version.is_some() {
-        serve(&home, registry.as_ref(), &report, &mut summary, options.keep_serving).await?;
+    let server = match summary.version {
+        Some(_) => Some(serve(&home, &registry, &report, &mut summary).await?),
+        None => None,
+    };
+    if let Some(server) = server.filter(|_| options.keep_serving) {
+        println!("serving at {} until Ctrl-C; try:\n{}", server.url(), query::curl(&server.url()));
+        summary.print(options.json);
+        tokio::signal::ctrl_c().await?;
+        server.shutdown().await?;
+    } else {
+        summary.print(options.json);
     }
-    summary.print(options.json);
-    if let Some(error) = outcome.error {
-        return Err(error.into());
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(if outcome.error.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Serves the champion and asks it what the test digits are.
 async fn serve(
     home: &Home,
-    registry: &dyn Registry,
+    registry: &SqliteRegistry,
     report: &Report,
     summary: &mut Summary,
-    keep_serving: bool,
-) -> Result<(), BoxError> {
+) -> Result<ServerHandle, BoxError> {
     let champion = registry.version_by_alias(&"digits".parse()?, &"champion".parse()?).await?;
-    let model = home.artifacts().fetch(&champion.digest).await?;
     let models = ModelRepository::new();
-    models.insert("digits", &champion.number.to_string(), TorchScript::load(&model)?)?;
+    let model = TorchScript::load(&home.artifacts().fetch(&champion.digest).await?)?;
+    models.insert("digits", &champion.number.to_string(), model)?;
     let server = Server::builder(models).bind("127.0.0.1:0").await?;
-    let infer = format!("{}/v2/models/digits/infer", server.url());
 
-    let test =
-        report.task("split").and_then(|split| split.output_artifact("test")).and_then(|test| test.digest);
+    let test = report.task("split").and_then(|split| split.output_artifact("test")?.digest);
     let test = home.artifacts().fetch(&test.ok_or("the split gave no test digits")?).await?;
-    let answers = query::ask(&infer, &Digits::load(test)?).await?;
-    eprintln!("version {} over HTTP: {answers:?}", champion.number);
-    summary.endpoint_accuracy = Some(answers.accuracy);
-    summary.p50_us = Some(answers.p50.as_micros());
-    summary.p99_us = Some(answers.p99.as_micros());
-    if keep_serving {
-        println!("serving at {} until Ctrl-C; try:\n{}", server.url(), query::curl(&infer));
-        tokio::signal::ctrl_c().await?;
-    }
-    server.shutdown().await?;
-    Ok(())
+    summary.answered(query::ask(&server.url(), &Digits::load(test)?).await?);
+    Ok(server)
 }

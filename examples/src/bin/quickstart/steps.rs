@@ -5,7 +5,7 @@ use std::sync::Arc;
 use examples::digits::Digits;
 use kf_pipeline::prelude::*;
 use kf_registry::{AliasChange, NewVersion, Registry, SqliteRegistry};
-use kf_train::{Job, JobEvent, LocalLauncher};
+use kf_train::{Job, LocalLauncher};
 use tch::CModule;
 
 use crate::fit::FitArgs;
@@ -20,12 +20,12 @@ pub(crate) fn split(
     train: Output<Dataset>,
     valid: Output<Dataset>,
     test: Output<Dataset>,
-) -> TaskResult<usize> {
-    let digits = Digits::load(digits.path()?)?;
-    for (part, output) in digits.split(&[0.70, 0.15, 0.15], seed as u64).iter().zip([&train, &valid, &test]) {
+) -> TaskResult {
+    let parts = Digits::load(digits.path()?)?.split(&[0.70, 0.15, 0.15], seed as u64);
+    for (part, output) in parts.iter().zip([train, valid, test]) {
         part.save(output.path())?;
     }
-    Ok(digits.len())
+    Ok(())
 }
 
 /// Fits an MLP by data-parallel training on two ranks.
@@ -37,41 +37,29 @@ pub(crate) async fn fit(
     context: Context,
     model: Output<Model>,
 ) -> TaskResult<f64> {
-    let dir = context.dir()?;
-    let (train, model) = (train.path()?.to_owned(), model.path().to_owned());
-    let args = FitArgs { train, model, checkpoints: dir.join("checkpoints"), rate, epochs: 12, seed };
-    let (cancel, told) = (context.cancellation().clone(), context.clone());
-    let job = Job::ranks("fit", RANKS).args(&args).cancel_with(cancel).on_event(move |event| {
-        if let JobEvent::Progress { rank: 0, progress } = event {
-            let loss = progress.metrics.get("loss").copied().unwrap_or(f64::NAN);
-            told.progress(
-                progress.fraction,
-                format!("epoch {}, loss {loss:.4}", progress.epoch.unwrap_or(0)),
-            );
-        }
-    });
+    let (dir, cancel) = (context.dir()?.to_owned(), context.cancellation().clone());
+    let args =
+        FitArgs { train: train.path()?.into(), model: model.path().into(), dir: dir.clone(), rate, seed };
+    let job = Job::ranks("fit", RANKS)
+        .args(&args)
+        .cancel_with(cancel)
+        .on_progress(move |progress| context.progress(progress.fraction, progress.to_string()));
     Ok(LocalLauncher::new(dir).run(job).await?)
 }
 
-#[derive(Outputs)]
-pub(crate) struct Best {
-    pub(crate) rate: f64,
-    pub(crate) valid_accuracy: f64,
-}
-
-/// Picks the model that reads most of the validation digits.
+/// Picks the model that reads most of the validation digits, and gives its learning rate.
 #[component]
 pub(crate) fn pick_best(
     models: Vec<Input<Model>>,
     rates: Vec<f64>,
     valid: Input<Dataset>,
     best: Output<Model>,
-) -> TaskResult<Best> {
+) -> TaskResult<f64> {
     let scores = models.iter().map(|model| accuracy(model, &valid)).collect::<TaskResult<Vec<_>>>()?;
     let at = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
     let at = at.ok_or_else(|| TaskError::permanent("there is no model: give at least one rate"))?;
     best.copy_from(&models[at])?;
-    Ok(Best { rate: rates[at], valid_accuracy: scores[at] })
+    Ok(rates[at])
 }
 
 /// The accuracy on digits that no choice has seen.
@@ -97,11 +85,9 @@ pub(crate) async fn register(
     registry: State<Arc<SqliteRegistry>>,
     context: Context,
 ) -> TaskResult<u32> {
-    let content = model.artifact();
-    let (digest, data) = content.digest.zip(train.digest()).ok_or_else(|| TaskError::new("no content"))?;
-    let new = NewVersion::new("digits".parse()?, digest, model.uri(), content.size)
+    let new = NewVersion::of_artifact("digits".parse()?, model.artifact())?
         .made_by(context.run(), context.task())
-        .made_from("train", data)
+        .made_from_artifact("train", train.artifact())?
         .parameter("rate", rate)
         .metric("accuracy", accuracy)
         .author("quickstart");

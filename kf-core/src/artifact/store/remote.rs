@@ -1,7 +1,8 @@
 //! Objects in an object store, by digest.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -26,6 +27,8 @@ pub(super) struct Remote {
     /// What precedes `sha256/…` in an object's URI.
     pub(super) base: String,
     verified: Mutex<HashMap<Digest, Known>>,
+    /// Objects that were found to have another content than their name says.
+    damaged: Mutex<HashSet<Digest>>,
 }
 
 /// An object as it was when it was hashed.
@@ -47,7 +50,7 @@ impl Known {
 
 impl Remote {
     pub(super) fn new(objects: Arc<dyn ObjectStore>, base: String) -> Self {
-        Self { objects, base, verified: Mutex::default() }
+        Self { objects, base, verified: Mutex::default(), damaged: Mutex::default() }
     }
 
     /// An object's key, which is also its place below `base`.
@@ -71,18 +74,34 @@ impl Remote {
         }
     }
 
-    /// Puts a local object up, unless one of its size is there. Object stores show an object when it is whole.
+    /// Puts a local object up, unless one of its size is there that nobody here found damaged. Object stores show an object when it is whole.
     pub(super) async fn upload(&self, local: &Local, digest: &Digest) -> Result<()> {
         let path = local.object(digest);
-        let mut file = tokio::fs::File::open(&path).await.map_err(Error::io("open", &path))?;
+        let file = tokio::fs::File::open(&path).await.map_err(Error::io("open", &path))?;
         let size = file.metadata().await.map_err(Error::io("look at", &path))?.len();
-        if self.head(digest).await?.is_some_and(|meta| meta.size == size) {
+        if !self.is_damaged(digest) && self.head(digest).await?.is_some_and(|meta| meta.size == size) {
             return Ok(());
         }
+        self.replace(digest, file, &path, size).await?;
+        lock(&self.damaged).remove(digest);
+        Ok(())
+    }
+
+    fn is_damaged(&self, digest: &Digest) -> bool {
+        lock(&self.damaged).contains(digest)
+    }
+
+    async fn replace(
+        &self,
+        digest: &Digest,
+        mut file: tokio::fs::File,
+        path: &Path,
+        size: u64,
+    ) -> Result<()> {
         let key = Self::key(digest);
         if size <= PART as u64 {
             let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(PART));
-            file.read_to_end(&mut content).await.map_err(Error::io("read", &path))?;
+            file.read_to_end(&mut content).await.map_err(Error::io("read", path))?;
             self.objects.put(&key, PutPayload::from(content)).await?;
             return Ok(());
         }
@@ -91,7 +110,7 @@ impl Remote {
         loop {
             let step = async {
                 upload.wait_for_capacity(PARTS).await?;
-                let read = file.read(&mut buffer).await.map_err(Error::io("read", &path))?;
+                let read = file.read(&mut buffer).await.map_err(Error::io("read", path))?;
                 upload.write(&buffer[..read]);
                 Ok::<_, Error>(read)
             };
@@ -130,7 +149,7 @@ impl Remote {
     /// has changed since.
     pub(super) async fn verify(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
         let meta = self.head(digest).await?.ok_or_else(|| missing(digest))?;
-        let known = self.lock().get(digest).filter(|known| known.is(&meta)).cloned();
+        let known = lock(&self.verified).get(digest).filter(|known| known.is(&meta)).cloned();
         if let Some(known) = known {
             return Ok(known.manifest);
         }
@@ -155,7 +174,7 @@ impl Remote {
             modified: meta.last_modified.timestamp_micros(),
             manifest: manifest.clone(),
         };
-        let mut verified = self.lock();
+        let mut verified = lock(&self.verified);
         if verified.len() >= REMEMBERED {
             verified.clear();
         }
@@ -174,10 +193,15 @@ impl Remote {
         if expected == found {
             return Ok(());
         }
+        let mut damaged = lock(&self.damaged);
+        if damaged.len() >= REMEMBERED {
+            damaged.clear();
+        }
+        damaged.insert(*expected);
         Err(corrupt(format!("{}{}", self.base, Self::key(expected)).as_ref(), expected, found))
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Known>> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

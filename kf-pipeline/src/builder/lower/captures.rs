@@ -75,7 +75,13 @@ impl Lowering<'_> {
     }
 
     pub(super) fn is_optional(&self, source: Source) -> bool {
-        matches!(source, Source::Parameter(index) if self.graph.parameters[index as usize].optional)
+        match source {
+            Source::Parameter(index) => self.graph.parameters[index as usize].optional,
+            Source::Item(scope) => {
+                matches!(self.graph.scope(scope).kind, ScopeKind::Loop { optional: true, .. })
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn parameter_type_of(&self, source: Source) -> ParameterType {

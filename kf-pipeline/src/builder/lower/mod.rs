@@ -107,8 +107,9 @@ impl Lowering<'_> {
                 }
             }
         }
-        if let ScopeKind::Loop { item, .. } = graph.scope(id).kind {
-            let input = ParameterInput { parameter_type: item, ..ParameterInput::default() };
+        if let ScopeKind::Loop { item, optional, .. } = graph.scope(id).kind {
+            let input =
+                ParameterInput { parameter_type: item, is_optional: optional, ..ParameterInput::default() };
             spec.input_definitions.parameters.insert(self.channel(Source::Item(id)), input);
         }
         for (name, (source, kind)) in io.outputs {
