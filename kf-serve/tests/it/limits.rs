@@ -5,7 +5,7 @@ use std::time::Duration;
 use kf_serve::{Datatype, Error, ModelRepository, Server, ServerBuilder, ServerHandle};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::{
     client::{Client, PATIENCE, get, post},
@@ -193,12 +193,14 @@ async fn a_caller_that_reads_slowly_gets_the_whole_answer() {
     models.insert("echo", "1", echo()).unwrap();
     let idle = Duration::from_millis(100);
     let server = Server::builder(models).idle_timeout(idle).bind("127.0.0.1:0").await.unwrap();
-    // More than the sockets' buffers hold, so that the server waits for the caller.
-    let rows = 600_000;
+    let rows = 300_000;
     let data = vec!["1.5"; rows * 4].join(",");
     let body =
         format!(r#"{{"inputs":[{{"name":"IN","shape":[{rows},4],"datatype":"FP32","data":[{data}]}}]}}"#);
-    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+    // A small buffer, so that what the caller has not read holds the server up.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    let mut stream = socket.connect(server.addr()).await.unwrap();
     let head = format!(
         "POST /v2/models/echo/infer HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         body.len()
@@ -208,7 +210,7 @@ async fn a_caller_that_reads_slowly_gets_the_whole_answer() {
     let mut answer = Vec::new();
     for _ in 0..PIECES {
         tokio::time::sleep(idle / 2).await;
-        (&mut stream).take(700_000).read_to_end(&mut answer).await.unwrap();
+        (&mut stream).take(300_000).read_to_end(&mut answer).await.unwrap();
     }
     stream.read_to_end(&mut answer).await.unwrap();
     let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
