@@ -24,6 +24,14 @@ pub enum Error {
         /// What.
         problem: String,
     },
+    /// A pipeline's file can't be read.
+    #[error("pipeline file{}: {problem}", line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    File {
+        /// The line, from 1, where that can be said.
+        line: Option<u64>,
+        /// What is wrong.
+        problem: String,
+    },
     /// An argument of a run is missing, unknown or of the wrong type.
     #[error("argument `{name}`: {problem}")]
     Argument {
@@ -72,6 +80,10 @@ impl Error {
     /// Whether the same call may go through later.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Core(error) if error.is_retryable())
+    }
+
+    pub(crate) fn file(line: Option<u64>, problem: impl Into<String>) -> Self {
+        Self::File { line, problem: problem.into() }
     }
 
     pub(crate) fn plan(place: impl Into<String>, problem: impl Into<String>) -> Self {

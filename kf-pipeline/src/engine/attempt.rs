@@ -17,7 +17,7 @@ use super::{Inner, RunEvent, RunSetup};
 use crate::component::ProgressSink;
 use crate::plan;
 use crate::scheduler::{Failure, Launch, Outcome};
-use crate::spec::ImporterUri;
+use crate::spec::RuntimeValue;
 
 /// What became of an attempt.
 pub(super) enum Carried {
@@ -53,8 +53,9 @@ pub(super) async fn carry(
     }
     let outcome = if let plan::Work::Importer(importer) = &launch.executor.work {
         let uri = match &importer.artifact_uri {
-            ImporterUri::Constant(uri) => Some(uri),
-            ImporterUri::RuntimeParameter(name) => launch.inputs.parameter(name).map(AsRef::as_ref),
+            RuntimeValue::Constant(uri) => Some(uri),
+            RuntimeValue::RuntimeParameter(name) => launch.inputs.parameter(name).map(AsRef::as_ref),
+            RuntimeValue::ConstantValue(_) => None,
         };
         import(engine.home.artifacts(), uri, &importer.type_schema).await.map(Outcome::Succeeded)
     } else {

@@ -64,7 +64,7 @@ fn key(executor: &Executor, inputs: &Values, program: &Digest) -> Option<Digest>
     let mut parameters: Vec<_> = inputs.named_parameters().collect();
     parameters.sort_by_key(|(name, _)| *name);
     let outputs: Vec<_> =
-        executor.outputs.parameters.iter().map(|(name, output)| (name, output.parameter_type)).collect();
+        executor.outputs.parameters.iter().map(|(name, output)| (name, output.kind())).collect();
     let kinds: Vec<_> = executor
         .outputs
         .artifacts

@@ -60,7 +60,7 @@ pub enum Work {
     /// A component of this program.
     Component(Arc<ComponentDef>),
     /// A command in an image.
-    Container(ContainerSpec),
+    Container(Box<ContainerSpec>),
 }
 
 /// One attempt of one task: what an executor needs to know.

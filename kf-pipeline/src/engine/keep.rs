@@ -24,8 +24,8 @@ pub(super) async fn keep(
         let Some(value) = values.remove(name) else {
             return Err(Failure::task(format!("gave no output `{name}`")));
         };
-        if !value.is_null() && !output.parameter_type.accepts(&value) {
-            let wanted = output.parameter_type;
+        if !value.is_null() && !output.kind().accepts(&value) {
+            let wanted = output.kind();
             return Err(Failure::task(format!("output `{name}`: expected {wanted:?}, found {value}")));
         }
         parameters.push((Arc::from(name.as_str()), Arc::new(value)));

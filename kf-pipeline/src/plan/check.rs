@@ -1,7 +1,7 @@
 //! Compares what tasks give and take.
 
 use super::{Component, ComponentKind, Dag, Iterator_, LoopItems, Plan, Source, Task, TaskOutput};
-use crate::spec::{ArtifactType, ParameterType};
+use crate::spec::{ArtifactType, ParameterInput, ParameterOutput, ParameterType};
 use crate::{Error, Result};
 
 pub(super) fn types(plan: &Plan) -> Result<()> {
@@ -37,7 +37,7 @@ impl Checker<'_> {
         let input = &iterator.input;
         let item = target.inputs.parameters.get(input.as_ref());
         let item = item.ok_or_else(|| no_input(place, target, "parameter", input))?;
-        let (item, optional) = (item.parameter_type, item.is_optional);
+        let (item, optional) = (item.kind(), item.is_optional);
         match &iterator.items {
             LoopItems::Input(name) if !task.parameters.iter().any(|(given, _)| given == name) => {
                 Err(Error::plan(place, format!("the loop goes over input `{name}`, which is not given")))
@@ -66,7 +66,7 @@ impl Checker<'_> {
         for (name, output) in &self.dag.parameters {
             let place = format!("{}/{name}", self.component.name);
             let found = self.produced_parameter(&place, output)?;
-            let wanted = declared.parameters.get(name.as_ref()).map(|wanted| wanted.parameter_type);
+            let wanted = declared.parameters.get(name.as_ref()).map(ParameterOutput::kind);
             if let (Some(found), Some(wanted)) = (found, wanted)
                 && !converts(found, wanted)
             {
@@ -98,8 +98,7 @@ impl Checker<'_> {
         for (input, source) in &task.parameters {
             let found = match source {
                 Source::Constant(value) => {
-                    let wanted =
-                        target.inputs.parameters.get(input.as_ref()).map(|input| input.parameter_type);
+                    let wanted = target.inputs.parameters.get(input.as_ref()).map(ParameterInput::kind);
                     if let Some(wanted) = wanted.filter(|wanted| !wanted.accepts(value)) {
                         let problem =
                             format!("input `{input}` expects {wanted:?}, found the constant {value}");
@@ -112,7 +111,7 @@ impl Checker<'_> {
                 Source::FinalStatus(_) => Some(ParameterType::TaskFinalStatus),
             };
             let wanted = target.inputs.parameters.get(input.as_ref());
-            let wanted = wanted.ok_or_else(|| no_input(place, target, "parameter", input))?.parameter_type;
+            let wanted = wanted.ok_or_else(|| no_input(place, target, "parameter", input))?.kind();
             if let Some(found) = found.filter(|found| !converts(*found, wanted)) {
                 return Err(Error::plan(
                     place,
@@ -165,7 +164,7 @@ impl Checker<'_> {
 
     fn own_parameter(&self, place: &str, name: &str) -> Result<ParameterType> {
         let own = self.component.inputs.parameters.get(name);
-        own.map(|own| own.parameter_type).ok_or_else(|| no_input(place, self.component, "parameter", name))
+        own.map(ParameterInput::kind).ok_or_else(|| no_input(place, self.component, "parameter", name))
     }
 
     /// The type of a task's output; none where a loop makes a list of it.
@@ -174,7 +173,7 @@ impl Checker<'_> {
         let producer = &self.plan.components[task.component];
         let found = producer.outputs.parameters.get(output.key.as_ref());
         let found = found.ok_or_else(|| no_output(place, task, "parameter", &output.key))?;
-        Ok(task.iterator.is_none().then_some(found.parameter_type))
+        Ok(task.iterator.is_none().then_some(found.kind()))
     }
 
     /// The type of a task's output, and whether there is a list of them.

@@ -12,8 +12,8 @@ use super::{
     Retry, Source, Task, TaskOutput, Work, check,
 };
 use crate::spec::{
-    ArtifactSource, ComponentSpec, DagSpec, ExecutorSpec, Items, KfPlatform, ParameterSource, PipelineFile,
-    RetryPolicy, TaskSpec,
+    ArtifactSource, ComponentSpec, DagOutputSource, DagSpec, ExecutorSpec, Items, KfPlatform,
+    ParameterSource, PipelineFile, RetryPolicy, RuntimeValue, TaskSpec,
 };
 use crate::{Error, Result};
 
@@ -83,7 +83,11 @@ impl Lowering<'_> {
             Error::plan(component, format!("executor `{label}` is not in deploymentSpec.executors"))
         })?;
         let kf = self.platform.executors.get(label).cloned().unwrap_or_default();
-        let work = match spec {
+        let work = match &spec.spec {
+            ExecutorSpec::Resolver(_) | ExecutorSpec::CustomJob(_) => {
+                let problem = format!("executor `{label}` is neither a container nor an importer");
+                return Err(Error::plan(component, problem));
+            }
             ExecutorSpec::Importer(importer) => Work::Importer(importer.clone()),
             ExecutorSpec::Container(container) if kf.component.is_empty() => {
                 Work::Container(container.clone())
@@ -124,7 +128,10 @@ impl Lowering<'_> {
             .parameters
             .iter()
             .map(|(name, output)| {
-                let from = &output.value_from_parameter;
+                let DagOutputSource::ValueFromParameter(from) = &output.source else {
+                    let problem = "gives one of several outputs, which is not run yet";
+                    return Err(Error::plan(format!("{place}/{name}"), problem));
+                };
                 Ok((
                     name.as_str().into(),
                     scope.output(name, &from.producer_subtask, &from.output_parameter_key)?,
@@ -155,8 +162,19 @@ impl Lowering<'_> {
         let mut upstream = BTreeSet::new();
         let mut parameters = Vec::new();
         for (input, source) in &spec.inputs.parameters {
-            let source = match source {
-                ParameterSource::RuntimeValue(value) => Source::Constant(Arc::new(value.constant.clone())),
+            if source.parameter_expression_selector.is_some() {
+                let problem =
+                    format!("input `{input}` has a parameterExpressionSelector, which is not run yet");
+                return Err(Error::plan(&place, problem));
+            }
+            let source = match &source.source {
+                ParameterSource::RuntimeValue(RuntimeValue::Constant(value)) => {
+                    Source::Constant(Arc::new(value.clone()))
+                }
+                ParameterSource::RuntimeValue(_) => {
+                    let problem = format!("input `{input}` has a runtimeValue that is no constant");
+                    return Err(Error::plan(&place, problem));
+                }
                 ParameterSource::ComponentInputParameter(name) => Source::Input(name.as_str().into()),
                 ParameterSource::TaskOutputParameter { producer_task, output_parameter_key } => {
                     let output = scope.output(&place, producer_task, output_parameter_key)?;
@@ -173,7 +191,7 @@ impl Lowering<'_> {
         }
         let mut artifacts = Vec::new();
         for (input, source) in &spec.inputs.artifacts {
-            let source = match source {
+            let source = match &source.source {
                 ArtifactSource::ComponentInputArtifact(name) => Source::Input(name.as_str().into()),
                 ArtifactSource::TaskOutputArtifact { producer_task, output_artifact_key } => {
                     let output = scope.output(&place, producer_task, output_artifact_key)?;
@@ -185,6 +203,9 @@ impl Lowering<'_> {
         }
         for other in &spec.dependent_tasks {
             upstream.insert(scope.task(&place, other)?);
+        }
+        if spec.artifact_iterator.is_some() {
+            return Err(Error::plan(&place, "goes over artifacts, which is not run yet"));
         }
         let policy = spec.trigger_policy.clone().unwrap_or_default();
         let condition = policy.condition.filter(|text| !text.trim().is_empty());

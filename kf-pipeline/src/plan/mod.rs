@@ -77,10 +77,10 @@ impl Plan {
                 });
             };
             let absent = value.is_null() && input.is_optional;
-            if !absent && !input.parameter_type.accepts(value) {
+            if !absent && !input.kind().accepts(value) {
                 return Err(Error::Argument {
                     name: name.clone(),
-                    problem: format!("expected {:?}, found {value}", input.parameter_type),
+                    problem: format!("expected {:?}, found {value}", input.kind()),
                 });
             }
             complete.insert(name.clone(), value.clone());
@@ -152,11 +152,11 @@ pub(crate) enum Work {
     /// A `#[component]` by name.
     Component {
         name: Name,
-        container: ContainerSpec,
+        container: Box<ContainerSpec>,
     },
     /// A container's command.
-    Container(ContainerSpec),
-    Importer(ImporterSpec),
+    Container(Box<ContainerSpec>),
+    Importer(Box<ImporterSpec>),
 }
 
 /// Tasks whose order follows from what they take.

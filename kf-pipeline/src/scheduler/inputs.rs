@@ -116,7 +116,7 @@ pub(super) fn with_defaults(component: &Component, inputs: Arc<Values>) -> Arc<V
 pub(super) fn check(component: &Component, inputs: &Values) -> Result<(), String> {
     for (name, value) in inputs.named_parameters() {
         let Some(input) = component.inputs.parameters.get(name) else { continue };
-        let wanted = input.parameter_type;
+        let wanted = input.kind();
         let absent = value.is_null() && input.is_optional;
         if !absent && wanted != ParameterType::String && !wanted.accepts(value) {
             return Err(format!("input `{name}` expects {wanted:?}, found {value}"));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kf_core::artifact::ArtifactKind;
 use serde::{Deserialize, Serialize};
 
-use super::TaskSpec;
+use super::{Extra, TaskSpec};
 
 /// A component: either a DAG of tasks, or something an executor carries out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,15 @@ pub struct ComponentSpec {
     /// The executor's label, where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executor_label: Option<String>,
+    /// What only some platforms know of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub single_platform_specs: Vec<serde_json::Value>,
+    /// Which of a task's configuration it applies itself, such as `ENV` or `KUBERNETES_VOLUMES`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub task_config_passthroughs: Vec<serde_json::Value>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A component's inputs by name.
@@ -35,11 +44,14 @@ pub struct InputDefinitions {
     /// Artifacts.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub artifacts: BTreeMap<String, ArtifactInput>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 impl InputDefinitions {
     fn is_empty(&self) -> bool {
-        self.parameters.is_empty() && self.artifacts.is_empty()
+        *self == Self::default()
     }
 }
 
@@ -53,11 +65,14 @@ pub struct OutputDefinitions {
     /// Artifacts.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub artifacts: BTreeMap<String, ArtifactOutput>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 impl OutputDefinitions {
     fn is_empty(&self) -> bool {
-        self.parameters.is_empty() && self.artifacts.is_empty()
+        *self == Self::default()
     }
 }
 
@@ -66,6 +81,8 @@ impl OutputDefinitions {
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
 pub enum ParameterType {
+    /// Not said.
+    ParameterTypeEnumUnspecified,
     /// A number.
     NumberDouble,
     /// A whole number.
@@ -81,6 +98,34 @@ pub enum ParameterType {
     Struct,
     /// How another task ended.
     TaskFinalStatus,
+    /// The configuration of the task itself.
+    TaskConfig,
+}
+
+/// The type of a parameter in files of the first SDKs, instead of [`ParameterType`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
+pub enum PrimitiveType {
+    /// Not said.
+    PrimitiveTypeUnspecified,
+    /// A whole number.
+    Int,
+    /// A number.
+    Double,
+    /// Text.
+    String,
+}
+
+impl PrimitiveType {
+    fn current(self) -> ParameterType {
+        match self {
+            Self::PrimitiveTypeUnspecified => ParameterType::ParameterTypeEnumUnspecified,
+            Self::Int => ParameterType::NumberInteger,
+            Self::Double => ParameterType::NumberDouble,
+            Self::String => ParameterType::String,
+        }
+    }
 }
 
 impl ParameterType {
@@ -94,8 +139,8 @@ impl ParameterType {
             Self::String => value.is_string(),
             Self::Boolean => value.is_boolean(),
             Self::List => value.is_array(),
-            Self::Struct => !value.is_null(),
-            Self::TaskFinalStatus => value.is_object(),
+            Self::Struct | Self::ParameterTypeEnumUnspecified => !value.is_null(),
+            Self::TaskFinalStatus | Self::TaskConfig => value.is_object(),
         }
     }
 }
@@ -105,9 +150,13 @@ impl ParameterType {
 #[serde(rename_all = "camelCase")]
 pub struct ParameterInput {
     /// Its type.
+    #[serde(default = "unspecified", skip_serializing_if = "is_unspecified")]
     pub parameter_type: ParameterType,
-    /// Its value where none is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Its type in files of the first SDKs.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub primitive_type: Option<PrimitiveType>,
+    /// Its value where none is given; a null is one too.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub default_value: Option<serde_json::Value>,
     /// Whether it may be absent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -115,6 +164,38 @@ pub struct ParameterInput {
     /// What it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// The only values that it may have, where there are any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub literals: Vec<serde_json::Value>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl ParameterInput {
+    /// Its type, in whichever way the file says it.
+    pub fn kind(&self) -> ParameterType {
+        kind(self.parameter_type, self.primitive_type)
+    }
+}
+
+fn kind(current: ParameterType, primitive: Option<PrimitiveType>) -> ParameterType {
+    primitive.filter(|_| is_unspecified(&current)).map_or(current, PrimitiveType::current)
+}
+
+fn unspecified() -> ParameterType {
+    ParameterType::ParameterTypeEnumUnspecified
+}
+
+fn is_unspecified(kind: &ParameterType) -> bool {
+    *kind == ParameterType::ParameterTypeEnumUnspecified
+}
+
+/// A value that is there, a null too.
+pub(super) fn given<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(from).map(Some)
 }
 
 /// A parameter that a component gives.
@@ -122,24 +203,55 @@ pub struct ParameterInput {
 #[serde(rename_all = "camelCase")]
 pub struct ParameterOutput {
     /// Its type.
+    #[serde(default = "unspecified", skip_serializing_if = "is_unspecified")]
     pub parameter_type: ParameterType,
+    /// Its type in files of the first SDKs.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub primitive_type: Option<PrimitiveType>,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl ParameterOutput {
+    /// Its type, in whichever way the file says it.
+    pub fn kind(&self) -> ParameterType {
+        kind(self.parameter_type, self.primitive_type)
+    }
 }
 
 /// The kind of an artifact.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactType {
     /// Such as `system.Model`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub schema_title: String,
+    /// Where its schema lies, in files of the first SDKs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_uri: Option<String>,
+    /// Its schema as YAML text, in files of the first SDKs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_schema: Option<String>,
     /// Such as `0.0.1`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub schema_version: String,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 impl ArtifactType {
     /// The type of artifacts of kind `K`.
     pub fn of<K: ArtifactKind>() -> Self {
-        Self { schema_title: K::SCHEMA_TITLE.to_owned(), schema_version: K::SCHEMA_VERSION.to_owned() }
+        Self {
+            schema_title: K::SCHEMA_TITLE.to_owned(),
+            schema_version: K::SCHEMA_VERSION.to_owned(),
+            ..Self::default()
+        }
     }
 
     /// Whether an artifact of this type may go where `wanted` is asked for: the same, or `system.Artifact`.
@@ -162,6 +274,12 @@ pub struct ArtifactInput {
     /// Whether it may be absent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_optional: bool,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// An artifact that a component gives.
@@ -173,6 +291,15 @@ pub struct ArtifactOutput {
     /// Whether it gives a list.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_artifact_list: bool,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What is known of it beforehand.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// The tasks of a DAG, and which of their outputs are the DAG's.
@@ -185,6 +312,9 @@ pub struct DagSpec {
     /// The DAG's outputs.
     #[serde(default, skip_serializing_if = "DagOutputs::is_empty")]
     pub outputs: DagOutputs,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// Where a DAG's outputs come from.
@@ -197,11 +327,14 @@ pub struct DagOutputs {
     /// Artifacts.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub artifacts: BTreeMap<String, DagOutputArtifact>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 impl DagOutputs {
     fn is_empty(&self) -> bool {
-        self.parameters.is_empty() && self.artifacts.is_empty()
+        *self == Self::default()
     }
 }
 
@@ -209,18 +342,54 @@ impl DagOutputs {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DagOutputParameter {
-    /// An output of a task inside.
-    pub value_from_parameter: ParameterSelector,
+    /// Where.
+    #[serde(flatten)]
+    pub source: DagOutputSource,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl From<ParameterSelector> for DagOutputParameter {
+    fn from(selector: ParameterSelector) -> Self {
+        Self { source: DagOutputSource::ValueFromParameter(selector), extra: Extra::new() }
+    }
+}
+
+/// Which task's output a DAG's output parameter is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum DagOutputSource {
+    /// This one.
+    ValueFromParameter(ParameterSelector),
+    /// The first of these that there is: those of tasks in branches of which one is taken.
+    ValueFromOneof(ParameterSelectors),
+}
+
+/// Output parameters of tasks of which one runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParameterSelectors {
+    /// The outputs.
+    #[serde(default)]
+    pub parameter_selectors: Vec<ParameterSelector>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// An output parameter of a task inside a DAG.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParameterSelector {
     /// The task.
     pub producer_subtask: String,
     /// Its output.
     pub output_parameter_key: String,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// Where a DAG's output artifact comes from.
@@ -229,14 +398,20 @@ pub struct ParameterSelector {
 pub struct DagOutputArtifact {
     /// Outputs of tasks inside.
     pub artifact_selectors: Vec<ArtifactSelector>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// An output artifact of a task inside a DAG.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactSelector {
     /// The task.
     pub producer_subtask: String,
     /// Its output.
     pub output_artifact_key: String,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }

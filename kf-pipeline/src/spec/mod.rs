@@ -7,22 +7,30 @@ mod component;
 mod executor;
 mod platform;
 mod task;
+mod yaml;
 
 pub use component::{
     ArtifactInput, ArtifactOutput, ArtifactSelector, ArtifactType, ComponentSpec, DagOutputArtifact,
-    DagOutputParameter, DagOutputs, DagSpec, InputDefinitions, OutputDefinitions, ParameterInput,
-    ParameterOutput, ParameterSelector, ParameterType,
+    DagOutputParameter, DagOutputSource, DagOutputs, DagSpec, InputDefinitions, OutputDefinitions,
+    ParameterInput, ParameterOutput, ParameterSelector, ParameterSelectors, ParameterType, PrimitiveType,
 };
-pub use executor::{ContainerSpec, DeploymentSpec, ExecutorSpec, ImporterSpec, ImporterUri};
+pub use executor::{
+    Accelerator, ArtifactQuery, ContainerResources, ContainerSpec, DeploymentSpec, EnvVar, Exec, Executor,
+    ExecutorSpec, ImporterSpec, Lifecycle, ResolverSpec,
+};
 pub use platform::{KfExecutor, KfPlatform, Platforms};
 pub use task::{
-    ArtifactSource, CachingOptions, ComponentRef, Constant, Items, IteratorPolicy, ParameterIterator,
-    ParameterSource, RetryPolicy, TaskInfo, TaskInputs, TaskSpec, TriggerPolicy, TriggerStrategy,
+    ArtifactItems, ArtifactIterator, ArtifactSource, CachingOptions, ComponentRef, Items, IteratorPolicy,
+    ParameterIterator, ParameterSource, PrimitiveValue, RetryPolicy, RuntimeValue, TaskArtifact, TaskInfo,
+    TaskInputs, TaskParameter, TaskSpec, TriggerPolicy, TriggerStrategy,
 };
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+/// Fields that a type does not know.
+pub type Extra = serde_json::Map<String, serde_json::Value>;
 
 /// A whole pipeline: what Kubeflow Pipelines knows of it, and what only some platforms do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,19 +49,25 @@ pub struct PipelineSpec {
     /// Name and description.
     pub pipeline_info: PipelineInfo,
     /// How executors run.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "DeploymentSpec::is_empty")]
     pub deployment_spec: DeploymentSpec,
     /// Components by name.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub components: BTreeMap<String, ComponentSpec>,
     /// The outermost component: a DAG.
     pub root: ComponentSpec,
     /// The version of the IR, `2.1.0`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub schema_version: String,
     /// What made this file.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sdk_version: String,
+    /// Where upstream keeps artifacts, where a run does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_pipeline_root: Option<String>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A pipeline's name and description.
@@ -62,7 +76,13 @@ pub struct PipelineSpec {
 pub struct PipelineInfo {
     /// The name: lower-case letters, digits and `-`.
     pub name: String,
+    /// The name as shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
     /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }

@@ -6,17 +6,22 @@ use std::time::Duration;
 use kf_core::resources::Resources;
 use serde::{Deserialize, Serialize};
 
+use super::Extra;
+
 /// Platforms by name. Only `kf` is read; others are kept as they are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Platforms {
     /// The platforms.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub platforms: BTreeMap<String, serde_json::Value>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 impl Platforms {
     pub(crate) fn is_empty(&self) -> bool {
-        self.platforms.is_empty()
+        *self == Self::default()
     }
 }
 

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Extra;
+
 /// One task of a DAG.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskSpec {
     /// Its name.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "TaskInfo::is_empty")]
     pub task_info: TaskInfo,
     /// What it runs.
     pub component_ref: ComponentRef,
@@ -28,12 +30,18 @@ pub struct TaskSpec {
     /// Runs it once for each item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameter_iterator: Option<ParameterIterator>,
+    /// Runs it once for each artifact of a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_iterator: Option<ArtifactIterator>,
     /// How an iterator runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iterator_policy: Option<IteratorPolicy>,
     /// What follows a failed attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_policy: Option<RetryPolicy>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A task's name.
@@ -41,8 +49,17 @@ pub struct TaskSpec {
 #[serde(rename_all = "camelCase")]
 pub struct TaskInfo {
     /// The name.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl TaskInfo {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The component a task runs.
@@ -51,6 +68,9 @@ pub struct TaskInfo {
 pub struct ComponentRef {
     /// Its name among the pipeline's components.
     pub name: String,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// What goes into a task, by input name.
@@ -59,15 +79,39 @@ pub struct ComponentRef {
 pub struct TaskInputs {
     /// Parameters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub parameters: BTreeMap<String, ParameterSource>,
+    pub parameters: BTreeMap<String, TaskParameter>,
     /// Artifacts.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub artifacts: BTreeMap<String, ArtifactSource>,
+    pub artifacts: BTreeMap<String, TaskArtifact>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 impl TaskInputs {
     fn is_empty(&self) -> bool {
-        self.parameters.is_empty() && self.artifacts.is_empty()
+        *self == Self::default()
+    }
+}
+
+/// A parameter that goes into a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskParameter {
+    /// Where it comes from.
+    #[serde(flatten)]
+    pub source: ParameterSource,
+    /// An expression in CEL over `string_value`, the value's JSON text, that gives the part which is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter_expression_selector: Option<String>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl From<ParameterSource> for TaskParameter {
+    fn from(source: ParameterSource) -> Self {
+        Self { source, parameter_expression_selector: None, extra: Extra::new() }
     }
 }
 
@@ -84,7 +128,7 @@ pub enum ParameterSource {
         output_parameter_key: String,
     },
     /// A value known beforehand.
-    RuntimeValue(Constant),
+    RuntimeValue(RuntimeValue),
     /// An input of the DAG.
     ComponentInputParameter(String),
     /// How another task ended.
@@ -95,12 +139,48 @@ pub enum ParameterSource {
     },
 }
 
-/// A value known beforehand.
+/// A value known beforehand, or given to the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Constant {
-    /// The value.
-    pub constant: serde_json::Value,
+#[non_exhaustive]
+pub enum RuntimeValue {
+    /// Known beforehand; placeholders in its texts are replaced.
+    Constant(serde_json::Value),
+    /// Known beforehand, in files of the first SDKs.
+    ConstantValue(PrimitiveValue),
+    /// The run's argument of this name.
+    RuntimeParameter(String),
+}
+
+/// A number or text in files of the first SDKs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum PrimitiveValue {
+    /// A whole number; protobuf's JSON writes 64 bits as text.
+    IntValue(serde_json::Value),
+    /// A number.
+    DoubleValue(f64),
+    /// Text.
+    StringValue(String),
+}
+
+/// An artifact that goes into a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskArtifact {
+    /// Where it comes from.
+    #[serde(flatten)]
+    pub source: ArtifactSource,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl From<ArtifactSource> for TaskArtifact {
+    fn from(source: ArtifactSource) -> Self {
+        Self { source, extra: Extra::new() }
+    }
 }
 
 /// Where an artifact comes from.
@@ -124,8 +204,14 @@ pub enum ArtifactSource {
 #[serde(rename_all = "camelCase")]
 pub struct CachingOptions {
     /// True where it may.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enable_cache: bool,
+    /// What stands for everything else in the key, so that tasks with the same one may stand for one another.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cache_key: String,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// When a task runs.
@@ -138,6 +224,9 @@ pub struct TriggerPolicy {
     /// What is asked of the tasks before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<TriggerStrategy>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// What a task asks of the tasks before it.
@@ -161,6 +250,9 @@ pub struct ParameterIterator {
     pub items: Items,
     /// The input that takes the item.
     pub item_input: String,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// The list an iterator goes over.
@@ -173,13 +265,40 @@ pub enum Items {
     InputParameter(String),
 }
 
+/// Runs a task once for each artifact of a list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactIterator {
+    /// The list.
+    pub items: ArtifactItems,
+    /// The input that takes the artifact.
+    pub item_input: String,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// The list of artifacts an iterator goes over.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactItems {
+    /// An input of the task.
+    pub input_artifact: String,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
 /// How an iterator runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IteratorPolicy {
     /// How many iterations run at once; 0 where there is no limit.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub parallelism_limit: u32,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// What follows a failed attempt.
@@ -187,7 +306,7 @@ pub struct IteratorPolicy {
 #[serde(rename_all = "camelCase")]
 pub struct RetryPolicy {
     /// How many attempts may follow the first.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub max_retry_count: u32,
     /// The wait before the second attempt, such as `1.5s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -198,4 +317,11 @@ pub struct RetryPolicy {
     /// The longest wait; `3600s` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff_max_duration: Option<String>,
+    /// Fields that this version does not know, kept as they are.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

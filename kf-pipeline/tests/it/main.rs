@@ -6,6 +6,7 @@ mod bad;
 mod bodies;
 mod components;
 mod flow;
+mod ir;
 mod resume;
 
 use std::future::Future;
@@ -20,8 +21,10 @@ fn main() -> ExitCode {
     {
         return code;
     }
-    let tests =
-        [bad::tests(), bodies::tests(), flow::tests(), resume::tests()].into_iter().flatten().collect();
+    let tests = [bad::tests(), bodies::tests(), flow::tests(), ir::tests(), resume::tests()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
 

@@ -42,8 +42,12 @@ impl Lowering<'_> {
             args: ["--executor_input", "{{$}}", "--function_to_execute", definition.name]
                 .map(str::to_owned)
                 .into(),
+            ..ContainerSpec::default()
         };
-        self.out.deployment_spec.executors.insert(label.clone(), ExecutorSpec::Container(container));
+        self.out
+            .deployment_spec
+            .executors
+            .insert(label.clone(), ExecutorSpec::Container(Box::new(container)).into());
         self.kf.executors.insert(label.clone(), kf);
         self.out.components.insert(component.clone(), interface(definition, label));
         self.labels.insert(key, component.clone());
@@ -62,16 +66,19 @@ fn interface(definition: &ComponentDef, label: String) -> ComponentSpec {
         spec.input_definitions.parameters.insert((*name).to_owned(), input);
     }
     for (name, kind, list) in &definition.artifacts {
-        let input =
-            ArtifactInput { artifact_type: kind.clone(), is_artifact_list: *list, is_optional: false };
+        let input = ArtifactInput {
+            artifact_type: kind.clone(),
+            is_artifact_list: *list,
+            ..ArtifactInput::default()
+        };
         spec.input_definitions.artifacts.insert((*name).to_owned(), input);
     }
     for (name, parameter_type) in &definition.output_parameters {
-        let output = ParameterOutput { parameter_type: *parameter_type };
+        let output = ParameterOutput { parameter_type: *parameter_type, ..ParameterOutput::default() };
         spec.output_definitions.parameters.insert((*name).to_owned(), output);
     }
     for (name, kind) in &definition.output_artifacts {
-        let output = ArtifactOutput { artifact_type: kind.clone(), is_artifact_list: false };
+        let output = ArtifactOutput { artifact_type: kind.clone(), ..ArtifactOutput::default() };
         spec.output_definitions.artifacts.insert((*name).to_owned(), output);
     }
     spec

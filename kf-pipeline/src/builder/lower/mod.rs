@@ -15,10 +15,10 @@ use super::graph::{BODY, Graph, Node, NodeId, NodeKind, OUTERMOST, ScopeId, Scop
 use super::{Arg, CallOptions};
 use crate::spec::{
     ArtifactInput, ArtifactOutput, ArtifactSelector, ArtifactType, CachingOptions, ComponentRef,
-    ComponentSpec, Constant, DagOutputArtifact, DagOutputParameter, DagSpec, ExecutorSpec, ImporterSpec,
-    ImporterUri, Items, IteratorPolicy, KfPlatform, ParameterInput, ParameterIterator, ParameterOutput,
-    ParameterSelector, ParameterSource, ParameterType, PipelineFile, PipelineInfo, PipelineSpec, Platforms,
-    RetryPolicy, TaskInfo, TaskSpec, TriggerPolicy, TriggerStrategy,
+    ComponentSpec, DagOutputArtifact, DagSpec, ExecutorSpec, Extra, ImporterSpec, Items, IteratorPolicy,
+    KfPlatform, ParameterInput, ParameterIterator, ParameterOutput, ParameterSelector, ParameterSource,
+    ParameterType, PipelineFile, PipelineInfo, PipelineSpec, Platforms, RetryPolicy, RuntimeValue, TaskInfo,
+    TaskSpec, TriggerPolicy, TriggerStrategy,
 };
 
 /// The image that stands for the program itself until it is given another.
@@ -41,17 +41,17 @@ pub(super) fn lower(name: &str, graph: &Graph) -> PipelineFile {
             parameter_type: parameter.kind,
             default_value: parameter.default.clone().filter(|default| !default.is_null()),
             is_optional: parameter.optional || parameter.default.is_some(),
-            description: None,
+            ..ParameterInput::default()
         };
         spec.input_definitions.parameters.insert(parameter.name.clone(), input);
     }
     let Lowering { mut out, kf, .. } = lowering;
     out.root = spec;
-    out.pipeline_info = PipelineInfo { name: name.to_owned(), description: None };
+    out.pipeline_info = PipelineInfo { name: name.to_owned(), ..PipelineInfo::default() };
     out.schema_version = "2.1.0".to_owned();
     out.sdk_version = concat!("kf-", env!("CARGO_PKG_VERSION")).to_owned();
     let kf = serde_json::to_value(kf).expect("the platform is made of strings and numbers");
-    let platforms = Platforms { platforms: BTreeMap::from([("kf".to_owned(), kf)]) };
+    let platforms = Platforms { platforms: BTreeMap::from([("kf".to_owned(), kf)]), ..Platforms::default() };
     PipelineFile { pipeline_spec: out, platform_spec: platforms }
 }
 
@@ -101,8 +101,11 @@ impl Lowering<'_> {
                     spec.input_definitions.parameters.insert(name, input);
                 }
                 Kind::Artifact { kind, list } => {
-                    let input =
-                        ArtifactInput { artifact_type: kind, is_artifact_list: list, is_optional: false };
+                    let input = ArtifactInput {
+                        artifact_type: kind,
+                        is_artifact_list: list,
+                        ..ArtifactInput::default()
+                    };
                     spec.input_definitions.artifacts.insert(name, input);
                 }
             }
@@ -116,17 +119,29 @@ impl Lowering<'_> {
             let (producer_subtask, key) = self.produced(source);
             match kind {
                 Kind::Parameter(parameter_type) => {
-                    spec.output_definitions
-                        .parameters
-                        .insert(name.clone(), ParameterOutput { parameter_type });
-                    let from = ParameterSelector { producer_subtask, output_parameter_key: key };
-                    dag.outputs.parameters.insert(name, DagOutputParameter { value_from_parameter: from });
+                    spec.output_definitions.parameters.insert(
+                        name.clone(),
+                        ParameterOutput { parameter_type, ..ParameterOutput::default() },
+                    );
+                    let from = ParameterSelector {
+                        producer_subtask,
+                        output_parameter_key: key,
+                        ..ParameterSelector::default()
+                    };
+                    dag.outputs.parameters.insert(name, from.into());
                 }
                 Kind::Artifact { kind, list } => {
-                    let output = ArtifactOutput { artifact_type: kind, is_artifact_list: list };
+                    let output =
+                        ArtifactOutput { artifact_type: kind, is_artifact_list: list, ..Default::default() };
                     spec.output_definitions.artifacts.insert(name.clone(), output);
-                    let from = vec![ArtifactSelector { producer_subtask, output_artifact_key: key }];
-                    dag.outputs.artifacts.insert(name, DagOutputArtifact { artifact_selectors: from });
+                    let from = vec![ArtifactSelector {
+                        producer_subtask,
+                        output_artifact_key: key,
+                        ..ArtifactSelector::default()
+                    }];
+                    dag.outputs
+                        .artifacts
+                        .insert(name, DagOutputArtifact { artifact_selectors: from, ..Default::default() });
                 }
             }
         }
@@ -137,11 +152,14 @@ impl Lowering<'_> {
     fn task(&mut self, id: NodeId) -> (String, TaskSpec) {
         let graph = self.graph;
         let node = graph.node(id);
-        let mut task = TaskSpec { task_info: TaskInfo { name: node.name.clone() }, ..TaskSpec::default() };
+        let mut task = TaskSpec {
+            task_info: TaskInfo { name: node.name.clone(), ..TaskInfo::default() },
+            ..TaskSpec::default()
+        };
         task.dependent_tasks = node.after.iter().map(|other| graph.node(*other).name.clone()).collect();
         if node.at_any_end {
             let strategy = Some(TriggerStrategy::AllUpstreamTasksCompleted);
-            task.trigger_policy = Some(TriggerPolicy { condition: None, strategy });
+            task.trigger_policy = Some(TriggerPolicy { strategy, ..TriggerPolicy::default() });
         }
         match &node.kind {
             NodeKind::Task { definition, args, options } => {
@@ -149,7 +167,8 @@ impl Lowering<'_> {
                     self.give(&mut task, node.scope, input, arg);
                 }
                 task.component_ref.name = self.component(definition, options);
-                task.caching_options = Some(CachingOptions { enable_cache: options.cache });
+                task.caching_options =
+                    Some(CachingOptions { enable_cache: options.cache, ..Default::default() });
                 task.retry_policy = retry_policy(options);
             }
             NodeKind::Import { uri, kind } => self.importer(&mut task, node, uri, kind),
@@ -162,15 +181,17 @@ impl Lowering<'_> {
         match arg {
             TaskArg::Parameter(Arg(ArgKind::Constant(Ok(Json::Null) | Err(_)))) => {}
             TaskArg::Parameter(Arg(ArgKind::Constant(Ok(value)))) => {
-                let value = ParameterSource::RuntimeValue(Constant { constant: value.clone() });
-                task.inputs.parameters.insert(input.to_owned(), value);
+                let value = ParameterSource::RuntimeValue(RuntimeValue::Constant(value.clone()));
+                task.inputs.parameters.insert(input.to_owned(), value.into());
             }
             TaskArg::Parameter(Arg(ArgKind::Source(source, _))) => {
-                task.inputs.parameters.insert(input.to_owned(), self.parameter_source(scope, *source));
+                task.inputs.parameters.insert(input.to_owned(), self.parameter_source(scope, *source).into());
             }
             TaskArg::Artifact(artifact) => {
                 for source in &artifact.sources {
-                    task.inputs.artifacts.insert(input.to_owned(), self.artifact_source(scope, *source));
+                    task.inputs
+                        .artifacts
+                        .insert(input.to_owned(), self.artifact_source(scope, *source).into());
                 }
             }
         }
@@ -179,32 +200,39 @@ impl Lowering<'_> {
     fn importer(&mut self, task: &mut TaskSpec, node: &Node, uri: &Arg, kind: &ArtifactType) {
         let (component, label) = self.reserve(&node.name);
         let mut spec = ComponentSpec { executor_label: Some(label.clone()), ..ComponentSpec::default() };
-        let output = ArtifactOutput { artifact_type: kind.clone(), is_artifact_list: false };
+        let output = ArtifactOutput { artifact_type: kind.clone(), ..ArtifactOutput::default() };
         spec.output_definitions.artifacts.insert("artifact".to_owned(), output);
         let input = ParameterInput { parameter_type: ParameterType::String, ..ParameterInput::default() };
         spec.input_definitions.parameters.insert("uri".to_owned(), input);
         self.give(task, node.scope, "uri", &TaskArg::Parameter(uri.clone()));
         let artifact_uri = match &uri.0 {
-            ArgKind::Constant(value) => ImporterUri::Constant(value.clone().unwrap_or_default()),
-            ArgKind::Source(..) => ImporterUri::RuntimeParameter("uri".to_owned()),
+            ArgKind::Constant(value) => RuntimeValue::Constant(value.clone().unwrap_or_default()),
+            ArgKind::Source(..) => RuntimeValue::RuntimeParameter("uri".to_owned()),
         };
-        let importer = ImporterSpec { artifact_uri, type_schema: kind.clone() };
+        let importer = ImporterSpec {
+            artifact_uri,
+            type_schema: kind.clone(),
+            metadata: Extra::new(),
+            reimport: false,
+            download_to_workspace: false,
+            extra: Extra::new(),
+        };
         self.out.components.insert(component.clone(), spec);
-        self.out.deployment_spec.executors.insert(label, ExecutorSpec::Importer(importer));
-        task.component_ref = ComponentRef { name: component };
+        self.out.deployment_spec.executors.insert(label, ExecutorSpec::Importer(Box::new(importer)).into());
+        task.component_ref = ComponentRef { name: component, ..ComponentRef::default() };
     }
 
     fn group(&mut self, task: &mut TaskSpec, node: &Node, scope: ScopeId) {
         let (component, _) = self.reserve(&node.name);
-        task.component_ref = ComponentRef { name: component.clone() };
+        task.component_ref = ComponentRef { name: component.clone(), ..ComponentRef::default() };
         let inputs = self.scopes.get(&scope).map(|io| io.inputs.clone()).unwrap_or_default();
         for (name, (source, kind)) in inputs {
             match kind {
                 Kind::Parameter(_) => {
-                    task.inputs.parameters.insert(name, self.parameter_source(node.scope, source));
+                    task.inputs.parameters.insert(name, self.parameter_source(node.scope, source).into());
                 }
                 Kind::Artifact { .. } => {
-                    task.inputs.artifacts.insert(name, self.artifact_source(node.scope, source));
+                    task.inputs.artifacts.insert(name, self.artifact_source(node.scope, source).into());
                 }
             }
         }
@@ -216,14 +244,15 @@ impl Lowering<'_> {
                     ArgKind::Constant(value) => Items::Raw(value.clone().unwrap_or_default().to_string()),
                 };
                 let item_input = self.channel(Source::Item(scope));
-                task.parameter_iterator = Some(ParameterIterator { items, item_input });
+                task.parameter_iterator = Some(ParameterIterator { items, item_input, extra: Extra::new() });
                 if *limit > 0 {
-                    task.iterator_policy = Some(IteratorPolicy { parallelism_limit: *limit });
+                    task.iterator_policy =
+                        Some(IteratorPolicy { parallelism_limit: *limit, ..Default::default() });
                 }
             }
             ScopeKind::When(condition) => {
                 let condition = Some(self.cel(&condition.expr));
-                task.trigger_policy = Some(TriggerPolicy { condition, strategy: None });
+                task.trigger_policy = Some(TriggerPolicy { condition, ..TriggerPolicy::default() });
             }
         }
         let spec = self.scope(scope);
@@ -241,5 +270,6 @@ fn retry_policy(options: &CallOptions) -> Option<RetryPolicy> {
         backoff_duration: options.backoff.as_ref().map(|backoff| seconds(backoff.initial)),
         backoff_factor: options.backoff.as_ref().map(|backoff| backoff.factor),
         backoff_max_duration: options.backoff.as_ref().map(|backoff| seconds(backoff.max)),
+        extra: Extra::new(),
     })
 }

@@ -111,7 +111,7 @@ impl Reader<'_> {
         let kf = label.and_then(|label| self.platform.executors.get(label));
         let kf_name = kf.map(|kf| kf.component.clone()).filter(|name| !name.is_empty());
         let takes = |source: &ParameterSource| matches!(source, ParameterSource::ComponentInputParameter(name) if item_inputs.contains(name));
-        let taking = task.inputs.parameters.iter().filter(|(_, source)| takes(source));
+        let taking = task.inputs.parameters.iter().filter(|(_, given)| takes(&given.source));
         let takes_item: Vec<String> = taking.map(|(name, _)| name.clone()).collect();
         let mut inner: BTreeSet<String> = takes_item.iter().cloned().collect();
         inner.extend(task.parameter_iterator.as_ref().map(|iterator| iterator.item_input.clone()));
@@ -121,7 +121,7 @@ impl Reader<'_> {
         Item {
             name: name.to_owned(),
             is_loop: task.parameter_iterator.is_some(),
-            is_import: matches!(executor, Some(ExecutorSpec::Importer(_))),
+            is_import: matches!(executor.map(|executor| &executor.spec), Some(ExecutorSpec::Importer(_))),
             is_report: kf_name.as_deref() == Some("run_report"),
             component: kf_name
                 .unwrap_or_else(|| task.component_ref.name.trim_start_matches("comp-").to_owned()),
@@ -145,12 +145,12 @@ fn sorted(dag: &DagSpec) -> (Vec<&str>, Vec<Edge>) {
     let index: BTreeMap<&str, usize> = names.iter().enumerate().map(|(index, name)| (*name, index)).collect();
     let mut links: BTreeMap<(usize, usize), bool> = BTreeMap::new();
     for (to, task) in dag.tasks.values().enumerate() {
-        let parameters = task.inputs.parameters.values().filter_map(|source| match source {
+        let parameters = task.inputs.parameters.values().filter_map(|given| match &given.source {
             ParameterSource::TaskOutputParameter { producer_task, .. } => Some((producer_task, false)),
             ParameterSource::TaskFinalStatus { producer_task } => Some((producer_task, true)),
             _ => None,
         });
-        let artifacts = task.inputs.artifacts.values().filter_map(|source| match source {
+        let artifacts = task.inputs.artifacts.values().filter_map(|given| match &given.source {
             ArtifactSource::TaskOutputArtifact { producer_task, .. } => Some((producer_task, false)),
             ArtifactSource::ComponentInputArtifact(_) => None,
         });
@@ -245,7 +245,7 @@ mod tests {
     fn a_component_that_holds_itself_ends() {
         let mut file = PipelineFile::default();
         let task = || TaskSpec {
-            component_ref: crate::spec::ComponentRef { name: "comp-a".to_owned() },
+            component_ref: crate::spec::ComponentRef { name: "comp-a".to_owned(), ..Default::default() },
             ..TaskSpec::default()
         };
         let tasks = BTreeMap::from([("a".to_owned(), task()), ("b".to_owned(), task())]);

@@ -198,7 +198,7 @@ impl World {
     fn check_order(&self, path: &str, journal: &Journal) -> Check {
         for (prefix, component, name) in self.steps(path) {
             let task = &component.dag.as_ref().unwrap().tasks[&name];
-            let producers = task.inputs.parameters.values().filter_map(|source| match source {
+            let producers = task.inputs.parameters.values().filter_map(|given| match &given.source {
                 ParameterSource::TaskOutputParameter { producer_task, .. }
                 | ParameterSource::TaskFinalStatus { producer_task } => Some(producer_task),
                 _ => None,
