@@ -13,7 +13,7 @@ use super::{RunEvent, TaskCounts};
 use crate::TaskState;
 use crate::scheduler::{JournalEvent, Record, TaskEnd, Values};
 
-/// How often a commit is tried when the store can't be reached, and how long after the first failure.
+/// How often a commit is tried when the store can't be reached or has no room, and how long after the first failure.
 const TRIES: u32 = 6;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
@@ -68,7 +68,7 @@ async fn commit(store: &dyn MetadataStore, commit: Commit) -> kf_core::Result<u6
     let mut wait = FIRST_WAIT;
     for _ in 1..TRIES {
         match store.commit(commit.clone()).await {
-            Err(error) if error.is_retryable() => {
+            Err(error) if error.is_retryable() || is_full(&error) => {
                 tracing::warn!(run = %commit.run, %error, "the commit failed and is tried again");
                 tokio::time::sleep(wait).await;
                 wait *= 3;
@@ -77,6 +77,11 @@ async fn commit(store: &dyn MetadataStore, commit: Commit) -> kf_core::Result<u6
         }
     }
     store.commit(commit).await
+}
+
+/// Whether there is no room, which there may be soon: tasks that ended give back what they wrote.
+fn is_full(error: &kf_core::Error) -> bool {
+    matches!(error, kf_core::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull)
 }
 
 fn event_of(record: &Record) -> Option<RunEvent> {
