@@ -35,6 +35,15 @@ impl Checker<'_> {
     fn iterator(&self, place: &str, task: &Task, iterator: &Iterator_) -> Result<()> {
         let target = &self.plan.components[task.component];
         let input = &iterator.input;
+        if let LoopItems::Artifacts(name) = &iterator.items {
+            let item = target.inputs.artifacts.get(input.as_ref());
+            item.ok_or_else(|| no_input(place, target, "artifact", input))?;
+            if !task.artifacts.iter().any(|(given, _)| given == name) {
+                let problem = format!("the loop goes over input `{name}`, which is not given");
+                return Err(Error::plan(place, problem));
+            }
+            return Ok(());
+        }
         let item = target.inputs.parameters.get(input.as_ref());
         let item = item.ok_or_else(|| no_input(place, target, "parameter", input))?;
         let (item, optional) = (item.kind(), item.is_optional);
@@ -42,7 +51,7 @@ impl Checker<'_> {
             LoopItems::Input(name) if !task.parameters.iter().any(|(given, _)| given == name) => {
                 Err(Error::plan(place, format!("the loop goes over input `{name}`, which is not given")))
             }
-            LoopItems::Input(_) => Ok(()),
+            LoopItems::Input(_) | LoopItems::Artifacts(_) => Ok(()),
             LoopItems::Constant(items) => {
                 let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
                 match items.iter().position(|value| {
@@ -63,17 +72,19 @@ impl Checker<'_> {
     /// What the DAG gives is what it declares.
     fn outputs(&self) -> Result<()> {
         let declared = &self.component.outputs;
-        for (name, output) in &self.dag.parameters {
+        for (name, outputs) in &self.dag.parameters {
             let place = format!("{}/{name}", self.component.name);
-            let found = self.produced_parameter(&place, output)?;
             let wanted = declared.parameters.get(name.as_ref()).map(ParameterOutput::kind);
-            if let (Some(found), Some(wanted)) = (found, wanted)
-                && !converts(found, wanted)
-            {
-                return Err(Error::plan(
-                    &place,
-                    format!("the output is declared as {wanted:?}, found {found:?}"),
-                ));
+            for output in outputs {
+                let found = self.produced_parameter(&place, output)?;
+                if let (Some(found), Some(wanted)) = (found, wanted)
+                    // Upstream's compiler declares a list for what each iteration of a loop gives.
+                    && wanted != ParameterType::List
+                    && !converts(found, wanted)
+                {
+                    let problem = format!("the output is declared as {wanted:?}, found {found:?}");
+                    return Err(Error::plan(&place, problem));
+                }
             }
         }
         for (name, outputs) in &self.dag.artifacts {
@@ -96,22 +107,19 @@ impl Checker<'_> {
     fn parameters(&self, place: &str, task: &Task) -> Result<()> {
         let target = &self.plan.components[task.component];
         for (input, source) in &task.parameters {
-            let found = match source {
-                Source::Constant(value) => {
-                    let wanted = target.inputs.parameters.get(input.as_ref()).map(ParameterInput::kind);
-                    if let Some(wanted) = wanted.filter(|wanted| !wanted.accepts(value)) {
-                        let problem =
-                            format!("input `{input}` expects {wanted:?}, found the constant {value}");
-                        return Err(Error::plan(place, problem));
-                    }
-                    None
+            if let Source::Constant(value) = source {
+                let wanted = target.inputs.parameters.get(input.as_ref()).map(ParameterInput::kind);
+                if let Some(wanted) = wanted.filter(|wanted| !takes_constant(*wanted, value)) {
+                    let problem = format!("input `{input}` expects {wanted:?}, found the constant {value}");
+                    return Err(Error::plan(place, problem));
                 }
-                Source::Input(name) => Some(self.own_parameter(place, name)?),
-                Source::Output(output) => self.produced_parameter(place, output)?,
-                Source::FinalStatus(_) => Some(ParameterType::TaskFinalStatus),
+            }
+            let found = self.given_parameter(place, source)?;
+            // Upstream's compiler also gives what a component does not declare: values for its condition, its loop or its
+            // resources.
+            let Some(wanted) = target.inputs.parameters.get(input.as_ref()).map(ParameterInput::kind) else {
+                continue;
             };
-            let wanted = target.inputs.parameters.get(input.as_ref());
-            let wanted = wanted.ok_or_else(|| no_input(place, target, "parameter", input))?.kind();
             if let Some(found) = found.filter(|found| !converts(*found, wanted)) {
                 return Err(Error::plan(
                     place,
@@ -139,12 +147,13 @@ impl Checker<'_> {
                     (&own.artifact_type, own.is_artifact_list)
                 }
                 Source::Output(output) => self.produced_artifact(place, output)?,
-                Source::Constant(_) | Source::FinalStatus(_) => continue,
+                Source::Constant(_) | Source::FinalStatus(_) | Source::Selected(_) => continue,
             };
             let (found, list) = found;
-            let wanted = target.inputs.artifacts.get(input.as_ref());
-            let wanted = wanted.ok_or_else(|| no_input(place, target, "artifact", input))?;
-            if list != wanted.is_artifact_list {
+            let Some(wanted) = target.inputs.artifacts.get(input.as_ref()) else { continue };
+            // A loop over it takes the list apart.
+            let looped = matches!(&task.iterator, Some(Iterator_ { items: LoopItems::Artifacts(name), .. }) if name == input);
+            if !looped && list != wanted.is_artifact_list {
                 let what = |list| if list { "a list of artifacts" } else { "one artifact" };
                 let (wanted, found) = (what(wanted.is_artifact_list), what(list));
                 return Err(Error::plan(place, format!("input `{input}` expects {wanted}, found {found}")));
@@ -155,11 +164,24 @@ impl Checker<'_> {
             }
         }
         for (name, input) in &target.inputs.artifacts {
-            if !input.is_optional && !task.artifacts.iter().any(|(given, _)| given.as_ref() == name) {
+            let given = task.artifacts.iter().any(|(given, _)| given.as_ref() == name)
+                || task.iterator.as_ref().is_some_and(|iterator| iterator.input.as_ref() == name);
+            if !input.is_optional && !given {
                 return Err(Error::plan(place, format!("input artifact `{name}` is missing")));
             }
         }
         Ok(())
+    }
+
+    /// The type of what a source gives, where it is known before it is there.
+    fn given_parameter(&self, place: &str, source: &Source) -> Result<Option<ParameterType>> {
+        match source {
+            Source::Input(name) => self.own_parameter(place, name).map(Some),
+            Source::Output(output) => self.produced_parameter(place, output),
+            Source::FinalStatus(_) => Ok(Some(ParameterType::TaskFinalStatus)),
+            Source::Selected(part) => self.given_parameter(place, &part.0).map(|_| None),
+            Source::Constant(_) => Ok(None),
+        }
     }
 
     fn own_parameter(&self, place: &str, name: &str) -> Result<ParameterType> {
@@ -192,6 +214,13 @@ fn no_input(place: &str, component: &Component, what: &str, name: &str) -> Error
 
 fn no_output(place: &str, task: &Task, what: &str, key: &str) -> Error {
     Error::plan(place, format!("task `{}` has no output {what} `{key}`", task.name))
+}
+
+/// Whether a constant may go where `wanted` is asked for. Text takes everything (as its JSON), and a placeholder becomes
+/// what it stands for when that is known.
+fn takes_constant(wanted: ParameterType, value: &serde_json::Value) -> bool {
+    let placeholder = value.as_str().is_some_and(|text| text.contains("{{$"));
+    wanted == ParameterType::String || placeholder || wanted.accepts(value)
 }
 
 /// Whether a value declared as `found` may go where `wanted` is asked for. Text takes everything (as its JSON);

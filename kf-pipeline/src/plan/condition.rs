@@ -1,10 +1,11 @@
 //! Conditions: expressions in CEL over a task's input parameters.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use cel::{Context, Program, Value};
 use serde_json::Value as Json;
+
+use super::cel_value::to_cel;
 
 /// A compiled condition.
 pub(crate) struct Condition {
@@ -39,22 +40,6 @@ impl Condition {
             Ok(Value::Bool(holds)) => Ok(holds),
             Ok(other) => Err(format!("condition `{}` gives {other:?}, not true or false", self.text)),
             Err(error) => Err(format!("condition `{}` can't be evaluated: {error}", self.text)),
-        }
-    }
-}
-
-fn to_cel(json: &Json) -> Value {
-    match json {
-        Json::Null => Value::Null,
-        Json::Bool(value) => Value::Bool(*value),
-        Json::Number(number) => match number.as_i64() {
-            Some(value) => Value::Int(value),
-            None => Value::Float(number.as_f64().unwrap_or(f64::INFINITY)),
-        },
-        Json::String(text) => Value::String(Arc::new(text.clone())),
-        Json::Array(items) => items.iter().map(to_cel).collect::<Vec<_>>().into(),
-        Json::Object(fields) => {
-            fields.iter().map(|(key, value)| (key.clone(), to_cel(value))).collect::<HashMap<_, _>>().into()
         }
     }
 }

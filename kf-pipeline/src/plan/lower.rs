@@ -9,11 +9,11 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::{
     Component, ComponentKind, Condition, Dag, Executor, Inputs, Iterator_, LoopItems, Name, Outputs, Plan,
-    Retry, Source, Task, TaskOutput, Work, check,
+    Retry, Selector, Source, Task, TaskOutput, Work, check,
 };
 use crate::spec::{
     ArtifactSource, ComponentSpec, DagOutputSource, DagSpec, ExecutorSpec, Items, KfPlatform,
-    ParameterSource, PipelineFile, RetryPolicy, RuntimeValue, TaskSpec,
+    ParameterSource, PipelineFile, RetryPolicy, RuntimeValue, TaskParameter, TaskSpec,
 };
 use crate::{Error, Result};
 
@@ -128,14 +128,13 @@ impl Lowering<'_> {
             .parameters
             .iter()
             .map(|(name, output)| {
-                let DagOutputSource::ValueFromParameter(from) = &output.source else {
-                    let problem = "gives one of several outputs, which is not run yet";
-                    return Err(Error::plan(format!("{place}/{name}"), problem));
-                };
-                Ok((
-                    name.as_str().into(),
-                    scope.output(name, &from.producer_subtask, &from.output_parameter_key)?,
-                ))
+                let from = match &output.source {
+                    DagOutputSource::ValueFromParameter(one) => std::slice::from_ref(one),
+                    DagOutputSource::ValueFromOneof(several) => several.parameter_selectors.as_slice(),
+                }
+                .iter();
+                let from = from.map(|s| scope.output(name, &s.producer_subtask, &s.output_parameter_key));
+                Ok((name.as_str().into(), from.collect::<Result<_>>()?))
             })
             .collect::<Result<_>>()?;
         let artifacts = spec
@@ -161,32 +160,9 @@ impl Lowering<'_> {
         })?;
         let mut upstream = BTreeSet::new();
         let mut parameters = Vec::new();
-        for (input, source) in &spec.inputs.parameters {
-            if source.parameter_expression_selector.is_some() {
-                let problem =
-                    format!("input `{input}` has a parameterExpressionSelector, which is not run yet");
-                return Err(Error::plan(&place, problem));
-            }
-            let source = match &source.source {
-                ParameterSource::RuntimeValue(RuntimeValue::Constant(value)) => {
-                    Source::Constant(Arc::new(value.clone()))
-                }
-                ParameterSource::RuntimeValue(_) => {
-                    let problem = format!("input `{input}` has a runtimeValue that is no constant");
-                    return Err(Error::plan(&place, problem));
-                }
-                ParameterSource::ComponentInputParameter(name) => Source::Input(name.as_str().into()),
-                ParameterSource::TaskOutputParameter { producer_task, output_parameter_key } => {
-                    let output = scope.output(&place, producer_task, output_parameter_key)?;
-                    upstream.insert(output.task);
-                    Source::Output(output)
-                }
-                ParameterSource::TaskFinalStatus { producer_task } => {
-                    let task = scope.task(&place, producer_task)?;
-                    upstream.insert(task);
-                    Source::FinalStatus(task)
-                }
-            };
+        for (input, given) in &spec.inputs.parameters {
+            let source = parameter(scope, &place, input, given)?;
+            upstream.extend(source.producer());
             parameters.push((Name::from(input.as_str()), source));
         }
         let mut artifacts = Vec::new();
@@ -204,29 +180,9 @@ impl Lowering<'_> {
         for other in &spec.dependent_tasks {
             upstream.insert(scope.task(&place, other)?);
         }
-        if spec.artifact_iterator.is_some() {
-            return Err(Error::plan(&place, "goes over artifacts, which is not run yet"));
-        }
         let policy = spec.trigger_policy.clone().unwrap_or_default();
         let condition = policy.condition.filter(|text| !text.trim().is_empty());
         let condition = condition.map(|text| Condition::compile(&text)).transpose();
-        let iterator = spec.parameter_iterator.as_ref().map(|iterator| {
-            let items = match &iterator.items {
-                Items::InputParameter(name) => LoopItems::Input(name.as_str().into()),
-                Items::Raw(text) => match serde_json::from_str::<serde_json::Value>(text) {
-                    Ok(list @ serde_json::Value::Array(_)) => LoopItems::Constant(Arc::new(list)),
-                    Ok(_) => return Err(Error::plan(&place, "the loop's items are not a JSON array")),
-                    Err(error) => {
-                        return Err(Error::plan(
-                            &place,
-                            format!("the loop's items are not valid JSON: {error}"),
-                        ));
-                    }
-                },
-            };
-            let limit = spec.iterator_policy.as_ref().map_or(0, |policy| policy.parallelism_limit as usize);
-            Ok(Iterator_ { items, input: iterator.item_input.as_str().into(), limit })
-        });
         Ok(Task {
             name: name.into(),
             component,
@@ -236,7 +192,7 @@ impl Lowering<'_> {
             downstream: Vec::new(),
             condition: condition.map_err(|problem| Error::plan(&place, problem))?,
             strategy: policy.strategy.unwrap_or_default(),
-            iterator: iterator.transpose()?,
+            iterator: iterator(&place, spec)?,
             retry: retry(&place, spec.retry_policy.as_ref())?,
             cache: spec.caching_options.as_ref().is_some_and(|options| options.enable_cache),
         })
@@ -264,6 +220,67 @@ impl Scope<'_> {
     fn output(&self, place: &str, task: &str, key: &str) -> Result<TaskOutput> {
         Ok(TaskOutput { task: self.task(place, task)?, key: key.into() })
     }
+}
+
+/// Where a task's parameter comes from.
+fn parameter(scope: &Scope<'_>, place: &str, input: &str, given: &TaskParameter) -> Result<Source> {
+    let refuse = |problem: String| Error::plan(place, format!("input `{input}`: {problem}"));
+    let source = match &given.source {
+        ParameterSource::RuntimeValue(RuntimeValue::Constant(value)) => {
+            Source::Constant(Arc::new(value.clone()))
+        }
+        ParameterSource::RuntimeValue(RuntimeValue::ConstantValue(value)) => {
+            Source::Constant(Arc::new(value.to_json().map_err(refuse)?))
+        }
+        ParameterSource::RuntimeValue(RuntimeValue::RuntimeParameter(name)) => {
+            if scope.place != ROOT {
+                let problem = format!("only tasks of the outermost DAG may name the run's argument `{name}`");
+                return Err(refuse(problem));
+            }
+            Source::Input(name.as_str().into())
+        }
+        ParameterSource::ComponentInputParameter(name) => Source::Input(name.as_str().into()),
+        ParameterSource::TaskOutputParameter { producer_task, output_parameter_key } => {
+            Source::Output(scope.output(place, producer_task, output_parameter_key)?)
+        }
+        ParameterSource::TaskFinalStatus { producer_task } => {
+            Source::FinalStatus(scope.task(place, producer_task)?)
+        }
+    };
+    let selector = given.parameter_expression_selector.as_deref().filter(|text| !text.is_empty());
+    match selector.map(Selector::compile).transpose().map_err(refuse)? {
+        Some(selector) => Ok(Source::Selected(Arc::new((source, selector)))),
+        None => Ok(source),
+    }
+}
+
+/// The list that a task goes over, where it does.
+fn iterator(place: &str, spec: &TaskSpec) -> Result<Option<Iterator_>> {
+    let (items, input) = match (&spec.parameter_iterator, &spec.artifact_iterator) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            return Err(Error::plan(place, "has both a parameterIterator and an artifactIterator"));
+        }
+        (None, Some(iterator)) => {
+            (LoopItems::Artifacts(iterator.items.input_artifact.as_str().into()), &iterator.item_input)
+        }
+        (Some(iterator), None) => {
+            let items = match &iterator.items {
+                Items::InputParameter(name) => LoopItems::Input(name.as_str().into()),
+                Items::Raw(text) => match serde_json::from_str::<serde_json::Value>(text) {
+                    Ok(list @ serde_json::Value::Array(_)) => LoopItems::Constant(Arc::new(list)),
+                    Ok(_) => return Err(Error::plan(place, "the loop's items are not a JSON array")),
+                    Err(error) => {
+                        let problem = format!("the loop's items are not valid JSON: {error}");
+                        return Err(Error::plan(place, problem));
+                    }
+                },
+            };
+            (items, &iterator.item_input)
+        }
+    };
+    let limit = spec.iterator_policy.as_ref().map_or(0, |policy| policy.parallelism_limit as usize);
+    Ok(Some(Iterator_ { items, input: input.as_str().into(), limit }))
 }
 
 fn retry(place: &str, policy: Option<&RetryPolicy>) -> Result<Retry> {

@@ -2,9 +2,11 @@
 //!
 //! Everything after this works on a [`Plan`] and meets no bad input any more.
 
+mod cel_value;
 mod check;
 mod condition;
 mod lower;
+mod selector;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +19,7 @@ use kf_core::resources::Resources;
 use serde_json::Value as Json;
 
 pub(crate) use condition::Condition;
+pub(crate) use selector::{Selector, text_of};
 
 use crate::spec::{
     ArtifactInput, ArtifactOutput, ContainerSpec, ImporterSpec, ParameterInput, ParameterOutput,
@@ -163,7 +166,8 @@ pub(crate) enum Work {
 #[derive(Debug)]
 pub(crate) struct Dag {
     pub(crate) tasks: Vec<Task>,
-    pub(crate) parameters: Vec<(Name, TaskOutput)>,
+    /// Each with the outputs of which the first that there is counts.
+    pub(crate) parameters: Vec<(Name, Vec<TaskOutput>)>,
     pub(crate) artifacts: Vec<(Name, Vec<TaskOutput>)>,
 }
 
@@ -196,6 +200,20 @@ pub(crate) enum Source {
     Input(Name),
     Output(TaskOutput),
     FinalStatus(usize),
+    /// A part of another's value.
+    Selected(Arc<(Source, Selector)>),
+}
+
+impl Source {
+    /// The task that must have ended before this is known.
+    fn producer(&self) -> Option<usize> {
+        match self {
+            Self::Output(output) => Some(output.task),
+            Self::FinalStatus(task) => Some(*task),
+            Self::Selected(part) => part.0.producer(),
+            Self::Constant(_) | Self::Input(_) => None,
+        }
+    }
 }
 
 /// A loop over the elements of a list.
@@ -210,7 +228,10 @@ pub(crate) struct Iterator_ {
 #[derive(Debug)]
 pub(crate) enum LoopItems {
     Constant(Arc<Json>),
+    /// The value of an input parameter.
     Input(Name),
+    /// The artifacts of an input.
+    Artifacts(Name),
 }
 
 /// How often and when a failed task is tried again.

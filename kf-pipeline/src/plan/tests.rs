@@ -123,8 +123,6 @@ fn what_is_unknown() {
     refuses("/make/inputs/parameters/number", source, "root/make", "`root` has no input parameter `x`");
     let source = json!({"componentInputArtifact": "x"});
     refuses("/use/inputs/artifacts/data", source, "root/use", "`root` has no input artifact `x`");
-    let constant = json!({"runtimeValue": {"constant": 1}});
-    refuses("/make/inputs/parameters/x", constant, "root/make", "`comp-make` has no input parameter `x`");
     let components = "/pipeline_spec/components";
     refuses(
         &format!("{components}/comp-use/executorLabel"),

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::frame::{Loop, Next, Node};
+use super::frame::{Loop, LoopItem, Next, Node};
 use super::leaf::Leaf;
 use super::{End, Frame, FrameId, LeafId, Place, Scheduler, TaskState, Todo, Values, inputs};
 use crate::plan::{ComponentKind, Name};
@@ -104,7 +104,10 @@ impl Scheduler {
             }
             Next::Item { iteration, item, more } => (iteration, item, more),
         };
-        let inputs = Arc::new(state.inputs.with_parameter(input, item));
+        let inputs = Arc::new(match item {
+            LoopItem::Value(value) => state.inputs.with_parameter(input, value),
+            LoopItem::Artifact(one) => state.inputs.with_artifacts(input, one),
+        });
         let exempt = state.exempt;
         let place = Place { frame: frame_id, task: index, iteration: Some(iteration) };
         self.instantiate(place, exempt, inputs);
@@ -121,7 +124,7 @@ impl Scheduler {
             frame.nodes[place.task] = Node::Running;
         }
         let component = &plan.components[task.component];
-        let inputs = inputs::with_defaults(component, inputs);
+        let inputs = inputs::fitted(component, inputs);
         let executor = match &component.kind {
             ComponentKind::Dag(_) => {
                 self.open_frame(task.component, Some(place), path, inputs, exempt);

@@ -98,8 +98,8 @@ impl Frame {
         if ends().any(|(_, end)| end.state == TaskState::Canceled) {
             return End::without_outputs(TaskState::Canceled, None);
         }
-        let parameters = dag.parameters.iter().filter_map(|(name, output)| {
-            let value = self.output(output)?.parameter(&output.key)?;
+        let parameters = dag.parameters.iter().filter_map(|(name, outputs)| {
+            let value = outputs.iter().find_map(|output| self.output(output)?.parameter(&output.key))?;
             Some((Name::clone(name), Arc::clone(value)))
         });
         let artifacts = dag.artifacts.iter().filter_map(|(name, outputs)| {
@@ -112,9 +112,40 @@ impl Frame {
     }
 }
 
+/// The list that a loop goes over.
+#[derive(Debug)]
+pub(super) enum LoopList {
+    /// A JSON array.
+    Values(Arc<Json>),
+    Artifacts(Arc<[ArtifactRef]>),
+}
+
+/// An item of such a list.
+pub(super) enum LoopItem {
+    Value(Arc<Json>),
+    /// A list of this one.
+    Artifact(Arc<[ArtifactRef]>),
+}
+
+impl LoopList {
+    fn len(&self) -> usize {
+        match self {
+            Self::Values(list) => list.as_array().map_or(0, Vec::len),
+            Self::Artifacts(list) => list.len(),
+        }
+    }
+
+    fn get(&self, index: usize) -> LoopItem {
+        match self {
+            Self::Values(list) => LoopItem::Value(Arc::new(list.get(index).cloned().unwrap_or(Json::Null))),
+            Self::Artifacts(list) => LoopItem::Artifact(list.get(index).into_iter().cloned().collect()),
+        }
+    }
+}
+
 /// A task that runs once for each item of a list.
 pub(crate) struct Loop {
-    items: Arc<Json>,
+    items: LoopList,
     count: usize,
     pub(super) inputs: Arc<Values>,
     limit: usize,
@@ -134,7 +165,7 @@ pub(crate) struct Loop {
 pub(super) enum Next {
     Item {
         iteration: usize,
-        item: Arc<Json>,
+        item: LoopItem,
         more: bool,
     },
     /// The loop's limit is reached.
@@ -143,8 +174,8 @@ pub(super) enum Next {
 }
 
 impl Loop {
-    pub(super) fn new(items: Arc<Json>, inputs: Arc<Values>, limit: usize, exempt: bool) -> Self {
-        let count = items.as_array().map_or(0, Vec::len);
+    pub(super) fn new(items: LoopList, inputs: Arc<Values>, limit: usize, exempt: bool) -> Self {
+        let count = items.len();
         Self {
             items,
             count,
@@ -173,10 +204,9 @@ impl Loop {
             return Next::Full;
         }
         let iteration = self.next;
-        let item = self.items.get(iteration).cloned().unwrap_or(Json::Null);
         self.next += 1;
         self.active += 1;
-        Next::Item { iteration, item: Arc::new(item), more: self.next < self.count }
+        Next::Item { iteration, item: self.items.get(iteration), more: self.next < self.count }
     }
 
     /// Begins no iteration from the `count`th on. Tells whether that leaves any out.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
+use super::frame::LoopList;
 use super::{Frame, TaskState, Values};
-use crate::plan::{Component, Iterator_, LoopItems, Name, Plan, Source, Task};
+use crate::plan::{Component, Iterator_, LoopItems, Name, Plan, Source, Task, text_of};
 use crate::spec::ParameterType;
 
 /// Looks up a task's inputs, its upstream tasks having ended.
@@ -13,14 +14,8 @@ pub(super) fn resolve(plan: &Plan, frame: &Frame, task: &Task) -> Result<Values,
     let target = &plan.components[task.component];
     let mut parameters = Vec::with_capacity(task.parameters.len() + 1);
     for (input, source) in &task.parameters {
-        let value = match source {
-            Source::Constant(value) => Some(Arc::clone(value)),
-            Source::Input(name) => frame.inputs.parameter(name).cloned(),
-            Source::Output(output) => {
-                frame.output(output).and_then(|values| values.parameter(&output.key)).cloned()
-            }
-            Source::FinalStatus(task) => Some(Arc::new(final_status(plan, frame, *task))),
-        };
+        let value =
+            parameter(plan, frame, source).map_err(|problem| format!("input `{input}`: {problem}"))?;
         match value {
             Some(value) => parameters.push((Name::clone(input), value)),
             None => {
@@ -36,7 +31,7 @@ pub(super) fn resolve(plan: &Plan, frame: &Frame, task: &Task) -> Result<Values,
         let list = match source {
             Source::Input(name) => frame.inputs.artifact(name),
             Source::Output(output) => frame.output(output).and_then(|values| values.artifact(&output.key)),
-            Source::Constant(_) | Source::FinalStatus(_) => None,
+            Source::Constant(_) | Source::FinalStatus(_) | Source::Selected(_) => None,
         };
         match list {
             Some(list) => artifacts.push((Name::clone(input), Arc::clone(list))),
@@ -51,6 +46,22 @@ pub(super) fn resolve(plan: &Plan, frame: &Frame, task: &Task) -> Result<Values,
     Ok(Values::new(parameters, artifacts))
 }
 
+/// What a source gives; none where a task did not give it.
+fn parameter(plan: &Plan, frame: &Frame, source: &Source) -> Result<Option<Arc<Json>>, String> {
+    Ok(match source {
+        Source::Constant(value) => Some(Arc::clone(value)),
+        Source::Input(name) => frame.inputs.parameter(name).cloned(),
+        Source::Output(output) => {
+            frame.output(output).and_then(|values| values.parameter(&output.key)).cloned()
+        }
+        Source::FinalStatus(task) => Some(Arc::new(final_status(plan, frame, *task))),
+        Source::Selected(part) => match parameter(plan, frame, &part.0)? {
+            Some(whole) => Some(Arc::new(part.1.select(&whole)?)),
+            None => None,
+        },
+    })
+}
+
 fn missing(plan: &Plan, frame: &Frame, input: &str, source: &Source) -> String {
     match source {
         Source::Output(output) => {
@@ -58,6 +69,7 @@ fn missing(plan: &Plan, frame: &Frame, input: &str, source: &Source) -> String {
             let state = frame.state_of(Some(output.task));
             format!("input `{input}`: `{producer}` is {state} and gave no `{}`", output.key)
         }
+        Source::Selected(part) => missing(plan, frame, input, &part.0),
         _ => format!("input `{input}` has no value"),
     }
 }
@@ -80,8 +92,13 @@ impl Frame {
 }
 
 /// The list a loop goes over.
-pub(super) fn items(iterator: &Iterator_, inputs: &Values) -> Result<Arc<Json>, String> {
+pub(super) fn items(iterator: &Iterator_, inputs: &Values) -> Result<LoopList, String> {
     let items = match &iterator.items {
+        LoopItems::Artifacts(name) => {
+            let list = inputs.artifact(name).map(Arc::clone);
+            let list = list.ok_or_else(|| format!("the loop's items, input `{name}`, are not there"))?;
+            return Ok(LoopList::Artifacts(list));
+        }
         LoopItems::Constant(items) => Arc::clone(items),
         LoopItems::Input(name) => {
             let items = inputs.parameter(name);
@@ -89,25 +106,33 @@ pub(super) fn items(iterator: &Iterator_, inputs: &Values) -> Result<Arc<Json>, 
         }
     };
     match items.as_ref() {
-        Json::Array(_) => Ok(items),
+        Json::Array(_) => Ok(LoopList::Values(items)),
         // Where a list is passed as text.
         Json::String(text) => match serde_json::from_str(text) {
-            Ok(list @ Json::Array(_)) => Ok(Arc::new(list)),
+            Ok(list @ Json::Array(_)) => Ok(LoopList::Values(Arc::new(list))),
             _ => Err(format!("the loop's items are not a list: {items}")),
         },
         _ => Err(format!("the loop's items are not a list: {items}")),
     }
 }
 
-/// Fills in the defaults of a component's parameters.
-pub(super) fn with_defaults(component: &Component, inputs: Arc<Values>) -> Arc<Values> {
+/// Fills in the defaults of a component's parameters, and makes text of what goes where text is asked for.
+pub(super) fn fitted(component: &Component, inputs: Arc<Values>) -> Arc<Values> {
     let mut inputs = inputs;
     for (name, input) in &component.inputs.parameters {
-        if let Some(default) = &input.default_value
-            && inputs.parameter(name).is_none()
-        {
-            inputs = Arc::new(inputs.with_parameter(name.as_str().into(), Arc::new(default.clone())));
-        }
+        let value = match inputs.parameter(name) {
+            None => match &input.default_value {
+                Some(default) => Arc::new(default.clone()),
+                None => continue,
+            },
+            Some(value)
+                if input.kind() == ParameterType::String && !(value.is_string() || value.is_null()) =>
+            {
+                Arc::new(text_of(value).into())
+            }
+            Some(_) => continue,
+        };
+        inputs = Arc::new(inputs.with_parameter(name.as_str().into(), value));
     }
     inputs
 }

@@ -68,6 +68,16 @@ impl Values {
         }
         values
     }
+
+    /// These values and one list of artifacts more, or another in its place.
+    pub(crate) fn with_artifacts(&self, name: Name, list: Arc<[ArtifactRef]>) -> Self {
+        let mut values = self.clone();
+        match values.artifacts.iter_mut().find(|(given, _)| *given == name) {
+            Some((_, given)) => *given = list,
+            None => values.artifacts.push((name, list)),
+        }
+        values
+    }
 }
 
 struct Parameters<'a>(&'a [(Name, Arc<Json>)]);

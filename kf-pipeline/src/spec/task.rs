@@ -165,6 +165,20 @@ pub enum PrimitiveValue {
     StringValue(String),
 }
 
+impl PrimitiveValue {
+    /// The value as JSON; what was found where it is none.
+    pub(crate) fn to_json(&self) -> Result<serde_json::Value, String> {
+        match self {
+            Self::IntValue(value) => {
+                let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());
+                number.map(Into::into).ok_or_else(|| format!("expected a whole number, found {value}"))
+            }
+            Self::DoubleValue(value) => Ok((*value).into()),
+            Self::StringValue(text) => Ok(text.as_str().into()),
+        }
+    }
+}
+
 /// An artifact that goes into a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

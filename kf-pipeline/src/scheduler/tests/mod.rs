@@ -1,5 +1,6 @@
 //! The scheduler over generated pipelines, failures and interruptions.
 
+mod language;
 mod pipelines;
 mod properties;
 mod size;

@@ -14,6 +14,7 @@ use crate::{Done, test};
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
         test("every_upstream_file_is_read_and_written_without_loss", every_file),
+        test("every_upstream_file_is_checked", every_plan),
         test("what_no_upstream_file_has_is_kept_too", rare_fields),
         test("files_that_are_none_are_refused_in_words", refused),
         test("files_made_to_hurt_are_refused_soon", hostile),
@@ -61,6 +62,18 @@ async fn every_file() -> Done {
         _ => println!("JUDGE kfp-files failed: {} of {}", problems.len(), files.len()),
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+    Ok(())
+}
+
+async fn every_plan() -> Done {
+    let Some(files) = upstream() else { return Ok(()) };
+    let mut problems = Vec::new();
+    for (name, path) in files.iter().filter(|(name, _)| !name.starts_with("invalid__")) {
+        if let Err(error) = PipelineFile::from_yaml(std::fs::read(path)?).and_then(|file| Plan::new(&file)) {
+            problems.push(format!("{name}: {error}"));
+        }
+    }
+    assert!(problems.is_empty(), "{} of {}:\n{}", problems.len(), files.len(), problems.join("\n"));
     Ok(())
 }
 

@@ -1,0 +1,75 @@
+//! Selectors: expressions in CEL that take a part out of a parameter's value.
+
+use std::sync::Arc;
+
+use cel::{Context, ExecutionError, Program, Value};
+use serde_json::Value as Json;
+
+use super::cel_value::{to_cel, to_json};
+
+/// A compiled `parameterExpressionSelector`, such as `parseJson(string_value)["k"]`.
+pub(crate) struct Selector {
+    text: String,
+    program: Program,
+}
+
+impl std::fmt::Debug for Selector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Selector").field(&self.text).finish()
+    }
+}
+
+impl Selector {
+    pub(crate) fn compile(text: &str) -> Result<Self, String> {
+        let program =
+            Program::compile(text).map_err(|error| format!("selector `{text}` is not valid CEL: {error}"))?;
+        Ok(Self { text: text.to_owned(), program })
+    }
+
+    /// The part of `value` that is meant. The expression sees it as text: a text as it is, anything else as JSON.
+    pub(crate) fn select(&self, value: &Json) -> Result<Json, String> {
+        let mut context = Context::default();
+        context.add_variable_from_value("string_value", text_of(value));
+        let parse_json = |text: Arc<String>| -> Result<Value, ExecutionError> {
+            let json = serde_json::from_str::<Json>(&text);
+            json.map(|json| to_cel(&json)).map_err(|error| ExecutionError::function_error("parseJson", error))
+        };
+        context.add_function("parseJson", parse_json).map_err(|error| error.to_string())?;
+        let found = self.program.execute(&context);
+        let found = found.map_err(|error| error.to_string()).and_then(|found| to_json(&found));
+        found.map_err(|problem| format!("selector `{}` of {value}: {problem}", self.text))
+    }
+}
+
+/// A value as text: a text as it is, anything else as JSON.
+pub(crate) fn text_of(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn parts_are_taken_out() {
+        let select = |text: &str, value: Json| Selector::compile(text)?.select(&value);
+        let part = r#"parseJson(string_value)["k"]"#;
+        assert_eq!(
+            select(part, json!({"k": {"b": [1, 2.5, null], "a": true}})),
+            Ok(json!({"a": true, "b": [1, 2.5, null]}))
+        );
+        assert_eq!(select(part, json!(r#"{"k": "text"}"#)), Ok(json!("text")));
+        assert_eq!(
+            select("parseJson(string_value)[1]", json!([1, 9007199254740993_i64])),
+            Ok(json!(9007199254740993_i64))
+        );
+        assert_eq!(select("string_value", json!(3.5)), Ok(json!("3.5")));
+        assert!(select(part, json!({"other": 1})).unwrap_err().contains("selector `parseJson"));
+        assert!(select(part, json!("{")).unwrap_err().contains("EOF"));
+        assert!(Selector::compile("parseJson(").unwrap_err().contains("not valid CEL"));
+    }
+}
