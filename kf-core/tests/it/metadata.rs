@@ -162,6 +162,27 @@ async fn a_caller_that_goes_away_leaves_nothing_half() {
     println!("{abandoned} of 60 were abandoned");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_write_ahead_log_does_not_grow_with_what_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metadata.db");
+    let store = store(&path).await;
+    let lease = begin(&store, "a").await;
+    let events = format!("[\"{}\"]", "x".repeat(40_000));
+    for seq in 0..2500 {
+        store.commit(Commit { events: events.clone(), ..commit(&lease, seq) }).await.unwrap();
+    }
+    let size = |name: &str| fs::metadata(folder.path().join(name)).map_or(0, |about| about.len()) >> 20;
+    assert!(
+        size("metadata.db-wal") < 64,
+        "{} MiB of log, {} of database",
+        size("metadata.db-wal"),
+        size("metadata.db")
+    );
+    drop((lease, store));
+    assert!(size("metadata.db") > 90 && size("metadata.db-wal") == 0);
+}
+
 #[tokio::test]
 async fn a_newer_format_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use kf_core::backoff::Backoff;
 use serde_json::{Value as Json, json};
 
 use crate::builder::{Artifact, Value};
@@ -359,6 +360,25 @@ fn a_component_with_other_options_is_another_executor() {
     assert_eq!(distinct.len(), 4);
     assert_eq!(tasks["load-4"].retry_policy.as_ref().unwrap().max_retry_count, 2);
     assert!(!tasks["load-5"].caching_options.as_ref().unwrap().enable_cache);
+}
+
+#[test]
+fn a_backoff_is_carried_out_as_it_was_given() {
+    let backoff = Backoff {
+        initial: Duration::from_millis(1500),
+        factor: 3.0,
+        max: Duration::from_secs(60),
+        jitter: 0.25,
+    };
+    let pipeline = Pipeline::build("backoff", |p| {
+        p.add(load(1).retries(2).backoff(backoff));
+        p.add(load(1).retries(2).named("plain"));
+    });
+    let pipeline = pipeline.unwrap();
+    let plan = pipeline.plan();
+    let crate::plan::ComponentKind::Dag(root) = &plan.components[plan.root].kind else { panic!("a DAG") };
+    let found: Vec<_> = root.tasks.iter().map(|task| (task.name.as_ref(), task.retry.backoff)).collect();
+    assert_eq!(found, [("load", backoff), ("plain", Backoff::default())]);
 }
 
 #[test]

@@ -150,6 +150,15 @@ impl Lowering<'_> {
         Ok(Dag { tasks, parameters, artifacts })
     }
 
+    fn retry(&self, place: &str, spec: &TaskSpec) -> Result<Retry> {
+        let component = self.file.pipeline_spec.components.get(&spec.component_ref.name);
+        let label = component.and_then(|component| component.executor_label.as_ref());
+        let kf = label.and_then(|label| self.platform.executors.get(label));
+        let mut retry = retry(place, spec.retry_policy.as_ref())?;
+        retry.backoff.jitter = kf.and_then(|kf| kf.backoff_jitter).unwrap_or(0.0);
+        Ok(retry)
+    }
+
     fn task(&self, scope: &Scope<'_>, name: &str, spec: &TaskSpec) -> Result<Task> {
         let place = format!("{}/{name}", scope.place);
         if name.is_empty() || name.contains(['/', '[', ']']) {
@@ -193,7 +202,7 @@ impl Lowering<'_> {
             condition: condition.map_err(|problem| Error::plan(&place, problem))?,
             strategy: policy.strategy.unwrap_or_default(),
             iterator: iterator(&place, spec)?,
-            retry: retry(&place, spec.retry_policy.as_ref())?,
+            retry: self.retry(&place, spec)?,
             cache: spec.caching_options.as_ref().is_some_and(|options| options.enable_cache),
         })
     }

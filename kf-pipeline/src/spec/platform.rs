@@ -52,6 +52,9 @@ pub struct KfExecutor {
     /// How long an attempt may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// The largest share of a wait between attempts that is left out at random, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff_jitter: Option<f64>,
     /// What it needs.
     pub resources: Resources,
 }

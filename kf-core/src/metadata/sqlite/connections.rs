@@ -127,13 +127,9 @@ impl Connections {
             Some(connection) => connection,
             empty => empty.insert(open::writer(&self.path, BUSY)?),
         };
-        let copy = |connection: &Connection| {
-            connection
-                .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-                .map_err(failure(&self.path, "empty the write-ahead log of"))
-        };
-        copy(connection)?;
-        copy(&self.writer.blocking_lock())
+        let failure = |error| failure(&self.path, "empty the write-ahead log of")(error);
+        open::checkpoint(connection).map_err(failure)?;
+        open::checkpoint(&self.writer.blocking_lock()).map_err(failure)
     }
 }
 

@@ -27,7 +27,16 @@ pub(super) fn file(path: &Path, busy: Duration) -> Result<Connection> {
     lock.lock().map_err(Error::io("lock", &opening))?;
     let mut connection = writer(path, busy)?;
     prepare(&mut connection, path)?;
+    // What processes left in the log that were killed before they copied it.
+    if let Err(error) = checkpoint(&connection) {
+        tracing::warn!(database = %path.display(), %error, "the write-ahead log was not emptied");
+    }
     Ok(connection)
+}
+
+/// Copies what is in the write-ahead log into the database, as far as nobody is in the way.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
 /// A database in memory, which its one connection keeps alive.

@@ -29,6 +29,7 @@ impl Lowering<'_> {
             version: definition.defaults.version.map(str::to_owned),
             executor: options.executor.clone(),
             timeout: options.timeout,
+            backoff_jitter: options.backoff.map(|backoff| backoff.jitter).filter(|jitter| *jitter > 0.0),
             resources: options.resources.clone(),
         };
         let key = (definition.name, serde_json::to_string(&kf).unwrap_or_default());
