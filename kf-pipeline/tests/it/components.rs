@@ -66,6 +66,6 @@ pub(crate) async fn fail(message: String) -> TaskResult {
 pub(crate) async fn witness(file: String, line: String) -> TaskResult {
     use std::io::Write as _;
     let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
-    writeln!(file, "{line}")?;
+    file.write_all(format!("{line}\n").as_bytes())?;
     Ok(())
 }
