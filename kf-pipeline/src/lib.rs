@@ -88,7 +88,8 @@
 //! [`Scope::on_exit`] added runs at the end in every case. The run's [outcome](RunOutcome) names the first task that
 //! failed.
 //!
-//! A body in process can't be ended by force: past its timeout an `async fn` is dropped where it waits next, but a `fn`
+//! A body in process can't be ended by force: past its timeout it is asked to end and has the engine's
+//! [grace](EngineBuilder::grace), 5 seconds, for that; then an `async fn` is dropped where it waits next, but a `fn`
 //! runs on, its result ignored and its resources held until it returns. What may hang belongs in a process of its own.
 //!
 //! # Crashes

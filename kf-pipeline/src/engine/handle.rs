@@ -1,6 +1,6 @@
 //! Handles of runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{Stream, stream};
 use kf_core::metadata::RunState;
@@ -20,6 +20,8 @@ pub(super) const EVENT_BUFFER: usize = 1024;
 pub struct RunHandle {
     id: RunId,
     events: broadcast::Sender<RunEvent>,
+    /// Listens from before the run begins, for whoever asks first.
+    first: Arc<Mutex<Option<broadcast::Receiver<RunEvent>>>>,
     outcome: watch::Receiver<Option<Ending>>,
     control: mpsc::Sender<Control>,
     draining: CancellationToken,
@@ -62,7 +64,7 @@ pub struct TaskCounts {
     pub cached: u64,
     /// Failed.
     pub failed: u64,
-    /// Were cancelled.
+    /// Were under way when they were cancelled; those that had not begun are not counted.
     pub canceled: u64,
 }
 
@@ -77,7 +79,7 @@ pub(super) struct DriverEnd {
 
 impl RunHandle {
     pub(super) fn new(id: RunId) -> (Self, DriverEnd) {
-        let events = broadcast::channel(EVENT_BUFFER).0;
+        let (events, first) = broadcast::channel(EVENT_BUFFER);
         let (outcome_sender, outcome) = watch::channel(None);
         let (control, control_receiver) = mpsc::channel(8);
         let draining = CancellationToken::new();
@@ -87,7 +89,8 @@ impl RunHandle {
             control: control_receiver,
             draining: draining.clone(),
         };
-        (Self { id, events, outcome, control, draining }, driver)
+        let first = Arc::new(Mutex::new(Some(first)));
+        (Self { id, events, first, outcome, control, draining }, driver)
     }
 
     /// The handle of a run that has ended.
@@ -102,9 +105,11 @@ impl RunHandle {
         &self.id
     }
 
-    /// What happens in the run from now on. Ends with the run; a listener that is too slow is told what it missed.
+    /// What happens in the run. The first listener hears it from the run's beginning, others from now on. Ends with the
+    /// run; a listener that is more than 1,024 events behind is told how many it missed.
     pub fn events(&self) -> impl Stream<Item = RunEvent> + Send + Unpin + use<> {
-        let (events, over) = (self.events.subscribe(), self.outcome.clone());
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (events, over) = (first.unwrap_or_else(|| self.events.subscribe()), self.outcome.clone());
         Box::pin(stream::unfold((events, over), |(mut events, mut over)| async move {
             let event = tokio::select! {
                 biased;

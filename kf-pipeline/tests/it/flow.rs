@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("same_name_in_another_module_is_another_component", same_name),
         test("arguments_are_of_their_rust_type", arguments),
         test("retries_and_exit_handler", retries_and_exit_handler),
+        test("the_first_listener_hears_all", first_listener),
         test("a_loop_over_items_that_may_be_absent", absent_items),
         test("an_unfinished_run_is_found_behind_hundreds_of_others", found_behind_others),
     ]
@@ -99,6 +100,27 @@ async fn found_behind_others() -> Done {
     let run = engine.start_with(&pipeline, args! {"number" => 3}, options).await?;
     assert_eq!(run.id().as_str(), "run-3");
     assert_eq!(run.wait().await?.tasks.succeeded, 2);
+    Ok(())
+}
+
+async fn first_listener() -> Done {
+    use futures::StreamExt as _;
+
+    let pipeline = Pipeline::build("short", |p| {
+        p.add(or_zero(None).cache(false));
+    })?;
+    let home = tempfile::tempdir()?;
+    let engine = Engine::open(home.path()).await?;
+    for late in [false, true] {
+        let run = engine.start(&pipeline, args! {}).await?;
+        if late {
+            run.wait().await?;
+        }
+        let events: Vec<String> = run.events().map(|event| format!("{event:?}")).collect().await;
+        let told = |word: &str| events.iter().filter(|event| event.starts_with(word)).count();
+        let found = (told("TaskStarted"), told("TaskEnded"), told("RunEnded"));
+        assert_eq!(found, (1, 1, 1), "{events:?}");
+    }
     Ok(())
 }
 
