@@ -83,10 +83,12 @@ fn read_request(entry: &str) -> Result<Request, WorkerError> {
     };
     let json = std::fs::read_to_string(&path)
         .map_err(|error| bad(format!("can't read {}: {error}", path.to_string_lossy()).into()))?;
-    // Read, it is of no use to anybody; whoever wrote it may be killed before it can remove it.
-    let _ = std::fs::remove_file(&path);
     serde_json::from_str::<serde::de::IgnoredAny>(&json)
         .map_err(|error| bad(format!("{} is not JSON: {error}", path.to_string_lossy()).into()))?;
+    // A spawner's own file, which is of no use any more; the spawner may be killed before it can remove it.
+    if std::env::var_os(PARENT).is_some() {
+        let _ = std::fs::remove_file(&path);
+    }
     Ok(Request { entry: entry.to_owned(), json })
 }
 

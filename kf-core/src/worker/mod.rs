@@ -29,7 +29,7 @@
 //! |---|---|
 //! | [`ENTRY`] | the entry to run; being set is what "asked" means |
 //! | [`REQUEST`] | path of a JSON file with the request |
-//! | [`PARENT`] | process id of the starter; where set, the worker dies with it |
+//! | [`PARENT`] | process id of the starter; where set, the worker dies with it, and removes the request's file once it is read |
 //!
 //! A worker whose [`PARENT`] is set asks the kernel to be killed when its parent ends, and then checks that the parent
 //! has not gone already. On systems other than Linux only the check is made.

@@ -159,7 +159,7 @@ async fn a_caller_that_goes_away_leaves_nothing_half() {
     let all = LineageQuery { limit: usize::MAX, ..LineageQuery::default() };
     assert_eq!(store.executions(&all).await.unwrap().items.len() as u64, expected);
     assert_eq!(store.journal(&lease.run, 0, usize::MAX).await.unwrap().len() as u64, seq);
-    println!("{abandoned} of 60 were abandoned");
+    assert!(abandoned > 0, "the large ones take longer than their callers wait");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,6 +180,13 @@ async fn the_write_ahead_log_does_not_grow_with_what_is_written() {
         size("metadata.db")
     );
     drop((lease, store));
+    // A copy that is under way closes the file when it is done.
+    for _ in 0..200 {
+        if !folder.path().join("metadata.db-wal").exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     assert!(size("metadata.db") > 90 && size("metadata.db-wal") == 0);
 }
 

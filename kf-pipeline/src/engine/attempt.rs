@@ -19,6 +19,9 @@ use crate::plan;
 use crate::scheduler::{Failure, Launch, Outcome};
 use crate::spec::RuntimeValue;
 
+/// What the names of folders for outputs, in an attempt's own, begin with.
+pub(super) const OUTPUTS: &str = "outputs-";
+
 /// What became of an attempt.
 pub(super) enum Carried {
     Ended {
@@ -194,6 +197,7 @@ async fn prepare(
     let mut outputs = BTreeMap::new();
     if !launch.executor.outputs.artifacts.is_empty() {
         let folder = dir.join(&setup.outputs);
+        remove_abandoned(&dir);
         std::fs::create_dir_all(&folder)
             .map_err(|error| Failure::carrier(format!("make folder `{}`: {error}", folder.display())))?;
         for name in launch.executor.outputs.artifacts.keys() {
@@ -220,6 +224,17 @@ async fn prepare(
         report: Some(engine.report_source()),
         _permit: permit,
     }))
+}
+
+/// Removes what attempts of the same number wrote under earlier leases, whose engines died or were stopped. A body that
+/// still runs there writes for nobody.
+fn remove_abandoned(dir: &std::path::Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(OUTPUTS) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn unfetched(input: &str, artifact: &str, error: &kf_core::Error) -> Failure {

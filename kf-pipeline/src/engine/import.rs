@@ -27,7 +27,9 @@ pub(super) async fn import(
         size: 0,
         metadata: Metadata::new(),
     };
-    if let Some(path) = local_path(uri) {
+    let local =
+        local_path(uri).map_err(|problem| Failure::task(format!("import `{uri}`: {problem}")).permanent())?;
+    if let Some(path) = local {
         let stored = store.put_path(&path).await;
         let stored = stored.map_err(|error| Failure::task(format!("import `{uri}`: {error}")))?;
         artifact.digest = Some(stored.digest);
@@ -37,15 +39,31 @@ pub(super) async fn import(
 }
 
 /// The path that a `file` URI (RFC 8089) or a plain path names; none for what lies elsewhere.
-fn local_path(uri: &str) -> Option<PathBuf> {
-    match uri.split_once("://") {
-        None => Some(PathBuf::from(uri)),
-        Some(("file", rest)) => {
-            let path = rest.strip_prefix("localhost").filter(|path| path.starts_with('/')).unwrap_or(rest);
-            Some(PathBuf::from(OsString::from_vec(decoded(path))))
-        }
-        Some(_) => None,
+fn local_path(uri: &str) -> Result<Option<PathBuf>, String> {
+    let word = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let scheme = uri.split_once(':').filter(|(scheme, _)| scheme.len() > 1 && scheme.chars().all(word));
+    let Some((scheme, rest)) = scheme.filter(|(scheme, rest)| {
+        // Without slashes it is a scheme only where it is one that has a meaning here.
+        rest.starts_with("//") || scheme.eq_ignore_ascii_case("file")
+    }) else {
+        return Ok(Some(PathBuf::from(uri)));
+    };
+    if !scheme.eq_ignore_ascii_case("file") {
+        return Ok(None);
     }
+    let path = match rest.strip_prefix("//") {
+        None => rest,
+        Some(rest) => {
+            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            if !host.is_empty() && !host.eq_ignore_ascii_case("localhost") {
+                return Err(format!(
+                    "names the machine `{host}`; for a local file write `file:///…` or a path"
+                ));
+            }
+            path
+        }
+    };
+    Ok(Some(PathBuf::from(OsString::from_vec(decoded(path)))))
 }
 
 /// Text with `%41` as `A`; a `%` before anything else stays what it is.
@@ -69,9 +87,13 @@ mod tests {
 
     #[test]
     fn uris_name_paths() {
-        let path = |uri| local_path(uri).map(|path| path.display().to_string());
+        let path = |uri| local_path(uri).unwrap().map(|path| path.display().to_string());
         assert_eq!(path("file:///a%20b/%C3%A9%2").as_deref(), Some("/a b/é%2"));
         assert_eq!(path("file://localhost/a").as_deref(), Some("/a"));
+        assert_eq!(path("FILE://LOCALHOST/a").as_deref(), Some("/a"));
+        assert_eq!(path("file:/a%20b").as_deref(), Some("/a b"));
+        assert_eq!(path("a:b").as_deref(), Some("a:b"));
+        assert!(local_path("file://data/digits").unwrap_err().contains("`data`"));
         assert_eq!(path("a%20b").as_deref(), Some("a%20b"));
         assert_eq!(path("100%/+%+f").as_deref(), Some("100%/+%+f"));
         assert_eq!(path("s3://bucket/a"), None);

@@ -197,7 +197,7 @@ impl Engine {
             components,
             events: end.events.clone(),
             draining: end.draining.clone(),
-            outputs: format!("outputs-{}", lease.epoch),
+            outputs: format!("{}{}", attempt::OUTPUTS, lease.epoch),
         });
         let driver = Driver::new(Arc::clone(inner), setup, lease, scheduler, counts, end);
         {

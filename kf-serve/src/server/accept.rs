@@ -112,7 +112,7 @@ async fn serve(stream: TcpStream, router: Router, idle: Duration, stop: Cancella
 struct Activity {
     busy: AtomicBool,
     answers: AtomicU64,
-    /// Bytes that the caller's side has taken.
+    /// Bytes that the system has taken.
     written: AtomicU64,
 }
 

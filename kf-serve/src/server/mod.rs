@@ -137,8 +137,9 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a connection may stay open without a whole request's head arriving, or with an answer that the caller
-    /// doesn't read any of; 75 s by default. It is closed after that time at the earliest, after twice it at the latest.
+    /// How long a connection may stay open without a whole request's head arriving, or with an answer of which the
+    /// system takes nothing more, since the caller reads so little of what it holds already (some megabytes); 75 s by
+    /// default. It is closed after that time at the earliest, after twice it at the latest.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.limits.idle = timeout.clamp(Duration::from_millis(1), LONGEST);
         self

@@ -188,12 +188,12 @@ async fn a_connection_without_a_request_is_closed() {
 
 #[tokio::test]
 async fn a_caller_that_reads_slowly_gets_the_whole_answer() {
-    const PIECES: usize = 12;
+    const PIECES: usize = 26;
     let models = ModelRepository::new();
     models.insert("echo", "1", echo()).unwrap();
-    let idle = Duration::from_millis(100);
+    let idle = Duration::from_secs(1);
     let server = Server::builder(models).idle_timeout(idle).bind("127.0.0.1:0").await.unwrap();
-    let rows = 300_000;
+    let rows = 650_000;
     let data = vec!["1.5"; rows * 4].join(",");
     let body =
         format!(r#"{{"inputs":[{{"name":"IN","shape":[{rows},4],"datatype":"FP32","data":[{data}]}}]}}"#);
@@ -209,7 +209,7 @@ async fn a_caller_that_reads_slowly_gets_the_whole_answer() {
     stream.write_all(body.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     for _ in 0..PIECES {
-        tokio::time::sleep(idle / 2).await;
+        tokio::time::sleep(idle / 10).await;
         (&mut stream).take(300_000).read_to_end(&mut answer).await.unwrap();
     }
     stream.read_to_end(&mut answer).await.unwrap();

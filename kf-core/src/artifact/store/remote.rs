@@ -194,9 +194,6 @@ impl Remote {
             return Ok(());
         }
         let mut damaged = lock(&self.damaged);
-        if damaged.len() >= REMEMBERED {
-            damaged.clear();
-        }
         damaged.insert(*expected);
         Err(corrupt(format!("{}{}", self.base, Self::key(expected)).as_ref(), expected, found))
     }

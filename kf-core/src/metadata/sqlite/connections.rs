@@ -6,25 +6,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::sync::{Mutex as TurnMutex, Semaphore};
 
 use super::failure::failure;
 use super::open;
-use crate::{Error, Result};
+use super::threads::Threads;
+use crate::Result;
 
-/// How many connections read at once.
-const READERS: usize = 4;
-/// How long a connection waits for another that writes, where it may wait at all.
-const BUSY: Duration = Duration::from_secs(10);
+/// How many threads read, and so how many connections.
+const READERS: usize = 3;
 /// About so many pages are written before they are copied from the write-ahead log into the database.
 const CHECKPOINT_PAGES: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Connections {
     pub(super) path: PathBuf,
-    /// Given in turn, and to a write that was asked for before its caller went away too: what comes after it finds it
-    /// made or not, and never under way.
-    writer: Arc<TurnMutex<Connection>>,
+    writer: Mutex<Connection>,
+    /// How many writes were asked for and are not done.
+    waiting: AtomicUsize,
+    writing: Threads,
     /// None in memory, where the one connection has the database.
     readers: Option<Readers>,
     /// About how many pages were written since the last checkpoint began.
@@ -34,50 +33,61 @@ pub(super) struct Connections {
 
 #[derive(Debug)]
 struct Readers {
-    room: Semaphore,
+    threads: Threads,
+    /// At most one for each thread.
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Connections {
-    pub(super) fn to_file(path: PathBuf, writer: Connection) -> Self {
-        let readers = Readers { room: Semaphore::new(READERS), idle: Mutex::default() };
-        Self { readers: Some(readers), ..Self::in_memory(path, writer) }
+    pub(super) fn to_file(path: PathBuf, writer: Connection) -> Result<Self> {
+        let readers =
+            Readers { threads: Threads::start("kf-metadata-read", READERS)?, idle: Mutex::default() };
+        Ok(Self { readers: Some(readers), ..Self::in_memory(path, writer)? })
     }
 
-    pub(super) fn in_memory(path: PathBuf, writer: Connection) -> Self {
-        Self {
+    pub(super) fn in_memory(path: PathBuf, writer: Connection) -> Result<Self> {
+        Ok(Self {
             path,
-            writer: Arc::new(TurnMutex::new(writer)),
+            writer: Mutex::new(writer),
+            waiting: AtomicUsize::new(0),
+            writing: Threads::start("kf-metadata", 1)?,
             readers: None,
             written: AtomicUsize::new(0),
             checkpointer: Mutex::default(),
-        }
+        })
     }
 
-    /// Lets `work` write if nobody else does at the moment. It runs on the caller's thread, which is several times as
-    /// quick as the way to another and back; it must be short.
+    /// Lets `work` write if nobody else does or waits to. It runs on the caller's thread, which is several times as quick
+    /// as the way to another and back; it must be short.
     pub(super) fn write_now<T>(&self, work: impl FnOnce(&mut Connection) -> T) -> Option<T> {
         let mut writer = self.writer.try_lock().ok()?;
+        // What was asked for earlier comes first, also where its caller has gone away: what comes after it finds it made
+        // or not, and never under way.
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            return None;
+        }
         // Fails only where SQLite is misused.
         writer.busy_timeout(Duration::ZERO).ok()?;
         Some(work(&mut writer))
     }
 
-    /// Lets `work` write, off the runtime's threads, when its turn has come.
+    /// Lets `work` write on the store's own thread, when its turn has come.
     pub(super) async fn write<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&mut Connection) -> T + Send + 'static,
     ) -> Result<T> {
-        let mut writer = Arc::clone(&self.writer).lock_owned().await;
-        let this = Arc::clone(self);
-        blocking(move || {
-            writer.busy_timeout(BUSY).map_err(failure(&this.path, "write to"))?;
-            Ok(work(&mut writer))
-        })
-        .await
+        let waiting = Waiting::new(self);
+        self.writing
+            .run(move || {
+                let this = &waiting.0;
+                let mut writer = lock(&this.writer);
+                writer.busy_timeout(open::BUSY).map_err(failure(&this.path, "write to"))?;
+                Ok(work(&mut writer))
+            })
+            .await?
     }
 
-    /// Lets `work` read, off the runtime's threads.
+    /// Lets `work` read on one of the store's own threads.
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -85,18 +95,19 @@ impl Connections {
         let Some(readers) = &self.readers else {
             return self.write(|writer| work(writer)).await?.map_err(failure(&self.path, "read"));
         };
-        let _turn = readers.room.acquire().await.map_err(|error| Error::Process(error.to_string()))?;
         let this = Arc::clone(self);
-        blocking(move || {
-            let reader = match this.idle(Vec::pop).flatten() {
-                Some(reader) => reader,
-                None => open::reader(&this.path, BUSY)?,
-            };
-            let found = work(&reader).map_err(failure(&this.path, "read"));
-            this.idle(|idle| idle.push(reader));
-            found
-        })
-        .await
+        readers
+            .threads
+            .run(move || {
+                let reader = match this.idle(Vec::pop).flatten() {
+                    Some(reader) => reader,
+                    None => open::reader(&this.path)?,
+                };
+                let found = work(&reader).map_err(failure(&this.path, "read"));
+                this.idle(|idle| idle.push(reader));
+                found
+            })
+            .await?
     }
 
     fn idle<T>(&self, with: impl FnOnce(&mut Vec<Connection>) -> T) -> Option<T> {
@@ -111,41 +122,47 @@ impl Connections {
         }
         self.written.store(0, Ordering::Relaxed);
         let this = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = this.checkpoint() {
+        let Some(readers) = &self.readers else { return };
+        readers.threads.post(move || match this.checkpoint() {
+            // Somebody reads what is there still; it is tried again after the next few writes.
+            Ok(left) => drop(this.written.fetch_add(left.min(CHECKPOINT_PAGES - 64), Ordering::Relaxed)),
+            Err(error) => {
                 tracing::warn!(database = %this.path.display(), %error, "the write-ahead log was not emptied; it grows");
             }
         });
     }
 
     /// Copies the write-ahead log into the database: nearly all of it beside the writer, and what came meanwhile in its
-    /// way, so that the log is then empty and begins anew.
-    fn checkpoint(&self) -> Result<()> {
+    /// way, so that the log begins anew where nobody reads from it. Tells how many pages are left.
+    fn checkpoint(&self) -> Result<usize> {
         // Who finds one under way leaves it at that.
-        let Ok(mut beside) = self.checkpointer.try_lock() else { return Ok(()) };
+        let Ok(mut beside) = self.checkpointer.try_lock() else { return Ok(0) };
         let connection = match &mut *beside {
             Some(connection) => connection,
-            empty => empty.insert(open::writer(&self.path, BUSY)?),
+            empty => empty.insert(open::again(&self.path)?),
         };
         let failure = |error| failure(&self.path, "empty the write-ahead log of")(error);
         open::checkpoint(connection).map_err(failure)?;
-        open::checkpoint(&self.writer.blocking_lock()).map_err(failure)
+        open::checkpoint(&lock(&self.writer)).map_err(failure)
+    }
+}
+
+/// A write that was asked for; none any more when dropped.
+struct Waiting(Arc<Connections>);
+
+impl Waiting {
+    fn new(connections: &Arc<Connections>) -> Self {
+        connections.waiting.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(connections))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Works off the runtime's threads.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(error) => Err(Error::Process(format!("the runtime is shutting down: {error}"))),
-        },
-    }
 }

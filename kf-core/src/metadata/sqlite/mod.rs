@@ -7,6 +7,7 @@ mod lease;
 mod open;
 mod rows;
 mod select;
+mod threads;
 
 use std::fmt;
 use std::path::Path;
@@ -15,10 +16,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::types::Value;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, TransactionBehavior, params};
 
 use self::commit::{Head, Prepared, prefix};
-use self::connections::{Connections, blocking};
+use self::connections::Connections;
 pub(crate) use self::failure::is_retryable;
 use self::failure::{Fault, failure, is_busy};
 use self::lease::{Locks, fenced};
@@ -30,8 +31,6 @@ use super::{
 };
 use crate::{Digest, Error, Result, RunId};
 
-/// How long opening waits for another process that writes.
-const BUSY: Duration = Duration::from_secs(10);
 /// A commit of more pages than this takes long enough to be worth the way to another thread.
 const FEW_PAGES: usize = 32;
 
@@ -45,7 +44,8 @@ const FEW_PAGES: usize = 32;
 ///
 /// Clones share one connection for writing and a few for reading. A small commit is made on the caller's thread, where
 /// it takes some tens of microseconds; large ones, those that have to wait for another process, reads, and the copying
-/// of the write-ahead log are made on tokio's threads for blocking work.
+/// of the write-ahead log are made on a few threads of the store's own, which end with its last clone. That one's drop
+/// closes the file and copies what is left of the log, at most some megabytes.
 #[derive(Clone)]
 pub struct SqliteMetadata(Arc<Inner>);
 
@@ -70,11 +70,14 @@ impl SqliteMetadata {
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = std::path::absolute(path.as_ref()).map_err(Error::io("resolve", path.as_ref()))?;
         let locks = Locks::Folder(open::locks_beside(&path));
-        let connections = blocking(move || {
-            let writer = open::file(&path, BUSY)?;
-            Ok(Arc::new(Connections::to_file(path, writer)))
+        let opening = tokio::task::spawn_blocking(move || {
+            let writer = open::file(&path)?;
+            Connections::to_file(path, writer).map(Arc::new)
         });
-        Ok(Self(Arc::new(Inner { connections: connections.await?, locks })))
+        let connections = opening
+            .await
+            .map_err(|error| Error::Process(format!("opening a database was interrupted: {error}")))??;
+        Ok(Self(Arc::new(Inner { connections, locks })))
     }
 
     /// A database in memory, gone with the last clone.
@@ -82,7 +85,7 @@ impl SqliteMetadata {
     /// # Errors
     /// [`Error::Database`] where SQLite can't start.
     pub async fn in_memory() -> Result<Self> {
-        let connections = Arc::new(Connections::in_memory(":memory:".into(), open::memory()?));
+        let connections = Arc::new(Connections::in_memory(":memory:".into(), open::memory()?)?);
         Ok(Self(Arc::new(Inner { connections, locks: Locks::Memory(Arc::default()) })))
     }
 }
@@ -139,16 +142,20 @@ impl MetadataStore for SqliteMetadata {
         self.0.head(run).await?;
         let guard = self.0.locks.take(run, owner)?;
         let id = run.clone();
-        let update = move |connection: &mut rusqlite::Connection| {
-            connection.execute(
+        // The lock goes along, so that nobody gets it while this is under way, also where the caller goes away.
+        let take = move |connection: &mut rusqlite::Connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute(
                 "UPDATE heads SET epoch = epoch + 1 WHERE no = (SELECT no FROM runs WHERE id = ?)",
                 [id.as_str()],
-            )
+            )?;
+            let head = Head::of(&transaction, id.as_str())?;
+            transaction.commit()?;
+            Ok((guard, head))
         };
-        let updated = self.0.connections.write(update).await?;
-        updated.map_err(self.0.failure("take a lease in"))?;
-        // Nobody else can change these while the guard is held.
-        let Head { epoch, seq, .. } = self.0.head(run).await?;
+        let (guard, head) =
+            self.0.connections.write(take).await?.map_err(self.0.failure("take a lease in"))?;
+        let Head { epoch, seq, .. } = head.ok_or_else(|| no_run(run))?;
         Ok(Lease { run: run.clone(), epoch, seq, expires_at: None, guard: Some(guard) })
     }
 
@@ -169,6 +176,8 @@ impl MetadataStore for SqliteMetadata {
     }
 
     async fn commit(&self, commit: Commit) -> Result<u64> {
+        // A small commit is made without a pause, so that one who makes many lets others have their turn here.
+        tokio::task::consume_budget().await;
         let run = commit.run.clone();
         let prepared = Prepared::new(commit)?;
         let (connections, pages) = (&self.0.connections, prepared.pages());

@@ -15,17 +15,20 @@ const APPLICATION: i32 = 0x4b46_4d44;
 /// What leads from one format to the next. The newest format is their number.
 const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
 const FORMAT: u32 = MIGRATIONS.len() as u32;
+/// How long a connection waits for another that writes, where it may wait at all.
+pub(super) const BUSY: Duration = Duration::from_secs(10);
 /// Bytes of the header of SQLite's files.
 const HEADER: u64 = 100;
 
 /// Opens the file for writing; makes it where it is missing.
-pub(super) fn file(path: &Path, busy: Duration) -> Result<Connection> {
+pub(super) fn file(path: &Path) -> Result<Connection> {
     look_at(path)?;
     let opening = locks_beside(path).join("open.lock");
     // Released when the file is closed.
     let lock = File::create(&opening).map_err(Error::io("lock", &opening))?;
     lock.lock().map_err(Error::io("lock", &opening))?;
-    let mut connection = writer(path, busy)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let mut connection = connect(path, flags)?;
     prepare(&mut connection, path)?;
     // What processes left in the log that were killed before they copied it.
     if let Err(error) = checkpoint(&connection) {
@@ -34,9 +37,12 @@ pub(super) fn file(path: &Path, busy: Duration) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Copies what is in the write-ahead log into the database, as far as nobody is in the way.
-pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+/// Copies what is in the write-ahead log into the database, as far as nobody is in the way; tells how many pages are left.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        let (log, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
+        Ok(usize::try_from(log - copied).unwrap_or(0))
+    })
 }
 
 /// A database in memory, which its one connection keeps alive.
@@ -48,21 +54,20 @@ pub(super) fn memory() -> Result<Connection> {
 }
 
 /// One more connection to a file that was opened already.
-pub(super) fn writer(path: &Path, busy: Duration) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    connect(path, flags, busy)
+pub(super) fn again(path: &Path) -> Result<Connection> {
+    connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
 }
 
 /// One more connection, which only reads.
-pub(super) fn reader(path: &Path, busy: Duration) -> Result<Connection> {
-    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, busy)
+pub(super) fn reader(path: &Path) -> Result<Connection> {
+    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
 }
 
-fn connect(path: &Path, flags: OpenFlags, busy: Duration) -> Result<Connection> {
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
     let open = || {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(busy)?;
+        connection.busy_timeout(BUSY)?;
         connection.set_prepared_statement_cache_capacity(64);
         // Pages go from the log into the database beside the writer, not in a commit's way.
         connection.execute_batch(
@@ -120,7 +125,15 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
     if format > FORMAT {
         return Err(Error::TooNew { path: path.to_owned(), found: format, supported: FORMAT });
     }
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(failure(path, "open"))?;
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        .map_err(failure(path, "open"))?;
+    if !["wal", "memory"].contains(&mode.as_str()) {
+        let problem = format!(
+            "this file system has no shared memory, which SQLite's WAL mode needs; it offers `{mode}`"
+        );
+        return Err(Error::io("open", path)(io::Error::new(io::ErrorKind::Unsupported, problem)));
+    }
     for (step, sql) in (1..).zip(MIGRATIONS).skip(format as usize) {
         let script = format!(
             "BEGIN IMMEDIATE; {sql} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {step}; COMMIT;"

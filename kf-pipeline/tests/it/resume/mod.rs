@@ -97,7 +97,7 @@ impl Test {
             let nth = if late.contains(&phase) { 1 } else { 1 + self.random.below(2) as u32 };
             let delay = match phase {
                 BeforeCommit | AfterCommit => 0,
-                DuringCommit => 1 + self.random.below(120),
+                DuringCommit => 1 + self.random.below(60),
                 InTask | InExitHandler => self.random.below(7_000),
                 BetweenAttempts => self.random.below(50_000),
             };
