@@ -102,6 +102,7 @@ mod id;
 pub mod json;
 mod lock;
 pub mod metadata;
+mod mutex;
 pub mod process;
 pub mod resources;
 #[cfg(feature = "testing")]

@@ -140,6 +140,7 @@ mod builder;
 mod component;
 mod engine;
 mod error;
+mod mutex;
 mod plan;
 pub mod report;
 mod scheduler;

@@ -1,7 +1,7 @@
 //! A running child and its end.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Exit;
 use super::lines::Recent;
 use super::output::Output;
+use crate::mutex::locked;
 
 /// How long the output of an ended child is waited for, where a process that left its group still holds the pipe.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -73,7 +74,7 @@ impl Child {
 
     /// The last `count` lines that it printed, at most 64 KiB of them.
     pub fn tail(&self, count: usize) -> Vec<String> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).last(count)
+        locked(&self.recent).last(count)
     }
 
     /// What was started, for messages: ``worker `greet` ``.
@@ -97,7 +98,7 @@ struct Group {
 
 impl Group {
     fn reaped(&self) -> MutexGuard<'_, bool> {
-        self.reaped.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.reaped)
     }
 
     fn signal(&self, signal: Signal) {

@@ -1,7 +1,7 @@
 //! What a child prints: to its log, to the last-lines memory, to whoever listens.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -9,6 +9,7 @@ use tokio::net::unix::pipe;
 use super::command::LineSink;
 use super::lines::{Lines, Recent};
 use super::log::BoundedLog;
+use crate::mutex::locked;
 
 pub(super) struct Output {
     pub(super) pipe: pipe::Receiver,
@@ -44,7 +45,7 @@ impl Output {
         if let Some(log) = &mut self.log {
             log.write(bytes);
         }
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).feed(bytes);
+        locked(&self.recent).feed(bytes);
         if let Some(sink) = &self.on_line {
             lines.feed(bytes, |line| sink(line));
         }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use kf_core::artifact::{ArtifactKind, ArtifactRef, Metadata};
 use kf_core::{CancellationToken, Digest, RunId};
 use serde_json::Value as Json;
 
 use super::{Outputs, Param, State, StateMap, TaskError};
+use crate::mutex::locked;
 use crate::report::ReportSource;
 
 /// An input artifact: its content lies at [`path`](Self::path), verified, not to be changed.
@@ -149,10 +150,6 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
         copy(&entry.path(), &to.join(entry.file_name()))?;
     }
     Ok(())
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How far a task is.

@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use kf_core::resources::{Capacity, Pool, Resources};
 use tokio::sync::oneshot;
+
+use crate::mutex::locked;
 
 #[derive(Clone)]
 pub(crate) struct Admission(Arc<Mutex<Waiting>>);
@@ -73,7 +75,7 @@ impl Admission {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use kf_core::artifact::Metadata;
 
 use super::executor::{Attempt, AttemptEnd, AttemptOutputs};
 use crate::component::{Context, InputArtifact, OutputArtifact, TaskIo, TaskIoParts, TaskOutputs};
+use crate::mutex::locked;
 
 /// The metadata of output artifacts, which the body fills.
 pub(super) type OutputMetadata = BTreeMap<String, Arc<Mutex<Metadata>>>;
@@ -52,7 +53,7 @@ pub(super) fn end_of(result: Result<TaskOutputs, AttemptEnd>, metadata: OutputMe
         Err(end) => return end,
     };
     let artifacts = metadata.into_iter().map(|(name, said)| {
-        let said = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let said = locked(&said).clone();
         (name, said)
     });
     AttemptEnd::Succeeded(AttemptOutputs { parameters, artifacts: artifacts.collect() })

@@ -1,6 +1,6 @@
 //! Handles of runs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::{Stream, stream};
 use kf_core::metadata::RunState;
@@ -9,6 +9,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::RunEvent;
+use crate::mutex::locked;
 use crate::{Error, Result};
 
 /// How many events a listener may be behind before it misses some.
@@ -108,7 +109,7 @@ impl RunHandle {
     /// What happens in the run. The first listener hears it from the run's beginning, others from now on. Ends with the
     /// run; a listener that is more than 1,024 events behind is told how many it missed.
     pub fn events(&self) -> impl Stream<Item = RunEvent> + Send + Unpin + use<> {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let first = locked(&self.first).take();
         let (events, over) = (first.unwrap_or_else(|| self.events.subscribe()), self.outcome.clone());
         Box::pin(stream::unfold((events, over), |(mut events, mut over)| async move {
             let event = tokio::select! {

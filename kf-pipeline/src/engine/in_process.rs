@@ -1,7 +1,7 @@
 //! Carries attempts on the engine's own runtime: `async fn`s as tasks, `fn`s on threads where they may block.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use super::executor::{
     Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, ExecutorError, Submission, Work,
 };
 use crate::component::{Body, TaskError, TaskOutputs};
+use crate::mutex::locked;
 
 /// The executor that is used where a task asks for none.
 #[derive(Debug, Default)]
@@ -33,7 +34,7 @@ struct Under {
 
 impl Drop for Under {
     fn drop(&mut self) {
-        lock(&self.running).remove(&self.handle);
+        locked(&self.running).remove(&self.handle);
         self.joined.abort();
     }
 }
@@ -71,7 +72,7 @@ impl Executor for InProcess {
                 result
             }),
         };
-        lock(&self.running).insert(handle.clone(), (attempt.cancel.clone(), joined.abort_handle()));
+        locked(&self.running).insert(handle.clone(), (attempt.cancel.clone(), joined.abort_handle()));
         let mut under = Under { handle: handle.clone(), running: Arc::clone(&self.running), joined };
         let end = async move { AttemptStatus::Ended(end_of(flatten((&mut under.joined).await), outputs)) };
         Ok(Submission { handle, status: stream::once(end).boxed() })
@@ -82,15 +83,17 @@ impl Executor for InProcess {
     }
 
     async fn cancel(&self, handle: &AttemptHandle, grace: Duration) {
-        let Some(cancel) = lock(&self.running).get(handle).map(|(cancel, _)| cancel.clone()) else { return };
+        let Some(cancel) = locked(&self.running).get(handle).map(|(cancel, _)| cancel.clone()) else {
+            return;
+        };
         cancel.cancel();
         let deadline = tokio::time::Instant::now() + grace;
-        let ended = || !lock(&self.running).contains_key(handle);
+        let ended = || !locked(&self.running).contains_key(handle);
         while !ended() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5).min(grace)).await;
         }
         // Ends an async body where it waits next. A blocking one can't be ended: it runs on, its result ignored.
-        if let Some((_, abort)) = lock(&self.running).remove(handle) {
+        if let Some((_, abort)) = locked(&self.running).remove(handle) {
             abort.abort();
         }
     }
@@ -98,10 +101,6 @@ impl Executor for InProcess {
     async fn logs(&self, _: &AttemptHandle) -> Option<PathBuf> {
         None
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 type BodyResult = Result<TaskOutputs, TaskError>;

@@ -18,7 +18,7 @@ mod subprocess;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use kf_core::Home;
@@ -40,6 +40,7 @@ pub use handle::{RunHandle, RunOutcome, TaskCounts};
 pub use start::StartOptions;
 
 use crate::component::{Components, StateMap};
+use crate::mutex::locked;
 use crate::plan;
 use crate::report::{Report, ReportSource};
 use crate::scheduler::{JournalEvent, Limits, Past, Scheduler};
@@ -270,7 +271,7 @@ impl Engine {
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Runs> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.runs)
     }
 
     pub(crate) fn forget(&self, run: &RunId) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +27,7 @@ use crate::component::{
     Body, Components, Context, InputArtifact, OutputArtifact, ProgressSink, TaskError, TaskIo, TaskIoParts,
     TaskOutputs,
 };
+use crate::mutex::locked;
 
 /// The worker entry that runs a component.
 const ENTRY: &str = "kf-task";
@@ -50,7 +51,7 @@ struct Under {
 
 impl Drop for Under {
     fn drop(&mut self) {
-        lock(&self.running).remove(&self.handle);
+        locked(&self.running).remove(&self.handle);
     }
 }
 
@@ -136,7 +137,7 @@ impl Executor for Subprocess {
             self.spawner.spawn(command.log(Log::to(&log))).await.map_err(|error| start(error.to_string()))?;
         let child = Arc::new(child);
         let handle = attempt.handle();
-        lock(&self.running).insert(handle.clone(), (Arc::clone(&child), log.clone()));
+        locked(&self.running).insert(handle.clone(), (Arc::clone(&child), log.clone()));
         let under = Under { handle: handle.clone(), running: Arc::clone(&self.running), _room: room };
         let end = async move {
             let exit = child.wait().await;
@@ -151,19 +152,15 @@ impl Executor for Subprocess {
     }
 
     async fn cancel(&self, handle: &AttemptHandle, grace: Duration) {
-        let child = lock(&self.running).get(handle).map(|(child, _)| Arc::clone(child));
+        let child = locked(&self.running).get(handle).map(|(child, _)| Arc::clone(child));
         if let Some(child) = child {
             child.terminate(grace).await;
         }
     }
 
     async fn logs(&self, handle: &AttemptHandle) -> Option<PathBuf> {
-        lock(&self.running).get(handle).map(|(_, log)| log.clone())
+        locked(&self.running).get(handle).map(|(_, log)| log.clone())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn end_of(exit: Exit, reply: &Path, tail: &[String], log: &Path, cancel: &CancellationToken) -> AttemptEnd {
@@ -255,7 +252,7 @@ impl Components {
                 runtime.block_on(body(io))?
             }
         };
-        let said = said.into_iter().map(|(name, metadata)| (name, lock(&metadata).clone()));
+        let said = said.into_iter().map(|(name, metadata)| (name, locked(&metadata).clone()));
         Ok((outputs, said.collect()))
     }
 }

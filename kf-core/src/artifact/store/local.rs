@@ -5,13 +5,14 @@ use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
 
 use super::manifest::{self, Entry, Manifest};
 use super::staging::Staging;
+use crate::mutex::locked;
 use crate::{Digest, Error, Hasher, Result};
 
 /// So many verified files are remembered; past that the memory starts anew.
@@ -268,7 +269,7 @@ impl Local {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<(Digest, Identity)>> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.verified)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::local::{Local, corrupt, missing};
 use super::manifest::Manifest;
+use crate::mutex::locked;
 use crate::{Digest, Error, Hasher, Result};
 
 /// Larger files go up in parts of this size, at most [`PARTS`] at a time.
@@ -83,12 +84,12 @@ impl Remote {
             return Ok(());
         }
         self.replace(digest, file, &path, size).await?;
-        lock(&self.damaged).remove(digest);
+        locked(&self.damaged).remove(digest);
         Ok(())
     }
 
     fn is_damaged(&self, digest: &Digest) -> bool {
-        lock(&self.damaged).contains(digest)
+        locked(&self.damaged).contains(digest)
     }
 
     async fn replace(
@@ -149,7 +150,7 @@ impl Remote {
     /// has changed since.
     pub(super) async fn verify(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
         let meta = self.head(digest).await?.ok_or_else(|| missing(digest))?;
-        let known = lock(&self.verified).get(digest).filter(|known| known.is(&meta)).cloned();
+        let known = locked(&self.verified).get(digest).filter(|known| known.is(&meta)).cloned();
         if let Some(known) = known {
             return Ok(known.manifest);
         }
@@ -174,7 +175,7 @@ impl Remote {
             modified: meta.last_modified.timestamp_micros(),
             manifest: manifest.clone(),
         };
-        let mut verified = lock(&self.verified);
+        let mut verified = locked(&self.verified);
         if verified.len() >= REMEMBERED {
             verified.clear();
         }
@@ -193,12 +194,7 @@ impl Remote {
         if expected == found {
             return Ok(());
         }
-        let mut damaged = lock(&self.damaged);
-        damaged.insert(*expected);
+        locked(&self.damaged).insert(*expected);
         Err(corrupt(format!("{}{}", self.base, Self::key(expected)).as_ref(), expected, found))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -11,6 +11,7 @@ use super::failure::failure;
 use super::open;
 use super::threads::Threads;
 use crate::Result;
+use crate::mutex::locked;
 
 /// How many threads read, and so how many connections.
 const READERS: usize = 3;
@@ -35,13 +36,12 @@ pub(super) struct Connections {
 struct Readers {
     threads: Threads,
     /// At most one for each thread.
-    idle: Mutex<Vec<Connection>>,
+    idle: Arc<Mutex<Vec<Connection>>>,
 }
 
 impl Connections {
     pub(super) fn to_file(path: PathBuf, writer: Connection) -> Result<Self> {
-        let readers =
-            Readers { threads: Threads::start("kf-metadata-read", READERS)?, idle: Mutex::default() };
+        let readers = Readers { threads: Threads::start("kf-metadata-read", READERS)?, idle: Arc::default() };
         Ok(Self { readers: Some(readers), ..Self::in_memory(path, writer)? })
     }
 
@@ -80,7 +80,7 @@ impl Connections {
         self.writing
             .run(move || {
                 let this = &waiting.0;
-                let mut writer = lock(&this.writer);
+                let mut writer = locked(&this.writer);
                 writer.busy_timeout(open::BUSY).map_err(failure(&this.path, "write to"))?;
                 Ok(work(&mut writer))
             })
@@ -95,34 +95,31 @@ impl Connections {
         let Some(readers) = &self.readers else {
             return self.write(|writer| work(writer)).await?.map_err(failure(&self.path, "read"));
         };
-        let this = Arc::clone(self);
+        let (this, idle) = (Arc::clone(self), Arc::clone(&readers.idle));
         readers
             .threads
             .run(move || {
-                let reader = match this.idle(Vec::pop).flatten() {
+                let reader = locked(&idle).pop();
+                let reader = match reader {
                     Some(reader) => reader,
                     None => open::reader(&this.path)?,
                 };
                 let found = work(&reader).map_err(failure(&this.path, "read"));
-                this.idle(|idle| idle.push(reader));
+                locked(&idle).push(reader);
                 found
             })
             .await?
     }
 
-    fn idle<T>(&self, with: impl FnOnce(&mut Vec<Connection>) -> T) -> Option<T> {
-        self.readers.as_ref().map(|readers| with(&mut lock(&readers.idle)))
-    }
-
     /// Notes that about so many pages were written; when that is many, they are copied into the database meanwhile.
     pub(super) fn wrote(self: &Arc<Self>, pages: usize) {
+        let Some(readers) = &self.readers else { return };
         let before = self.written.fetch_add(pages, Ordering::Relaxed);
-        if self.readers.is_none() || before + pages < CHECKPOINT_PAGES {
+        if before + pages < CHECKPOINT_PAGES {
             return;
         }
         self.written.store(0, Ordering::Relaxed);
         let this = Arc::clone(self);
-        let Some(readers) = &self.readers else { return };
         readers.threads.post(move || match this.checkpoint() {
             // Somebody reads what is there still; it is tried again after the next few writes.
             Ok(left) => drop(this.written.fetch_add(left.min(CHECKPOINT_PAGES - 64), Ordering::Relaxed)),
@@ -143,7 +140,7 @@ impl Connections {
         };
         let failure = |error| failure(&self.path, "empty the write-ahead log of")(error);
         open::checkpoint(connection).map_err(failure)?;
-        open::checkpoint(&lock(&self.writer)).map_err(failure)
+        open::checkpoint(&locked(&self.writer)).map_err(failure)
     }
 }
 
@@ -161,8 +158,4 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::lock::{FileLock, Locking};
+use crate::mutex::locked;
 use crate::{Error, Result, RunId};
 
 /// The locks on runs: files, which end with their process, or a list in memory.
@@ -30,7 +31,7 @@ impl Locks {
                 }
             }
             Self::Memory(holders) => {
-                let mut taken = holders.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut taken = locked(holders);
                 if let Some(by) = taken.get(run) {
                     return Err(held(run, by));
                 }
@@ -48,7 +49,7 @@ struct InMemory {
 
 impl Drop for InMemory {
     fn drop(&mut self) {
-        self.holders.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
+        locked(&self.holders).remove(&self.run);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Threads of a store's own. Those of tokio for blocking work may all be busy with what its user runs there.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
 
+use crate::mutex::locked;
 use crate::{Error, Result};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -45,7 +46,7 @@ impl Threads {
 
 fn work(jobs: &Mutex<Receiver<Job>>) {
     loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let job = locked(jobs).recv();
         let Ok(job) = job else { return };
         // Who asked hears of a panic by getting no answer; the thread goes on.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
