@@ -1,6 +1,6 @@
 //! Compares what tasks give and take.
 
-use super::{Component, ComponentKind, Dag, Iterator_, LoopItems, Plan, Source, Task, TaskOutput};
+use super::{Component, ComponentKind, Dag, Iterator_, LoopItems, Name, Plan, Source, Task, TaskOutput};
 use crate::spec::{ArtifactType, ParameterInput, ParameterOutput, ParameterType};
 use crate::{Error, Result};
 
@@ -35,24 +35,22 @@ impl Checker<'_> {
     fn iterator(&self, place: &str, task: &Task, iterator: &Iterator_) -> Result<()> {
         let target = &self.plan.components[task.component];
         let input = &iterator.input;
-        if let LoopItems::Artifacts(name) = &iterator.items {
-            let item = target.inputs.artifacts.get(input.as_ref());
-            item.ok_or_else(|| no_input(place, target, "artifact", input))?;
-            if !task.artifacts.iter().any(|(given, _)| given == name) {
-                let problem = format!("the loop goes over input `{name}`, which is not given");
-                return Err(Error::plan(place, problem));
-            }
-            return Ok(());
-        }
-        let item = target.inputs.parameters.get(input.as_ref());
-        let item = item.ok_or_else(|| no_input(place, target, "parameter", input))?;
-        let (item, optional) = (item.kind(), item.is_optional);
+        let parameter = || {
+            let item = target.inputs.parameters.get(input.as_ref());
+            item.ok_or_else(|| no_input(place, target, "parameter", input))
+        };
         match &iterator.items {
-            LoopItems::Input(name) if !task.parameters.iter().any(|(given, _)| given == name) => {
-                Err(Error::plan(place, format!("the loop goes over input `{name}`, which is not given")))
+            LoopItems::Artifacts(name) => {
+                let item = target.inputs.artifacts.get(input.as_ref());
+                item.ok_or_else(|| no_input(place, target, "artifact", input))?;
+                goes_over(place, name, &task.artifacts)
             }
-            LoopItems::Input(_) | LoopItems::Artifacts(_) => Ok(()),
+            LoopItems::Input(name) => {
+                parameter()?;
+                goes_over(place, name, &task.parameters)
+            }
             LoopItems::Constant(items) => {
+                let (item, optional) = parameter().map(|item| (item.kind(), item.is_optional))?;
                 let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
                 match items.iter().position(|value| {
                     item != ParameterType::String && !item.accepts(value) && !(optional && value.is_null())
@@ -107,25 +105,20 @@ impl Checker<'_> {
     fn parameters(&self, place: &str, task: &Task) -> Result<()> {
         let target = &self.plan.components[task.component];
         for (input, source) in &task.parameters {
-            if let Source::Constant(value) = source {
-                let wanted = target.inputs.parameters.get(input.as_ref()).map(ParameterInput::kind);
-                if let Some(wanted) = wanted.filter(|wanted| !takes_constant(*wanted, value)) {
-                    let problem = format!("input `{input}` expects {wanted:?}, found the constant {value}");
-                    return Err(Error::plan(place, problem));
-                }
-            }
             let found = self.given_parameter(place, source)?;
             // Upstream's compiler also gives what a component does not declare: values for its condition, its loop or its
             // resources.
             let Some(wanted) = target.inputs.parameters.get(input.as_ref()).map(ParameterInput::kind) else {
                 continue;
             };
-            if let Some(found) = found.filter(|found| !converts(*found, wanted)) {
-                return Err(Error::plan(
-                    place,
-                    format!("input `{input}` expects {wanted:?}, found {found:?}"),
-                ));
-            }
+            let found = match (source, found) {
+                (Source::Constant(value), _) if !takes_constant(wanted, value) => {
+                    format!("the constant {value}")
+                }
+                (_, Some(found)) if !converts(found, wanted) => format!("{found:?}"),
+                _ => continue,
+            };
+            return Err(Error::plan(place, format!("input `{input}` expects {wanted:?}, found {found}")));
         }
         for (name, input) in &target.inputs.parameters {
             let given = task.parameters.iter().any(|(given, _)| given.as_ref() == name)
@@ -205,6 +198,14 @@ impl Checker<'_> {
         let found = producer.outputs.artifacts.get(output.key.as_ref());
         let found = found.ok_or_else(|| no_output(place, task, "artifact", &output.key))?;
         Ok((&found.artifact_type, found.is_artifact_list || task.iterator.is_some()))
+    }
+}
+
+/// That what a loop goes over is among what the task is given.
+fn goes_over<T>(place: &str, name: &Name, given: &[(Name, T)]) -> Result<()> {
+    match given.iter().any(|(given, _)| given == name) {
+        true => Ok(()),
+        false => Err(Error::plan(place, format!("the loop goes over input `{name}`, which is not given"))),
     }
 }
 

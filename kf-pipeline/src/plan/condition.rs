@@ -2,28 +2,18 @@
 
 use std::collections::HashMap;
 
-use cel::{Context, Program, Value};
+use cel::{Context, Value};
 use serde_json::Value as Json;
 
-use super::cel_value::to_cel;
+use super::expression::{Expression, to_cel};
 
 /// A compiled condition.
-pub(crate) struct Condition {
-    text: String,
-    program: Program,
-}
-
-impl std::fmt::Debug for Condition {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Condition").field(&self.text).finish()
-    }
-}
+#[derive(Debug)]
+pub(crate) struct Condition(Expression);
 
 impl Condition {
     pub(crate) fn compile(text: &str) -> Result<Self, String> {
-        let program = Program::compile(text)
-            .map_err(|error| format!("condition `{text}` is not valid CEL: {error}"))?;
-        Ok(Self { text: text.to_owned(), program })
+        Expression::compile("condition", text).map(Self)
     }
 
     /// Whether the condition holds; an error where that can't be said.
@@ -36,10 +26,10 @@ impl Condition {
         let inputs: HashMap<String, Value> = HashMap::from([("parameter_values".to_owned(), values.into())]);
         let mut context = Context::default();
         context.add_variable_from_value("inputs", inputs);
-        match self.program.execute(&context) {
+        match self.0.execute(&context) {
             Ok(Value::Bool(holds)) => Ok(holds),
-            Ok(other) => Err(format!("condition `{}` gives {other:?}, not true or false", self.text)),
-            Err(error) => Err(format!("condition `{}` can't be evaluated: {error}", self.text)),
+            Ok(other) => Err(format!("{} gives {other:?}, not true or false", self.0)),
+            Err(error) => Err(format!("{} can't be evaluated: {error}", self.0)),
         }
     }
 }

@@ -1,11 +1,44 @@
-//! JSON as CEL's values, and back.
+//! Expressions in CEL, and JSON as its values, and back.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
-use cel::Value;
 use cel::objects::Key;
+use cel::{Context, ExecutionError, Program, Value};
 use serde_json::Value as Json;
+
+/// A compiled expression. As text it is what it is for and how it is written.
+pub(super) struct Expression {
+    what: &'static str,
+    text: String,
+    program: Program,
+}
+
+impl Expression {
+    /// Compiles the text of a `what`, such as a condition.
+    pub(super) fn compile(what: &'static str, text: &str) -> Result<Self, String> {
+        let program =
+            Program::compile(text).map_err(|error| format!("{what} `{text}` is not valid CEL: {error}"))?;
+        Ok(Self { what, text: text.to_owned(), program })
+    }
+
+    pub(super) fn execute(&self, context: &Context<'_, '_>) -> Result<Value, ExecutionError> {
+        self.program.execute(context)
+    }
+}
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.what, self.text)
+    }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
 
 pub(super) fn to_cel(json: &Json) -> Value {
     match json {

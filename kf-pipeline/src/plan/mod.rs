@@ -2,9 +2,9 @@
 //!
 //! Everything after this works on a [`Plan`] and meets no bad input any more.
 
-mod cel_value;
 mod check;
 mod condition;
+mod expression;
 mod lower;
 mod selector;
 #[cfg(test)]

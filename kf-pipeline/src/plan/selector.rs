@@ -2,28 +2,18 @@
 
 use std::sync::Arc;
 
-use cel::{Context, ExecutionError, Program, Value};
+use cel::{Context, ExecutionError, Value};
 use serde_json::Value as Json;
 
-use super::cel_value::{to_cel, to_json};
+use super::expression::{Expression, to_cel, to_json};
 
 /// A compiled `parameterExpressionSelector`, such as `parseJson(string_value)["k"]`.
-pub(crate) struct Selector {
-    text: String,
-    program: Program,
-}
-
-impl std::fmt::Debug for Selector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Selector").field(&self.text).finish()
-    }
-}
+#[derive(Debug)]
+pub(crate) struct Selector(Expression);
 
 impl Selector {
     pub(crate) fn compile(text: &str) -> Result<Self, String> {
-        let program =
-            Program::compile(text).map_err(|error| format!("selector `{text}` is not valid CEL: {error}"))?;
-        Ok(Self { text: text.to_owned(), program })
+        Expression::compile("selector", text).map(Self)
     }
 
     /// The part of `value` that is meant. The expression sees it as text: a text as it is, anything else as JSON.
@@ -35,9 +25,9 @@ impl Selector {
             json.map(|json| to_cel(&json)).map_err(|error| ExecutionError::function_error("parseJson", error))
         };
         context.add_function("parseJson", parse_json).map_err(|error| error.to_string())?;
-        let found = self.program.execute(&context);
+        let found = self.0.execute(&context);
         let found = found.map_err(|error| error.to_string()).and_then(|found| to_json(&found));
-        found.map_err(|problem| format!("selector `{}` of {value}: {problem}", self.text))
+        found.map_err(|problem| format!("{} of {value}: {problem}", self.0))
     }
 }
 

@@ -62,21 +62,23 @@ impl Values {
     /// These values and one parameter more, or another in its place.
     pub(crate) fn with_parameter(&self, name: Name, value: Arc<Json>) -> Self {
         let mut values = self.clone();
-        match values.parameters.iter_mut().find(|(given, _)| *given == name) {
-            Some((_, given)) => *given = value,
-            None => values.parameters.push((name, value)),
-        }
+        set(&mut values.parameters, name, value);
         values
     }
 
     /// These values and one list of artifacts more, or another in its place.
     pub(crate) fn with_artifacts(&self, name: Name, list: Arc<[ArtifactRef]>) -> Self {
         let mut values = self.clone();
-        match values.artifacts.iter_mut().find(|(given, _)| *given == name) {
-            Some((_, given)) => *given = list,
-            None => values.artifacts.push((name, list)),
-        }
+        set(&mut values.artifacts, name, list);
         values
+    }
+}
+
+/// Puts `value` in the place of that with this name, or behind the others.
+fn set<T>(named: &mut Vec<(Name, T)>, name: Name, value: T) {
+    match named.iter_mut().find(|(given, _)| *given == name) {
+        Some((_, given)) => *given = value,
+        None => named.push((name, value)),
     }
 }
 

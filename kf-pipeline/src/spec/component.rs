@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use kf_core::artifact::ArtifactKind;
 use serde::{Deserialize, Serialize};
 
-use super::{Extra, TaskSpec};
+use super::{Extra, TaskSpec, is_default};
 
 /// A component: either a DAG of tasks, or something an executor carries out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ComponentSpec {
     /// What it takes.
-    #[serde(default, skip_serializing_if = "InputDefinitions::is_empty")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub input_definitions: InputDefinitions,
     /// What it gives.
-    #[serde(default, skip_serializing_if = "OutputDefinitions::is_empty")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub output_definitions: OutputDefinitions,
     /// Its tasks, where it is a DAG.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,12 +49,6 @@ pub struct InputDefinitions {
     pub extra: Extra,
 }
 
-impl InputDefinitions {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// A component's outputs by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -68,12 +62,6 @@ pub struct OutputDefinitions {
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
     pub extra: Extra,
-}
-
-impl OutputDefinitions {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// The type of a parameter.
@@ -192,9 +180,7 @@ fn is_unspecified(kind: &ParameterType) -> bool {
 }
 
 /// A value that is there, a null too.
-pub(super) fn given<'de, D: serde::Deserializer<'de>>(
-    from: D,
-) -> Result<Option<serde_json::Value>, D::Error> {
+fn given<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<serde_json::Value>, D::Error> {
     serde_json::Value::deserialize(from).map(Some)
 }
 
@@ -310,7 +296,7 @@ pub struct DagSpec {
     #[serde(default)]
     pub tasks: BTreeMap<String, TaskSpec>,
     /// The DAG's outputs.
-    #[serde(default, skip_serializing_if = "DagOutputs::is_empty")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub outputs: DagOutputs,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
@@ -330,12 +316,6 @@ pub struct DagOutputs {
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
     pub extra: Extra,
-}
-
-impl DagOutputs {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// Where a DAG's output parameter comes from.

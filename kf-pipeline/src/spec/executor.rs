@@ -18,12 +18,6 @@ pub struct DeploymentSpec {
     pub extra: Extra,
 }
 
-impl DeploymentSpec {
-    pub(super) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// An executor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Executor {

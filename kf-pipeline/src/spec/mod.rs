@@ -32,13 +32,18 @@ use serde::{Deserialize, Serialize};
 /// Fields that a type does not know.
 pub type Extra = serde_json::Map<String, serde_json::Value>;
 
+/// Whether a field says no more than its absence would.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// A whole pipeline: what Kubeflow Pipelines knows of it, and what only some platforms do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PipelineFile {
     /// What every backend runs.
     pub pipeline_spec: PipelineSpec,
     /// What KFP has no field for, by platform.
-    #[serde(default, skip_serializing_if = "Platforms::is_empty")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub platform_spec: Platforms,
 }
 
@@ -49,7 +54,7 @@ pub struct PipelineSpec {
     /// Name and description.
     pub pipeline_info: PipelineInfo,
     /// How executors run.
-    #[serde(default, skip_serializing_if = "DeploymentSpec::is_empty")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub deployment_spec: DeploymentSpec,
     /// Components by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

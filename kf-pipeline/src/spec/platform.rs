@@ -19,12 +19,6 @@ pub struct Platforms {
     pub extra: Extra,
 }
 
-impl Platforms {
-    pub(crate) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// The platform `kf`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

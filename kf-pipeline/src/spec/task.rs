@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Extra;
+use super::{Extra, is_default};
 
 /// One task of a DAG.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskSpec {
     /// Its name.
-    #[serde(default, skip_serializing_if = "TaskInfo::is_empty")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub task_info: TaskInfo,
     /// What it runs.
     pub component_ref: ComponentRef,
     /// What goes in.
-    #[serde(default, skip_serializing_if = "TaskInputs::is_empty")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub inputs: TaskInputs,
     /// Tasks that must end before it, beside those whose outputs it takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -56,12 +56,6 @@ pub struct TaskInfo {
     pub extra: Extra,
 }
 
-impl TaskInfo {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// The component a task runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -86,12 +80,6 @@ pub struct TaskInputs {
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
     pub extra: Extra,
-}
-
-impl TaskInputs {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// A parameter that goes into a task.
@@ -308,7 +296,7 @@ pub struct ArtifactItems {
 #[serde(rename_all = "camelCase")]
 pub struct IteratorPolicy {
     /// How many iterations run at once; 0 where there is no limit.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub parallelism_limit: u32,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
@@ -320,7 +308,7 @@ pub struct IteratorPolicy {
 #[serde(rename_all = "camelCase")]
 pub struct RetryPolicy {
     /// How many attempts may follow the first.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub max_retry_count: u32,
     /// The wait before the second attempt, such as `1.5s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -334,8 +322,4 @@ pub struct RetryPolicy {
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
     pub extra: Extra,
-}
-
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }

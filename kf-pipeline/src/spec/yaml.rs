@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_saphyr::options::{AliasLimits, DuplicateKeyPolicy, MergeKeyPolicy};
 
-use super::{ComponentSpec, DeploymentSpec, Extra, PipelineFile, PipelineInfo, PipelineSpec, Platforms};
+use super::{
+    ComponentSpec, DeploymentSpec, Extra, PipelineFile, PipelineInfo, PipelineSpec, Platforms, is_default,
+};
 use crate::{Error, Result};
 
 /// Larger files are refused before they are read. Upstream's database takes about 4 MiB.
@@ -53,7 +55,7 @@ impl PipelineFile {
     pub fn to_yaml(&self) -> Result<String> {
         let write = |error: serde_saphyr::ser::Error| Error::file(None, error.to_string());
         let mut text = serde_saphyr::to_string(&self.pipeline_spec).map_err(write)?;
-        if !self.platform_spec.is_empty() {
+        if !is_default(&self.platform_spec) {
             text.push_str("---\n");
             text.push_str(&serde_saphyr::to_string(&self.platform_spec).map_err(write)?);
         }
@@ -143,7 +145,7 @@ fn assemble(documents: Vec<Document>) -> Result<PipelineFile> {
         first => (first.into_spec()?, Platforms::default()),
     };
     if let Some(second) = second {
-        let platforms = second.platforms.filter(|_| platform_spec.is_empty());
+        let platforms = second.platforms.filter(|_| is_default(&platform_spec));
         let platforms = platforms.ok_or_else(|| {
             Error::file(None, "expected `platforms` in the second document, and said only once")
         })?;
