@@ -61,6 +61,11 @@ fn killed_at_any_moment_it_goes_on_and_registers_one_version() {
         child.wait().unwrap();
     }
     let last = run(folder.path(), &rates);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let undisturbed = run(elsewhere.path(), &rates);
+    for same in ["state", "accuracy", "version"] {
+        assert_eq!(last[same], undisturbed[same], "{same}: {last} is not {undisturbed}");
+    }
     assert_eq!((&last["state"], &last["version"]), (&Json::from("SUCCEEDED"), &Json::from(1)));
     let again = run(folder.path(), &rates);
     assert_eq!(again["version"], 1);

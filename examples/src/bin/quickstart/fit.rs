@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Tensor};
 
-const EPOCHS: u64 = 12;
+const EPOCHS: u64 = 24;
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct FitArgs {
@@ -35,11 +35,11 @@ pub(crate) fn fit(rank: &Rank, args: FitArgs) -> Result<f64, BoxError> {
     let (mut epoch, mut loss) = checkpoints.load_latest(&mut vs)?.unwrap_or((0, f64::MAX));
     let group = ProcessGroup::join(rank, Backend::Gloo)?;
     let ddp = DistributedDataParallel::new(&vs, &group)?;
-    // Checkpoints hold no momentum: a fit that was killed goes on from its parameters with fresh momentum.
-    let mut optimizer = nn::Sgd { momentum: 0.9, ..Default::default() }.build(&vs, args.rate)?;
     let sampler = DistributedSampler::new(labels.size1()? as usize, rank).shuffle(args.seed as u64);
     while epoch < EPOCHS {
-        for batch in sampler.batches(epoch, 32) {
+        // Checkpoints hold no momentum: it starts anew each epoch, so a fit that was killed ends like one that was not.
+        let mut optimizer = nn::Sgd { momentum: 0.9, ..Default::default() }.build(&vs, args.rate)?;
+        for batch in sampler.batches(epoch, 16) {
             let rows = Tensor::from_slice(&batch);
             let (x, y) = (pixels.index_select(0, &rows), labels.index_select(0, &rows));
             let batch_loss = net.forward(&x).cross_entropy_for_logits(&y);
