@@ -100,7 +100,7 @@ mod error;
 mod home;
 mod id;
 pub mod json;
-mod lock;
+pub mod lock;
 pub mod metadata;
 mod mutex;
 pub mod process;

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 /// A locked file, removed and unlocked when dropped. After a SIGKILL the file stays and the lock is gone.
 #[derive(Debug)]
-pub(crate) struct FileLock {
+pub struct FileLock {
     file: File,
     path: PathBuf,
 }
 
 /// What an attempt to lock found.
-pub(crate) enum Locking {
+#[derive(Debug)]
+pub enum Locking {
     /// It is ours.
     Got(FileLock),
     /// Another has it; what they wrote into it.
@@ -22,7 +23,10 @@ pub(crate) enum Locking {
 
 impl FileLock {
     /// Locks `path`, creating it where it is missing, and writes `text` into it for those who find it held.
-    pub(crate) fn try_take(path: &Path, text: &str) -> io::Result<Locking> {
+    ///
+    /// # Errors
+    /// Where the file can't be made, locked or written.
+    pub fn try_take(path: &Path, text: &str) -> io::Result<Locking> {
         // A holder removes the file as it unlocks, so what was opened may no longer be what the path names.
         for _ in 0..1000 {
             let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;

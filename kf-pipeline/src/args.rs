@@ -11,6 +11,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, Default)]
 pub struct Args {
     values: BTreeMap<String, Json>,
+    artifacts: BTreeMap<String, String>,
     problem: Option<(String, String)>,
 }
 
@@ -33,6 +34,18 @@ impl Args {
         self
     }
 
+    /// These and an artifact, by URI or local path. What lies on this machine is taken into the store when the run is
+    /// started.
+    #[must_use]
+    pub fn artifact(mut self, name: impl Into<String>, uri: impl Into<String>) -> Self {
+        self.artifacts.insert(name.into(), uri.into());
+        self
+    }
+
+    pub(crate) fn artifacts(&self) -> &BTreeMap<String, String> {
+        &self.artifacts
+    }
+
     pub(crate) fn values(&self) -> Result<&BTreeMap<String, Json>> {
         match &self.problem {
             None => Ok(&self.values),
@@ -43,7 +56,7 @@ impl Args {
 
 impl From<BTreeMap<String, Json>> for Args {
     fn from(values: BTreeMap<String, Json>) -> Self {
-        Self { values, problem: None }
+        Self { values, ..Self::default() }
     }
 }
 

@@ -138,9 +138,11 @@ extern crate self as kf_pipeline;
 mod args;
 mod builder;
 mod component;
+mod container;
 mod engine;
 mod error;
 mod mutex;
+mod placeholder;
 mod plan;
 pub mod report;
 mod scheduler;
@@ -156,14 +158,16 @@ pub use component::{
     Outputs, Param, Progress, Single, SingleLists, State, TaskError, TaskFuture, TaskIo, TaskOutputs,
     TaskResult,
 };
+pub use container::{LocalContainers, Runner};
 pub use engine::{
     Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Engine, EngineBuilder, Executor,
-    ExecutorError, RunEvent, RunHandle, RunOutcome, StartOptions, Submission, TaskCounts, Work,
+    ExecutorError, GivenArtifact, RunEvent, RunHandle, RunOutcome, RunOutputs, StartOptions, Submission,
+    TaskCounts, Work,
 };
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;
 pub use kf_pipeline_macros::{Outputs, Param, component};
-pub use plan::Plan;
+pub use plan::{ContainerTask, Plan};
 pub use scheduler::TaskState;
 
 /// What generated code calls.

@@ -1,5 +1,6 @@
 //! What to start, and with what around it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,11 +47,23 @@ impl Command {
     /// does not exist thus starts and ends at once with [`EXIT_REFUSED`](crate::worker::EXIT_REFUSED) and a line that
     /// names it.
     pub fn program<A: Into<String>>(program: impl Into<String>, args: impl IntoIterator<Item = A>) -> Self {
-        let request =
-            ExecRequest { program: program.into(), args: args.into_iter().map(Into::into).collect() };
-        let what = format!("`{}`", request.program);
-        let json = serde_json::json!(request).to_string();
-        Self::new(what, EXEC_ENTRY.to_owned(), json)
+        Self::exec(program.into(), args.into_iter().map(Into::into).collect(), None)
+    }
+
+    /// As [`program`](Self::program), with this environment and nothing else in it. The program is looked up in the
+    /// `PATH` that is among it.
+    pub fn program_with_env<A: Into<String>>(
+        program: impl Into<String>,
+        args: impl IntoIterator<Item = A>,
+        env: BTreeMap<String, String>,
+    ) -> Self {
+        Self::exec(program.into(), args.into_iter().map(Into::into).collect(), Some(env))
+    }
+
+    fn exec(program: String, args: Vec<String>, env: Option<BTreeMap<String, String>>) -> Self {
+        let what = format!("`{program}`");
+        let request = serde_json::json!(ExecRequest { program, args, env }).to_string();
+        Self::new(what, EXEC_ENTRY.to_owned(), request)
     }
 
     fn new(what: String, entry: String, request: String) -> Self {

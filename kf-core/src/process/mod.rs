@@ -25,6 +25,7 @@
 //!   process only the program we started is ended by the kernel.
 //! - Needs a tokio runtime with I/O and time enabled.
 
+mod capture;
 mod child;
 mod command;
 mod error;
@@ -34,6 +35,7 @@ mod log;
 mod output;
 mod spawner;
 
+pub use capture::Capture;
 pub use child::Child;
 pub use command::{Command, Log};
 pub use error::SpawnError;

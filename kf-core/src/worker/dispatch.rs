@@ -94,12 +94,13 @@ fn read_request(entry: &str) -> Result<Request, WorkerError> {
 
 /// Becomes another program; comes back only with the reason why not.
 fn exec(request: ExecRequest) -> WorkerError {
-    let source = Command::new(&request.program)
-        .args(&request.args)
-        .env_remove(ENTRY)
-        .env_remove(REQUEST)
-        .env_remove(PARENT)
-        .exec();
+    let mut command = Command::new(&request.program);
+    command.args(&request.args);
+    match request.env {
+        Some(env) => command.env_clear().envs(env),
+        None => command.env_remove(ENTRY).env_remove(REQUEST).env_remove(PARENT),
+    };
+    let source = command.exec();
     WorkerError::Exec { program: request.program, source }
 }
 

@@ -1,5 +1,6 @@
 //! What a worker can be asked to do.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::sync::Arc;
 
@@ -143,6 +144,9 @@ impl Request {
 pub(crate) struct ExecRequest {
     pub(crate) program: String,
     pub(crate) args: Vec<String>,
+    /// All of its environment; this process's where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) env: Option<BTreeMap<String, String>>,
 }
 
 /// Why a worker did not do what it was asked.

@@ -83,6 +83,21 @@ impl Pipeline {
         })
     }
 
+    /// A pipeline from data: the IR of Kubeflow Pipelines, read with [`PipelineFile::from_yaml`]. Components of this
+    /// program that it names are looked for among `components`.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] where it can't run as it stands.
+    pub fn from_file(file: PipelineFile, components: Components) -> Result<Self> {
+        let plan = Plan::new(&file)?;
+        Ok(Self {
+            file: Arc::new(file),
+            plan: Arc::new(plan),
+            components: Arc::new(components),
+            checks: Arc::default(),
+        })
+    }
+
     /// The pipeline's name.
     pub fn name(&self) -> &str {
         self.plan.name()

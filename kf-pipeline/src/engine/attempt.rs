@@ -12,12 +12,11 @@ use kf_core::{CancellationToken, Timestamp};
 use super::admission::Permit;
 use super::executor::{Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, Work};
 use super::import::import;
-use super::keep::keep;
+use super::keep::{Strictness, keep};
 use super::{Inner, RunEvent, RunSetup};
 use crate::component::ProgressSink;
 use crate::plan;
 use crate::scheduler::{Failure, Launch, Outcome};
-use crate::spec::RuntimeValue;
 
 /// What the names of folders for outputs, in an attempt's own, begin with.
 pub(super) const OUTPUTS: &str = "outputs-";
@@ -55,12 +54,7 @@ pub(super) async fn carry(
         return Carried::Withdrawn;
     }
     let outcome = if let plan::Work::Importer(importer) = &launch.executor.work {
-        let uri = match &importer.artifact_uri {
-            RuntimeValue::Constant(uri) => Some(uri),
-            RuntimeValue::RuntimeParameter(name) => launch.inputs.parameter(name).map(AsRef::as_ref),
-            RuntimeValue::ConstantValue(_) => None,
-        };
-        import(engine.home.artifacts(), uri, &importer.type_schema).await.map(Outcome::Succeeded)
+        import(engine.home.artifacts(), importer, &launch, &setup.names).await.map(Outcome::Succeeded)
     } else {
         match run(&engine, &setup, &launch, permit, &cancel).await {
             Ok(Some(outcome)) => Ok(outcome),
@@ -89,7 +83,12 @@ async fn run(
         () = cancel.cancelled() => return Ok(Some(Outcome::Canceled)),
     };
     let outputs = attempt.outputs.clone();
-    let _folder = (!outputs.is_empty()).then(|| OutputFolder(attempt.dir.join(&setup.outputs)));
+    let mut folders =
+        Folders { outputs: Some(attempt.dir.join(&setup.outputs)), scratch: attempt.scratch.clone() };
+    let strictness = match &attempt.work {
+        Work::Component(_) => Strictness::All,
+        Work::Container(_) => Strictness::Any,
+    };
     // Whatever becomes of this future: the attempt ends with it.
     let _ends = attempt.cancel.clone().drop_guard();
     let submission = tokio::select! {
@@ -116,7 +115,11 @@ async fn run(
     };
     match end {
         AttemptEnd::Succeeded(given) => {
-            let kept = keep(engine.home.artifacts(), &launch.executor.outputs, given, &outputs).await?;
+            let declared = &launch.executor.outputs;
+            let kept = keep(engine.home.artifacts(), declared, given, &outputs, strictness).await?;
+            if strictness == Strictness::Any {
+                folders.outputs = None;
+            }
             Ok(Some(Outcome::Succeeded(kept)))
         }
         // Whatever it says: it ended since it was asked to.
@@ -133,14 +136,21 @@ async fn run(
     }
 }
 
-/// Where an attempt writes its outputs. What is left there when it has ended is of no use to anybody.
-struct OutputFolder(PathBuf);
+/// Where an attempt writes. What is left there when it has ended is of no use to anybody.
+struct Folders {
+    /// None where links to what was kept stay there.
+    outputs: Option<PathBuf>,
+    scratch: PathBuf,
+}
 
-impl Drop for OutputFolder {
+impl Drop for Folders {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.scratch);
+        if let Some(outputs) = &self.outputs {
+            let _ = std::fs::remove_dir_all(outputs);
+        }
         // The attempt's own folder goes too, unless there is a log in it.
-        let _ = self.0.parent().map(std::fs::remove_dir);
+        let _ = self.scratch.parent().map(std::fs::remove_dir);
     }
 }
 
@@ -217,6 +227,8 @@ async fn prepare(
         artifacts,
         outputs,
         resources: launch.executor.resources.clone(),
+        names: Arc::clone(&setup.names),
+        scratch: dir.join(format!("{}.work", setup.outputs)),
         dir,
         cancel: cancel.child_token(),
         progress,

@@ -54,7 +54,7 @@ pub(super) fn end_of(result: Result<TaskOutputs, AttemptEnd>, metadata: OutputMe
     };
     let artifacts = metadata.into_iter().map(|(name, said)| {
         let said = locked(&said).clone();
-        (name, said)
+        (name, vec![said.into()])
     });
     AttemptEnd::Succeeded(AttemptOutputs { parameters, artifacts: artifacts.collect() })
 }

@@ -13,9 +13,10 @@ use kf_core::resources::Capacity;
 use super::admission::Admission;
 use super::in_process::InProcess;
 use super::subprocess::Subprocess;
-use super::{Engine, Executor, IN_PROCESS, Inner, SUBPROCESS, cache};
-use crate::Result;
+use super::{CONTAINER, Engine, Executor, IN_PROCESS, Inner, SUBPROCESS, cache};
 use crate::component::StateMap;
+use crate::container::LocalContainers;
+use crate::{Result, TaskState};
 
 /// More tasks than any machine runs at once: what stands for "no limit".
 const MOST_AT_ONCE: usize = 1 << 20;
@@ -28,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) start_before_commit: bool,
     /// How long a task that should end may take for it.
     pub(crate) grace: Duration,
+    /// What final statuses call a success.
+    pub(crate) succeeded: &'static str,
 }
 
 /// Builds an [`Engine`].
@@ -38,6 +41,7 @@ pub struct EngineBuilder {
     capacity: Option<Capacity>,
     executors: BTreeMap<String, Arc<dyn Executor>>,
     metadata: Option<Arc<dyn MetadataStore>>,
+    containers: LocalContainers,
     subprocesses: usize,
 }
 
@@ -48,11 +52,13 @@ impl Default for EngineBuilder {
                 max_in_flight: 256,
                 start_before_commit: false,
                 grace: Duration::from_secs(5),
+                succeeded: TaskState::Succeeded.as_str(),
             },
             state: StateMap::default(),
             capacity: None,
             executors: BTreeMap::new(),
             metadata: None,
+            containers: LocalContainers::new(),
             subprocesses: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -77,6 +83,21 @@ impl EngineBuilder {
     #[must_use]
     pub fn executor(mut self, name: impl Into<String>, executor: Arc<dyn Executor>) -> Self {
         self.executors.insert(name.into(), executor);
+        self
+    }
+
+    /// How containers of Kubeflow Pipelines are carried on this machine; refused where not given.
+    #[must_use]
+    pub fn containers(mut self, containers: LocalContainers) -> Self {
+        self.containers = containers;
+        self
+    }
+
+    /// Lets final statuses, an input of exit handlers, call a success `COMPLETE` as the backend of Kubeflow Pipelines
+    /// does, and not `SUCCEEDED` as its specification says.
+    #[must_use]
+    pub fn final_status_complete(mut self) -> Self {
+        self.options.succeeded = "COMPLETE";
         self
     }
 
@@ -139,6 +160,8 @@ impl EngineBuilder {
             executors.insert(SUBPROCESS.to_owned(), Arc::new(Subprocess::new(self.subprocesses)?));
         }
         let folder = home.cache_dir();
+        let containers = self.containers;
+        executors.entry(CONTAINER.to_owned()).or_insert_with(|| Arc::new(containers.executor(&folder)));
         let program = tokio::task::spawn_blocking(move || cache::program_digest(&folder)).await;
         let program = program.map_err(std::io::Error::other).and_then(std::convert::identity);
         let program = program.map_err(kf_core::Error::io("read", "this program's file"))?;

@@ -8,18 +8,23 @@ use std::time::UNIX_EPOCH;
 
 use kf_core::artifact::ArtifactStore;
 use kf_core::metadata::{ExecutionRecord, MetadataStore};
-use kf_core::{Digest, Hasher};
+use kf_core::{Digest, Hasher, RunId};
 use serde_json::json;
 
 use super::Inner;
 use crate::plan::{Executor, Work};
 use crate::scheduler::{Launch, Values};
 
-/// Looks for an earlier execution that may stand for the task; also gives the key that it is looked for under.
-pub(crate) async fn look_up(engine: &Inner, launch: &Launch) -> (Option<Values>, Option<Digest>) {
+/// Looks for an execution of an earlier run that may stand for the task; also gives the key that it is looked for under.
+/// Two tasks of one run that are the same in all are two tasks: they may draw lots.
+pub(crate) async fn look_up(
+    engine: &Inner,
+    run: &RunId,
+    launch: &Launch,
+) -> (Option<Values>, Option<Digest>) {
     let key = key(&launch.executor, &launch.inputs, &engine.program);
     let Some(wanted) = &key else { return (None, None) };
-    let hit = match find(engine.metadata.as_ref(), engine.home.artifacts(), wanted).await {
+    let hit = match find(engine.metadata.as_ref(), engine.home.artifacts(), run, wanted).await {
         Ok(hit) => hit,
         Err(error) => {
             tracing::warn!(task = %launch.task, %error, "the cache can't be read; the task runs");
@@ -33,8 +38,8 @@ pub(crate) async fn look_up(engine: &Inner, launch: &Launch) -> (Option<Values>,
 /// what it declares to give. None where its code or its inputs' content is not known.
 fn key(executor: &Executor, inputs: &Values, program: &Digest) -> Option<Digest> {
     let (component, container) = match &executor.work {
-        Work::Component { name, container } => (Some(name.as_ref()), container),
-        Work::Container(container) => (None, container),
+        Work::Component { name, container } => (Some(name.as_ref()), container.as_ref()),
+        Work::Container(task) => (None, &task.container),
         Work::Importer(_) => return None,
     };
     // What was named and never read may have changed since.
@@ -86,9 +91,11 @@ fn key(executor: &Executor, inputs: &Values, program: &Digest) -> Option<Digest>
 async fn find(
     metadata: &dyn MetadataStore,
     artifacts: &ArtifactStore,
+    run: &RunId,
     key: &Digest,
 ) -> kf_core::Result<Option<Values>> {
-    let Some(execution) = metadata.cached(key).await? else { return Ok(None) };
+    let found = metadata.cached(key).await?.filter(|execution| execution.run != *run);
+    let Some(execution) = found else { return Ok(None) };
     for output in &execution.output_artifacts {
         if let Some(digest) = &output.artifact.digest
             && let Err(error) = artifacts.verify(digest).await

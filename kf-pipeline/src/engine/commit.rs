@@ -99,7 +99,7 @@ fn event_of(record: &Record) -> Option<RunEvent> {
         Record::Group { task, state, error, .. } => {
             Some(RunEvent::TaskEnded { task: Arc::clone(task), state: *state, error: error.clone() })
         }
-        Record::CancelAsked { .. } => None,
+        Record::CancelAsked { .. } | Record::Outputs { .. } => None,
     }
 }
 

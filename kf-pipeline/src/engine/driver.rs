@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::attempt::{self, Carried};
 use super::commit::Writing;
 use super::handle::{Control, DriverEnd, Ending};
-use super::{Inner, LEASE, RunEvent, RunOutcome, RunSetup, TaskCounts, cache};
+use super::{Inner, LEASE, RunEvent, RunOutcome, RunOutputs, RunSetup, TaskCounts, cache};
 use crate::scheduler::{Command, Event, Failure, Launch, LeafId, Outcome, Record, Scheduler};
 
 /// How many events are taken in before their records are written.
@@ -39,6 +39,7 @@ pub(super) struct Driver {
     records: Vec<Record>,
     held: Vec<Command>,
     counts: TaskCounts,
+    outputs: RunOutputs,
     finished: Option<(RunState, Option<String>)>,
 }
 
@@ -80,6 +81,7 @@ impl Driver {
             records: Vec::new(),
             held: Vec::new(),
             counts,
+            outputs: RunOutputs::default(),
             finished: None,
         }
     }
@@ -98,7 +100,13 @@ impl Driver {
             None => {
                 let (state, error) = self.finished.take().unwrap_or((RunState::Failed, None));
                 let _ = self.end.events.send(RunEvent::RunEnded { state, error: error.clone() });
-                Ending::Ended(Arc::new(RunOutcome { run, state, error, tasks: self.counts }))
+                Ending::Ended(Arc::new(RunOutcome {
+                    run,
+                    state,
+                    error,
+                    tasks: self.counts,
+                    outputs: self.outputs,
+                }))
             }
             Some(stop) => {
                 let why = match stop {
@@ -269,9 +277,10 @@ impl Driver {
         }
         let leaf = launch.leaf;
         self.cancels.insert(leaf, CancellationToken::new());
-        let (engine, sender) = (Arc::clone(&self.engine), self.sender.clone());
+        let (engine, setup, sender) =
+            (Arc::clone(&self.engine), Arc::clone(&self.setup), self.sender.clone());
         self.attempts.spawn(async move {
-            let found = AssertUnwindSafe(cache::look_up(&engine, &launch)).catch_unwind().await;
+            let found = AssertUnwindSafe(cache::look_up(&engine, &setup.run, &launch)).catch_unwind().await;
             let (hit, key) = found.unwrap_or_default();
             let _ = sender.send(Message::Event(Event::Cached { leaf, hit, key })).await;
         });
@@ -281,8 +290,10 @@ impl Driver {
     fn commit(&mut self) -> Committing {
         let records = std::mem::take(&mut self.records);
         for record in &records {
-            if let Record::Task(end) = record {
-                self.counts.add(end.state);
+            match record {
+                Record::Task(end) => self.counts.add(end.state),
+                Record::Outputs { outputs } => self.outputs = outputs.as_ref().into(),
+                _ => {}
             }
         }
         let ended = self.held.iter().find_map(|command| match command {

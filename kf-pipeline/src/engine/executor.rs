@@ -16,7 +16,8 @@ use serde_json::Value as Json;
 
 use super::admission::Permit;
 use crate::component::{ComponentDef, Progress};
-use crate::spec::ContainerSpec;
+use crate::placeholder::RunNames;
+use crate::plan::ContainerTask;
 
 /// Carries attempts. The engine has one in process and one that starts subprocesses; a program adds its own with
 /// [`EngineBuilder::executor`](crate::EngineBuilder::executor).
@@ -60,7 +61,7 @@ pub enum Work {
     /// A component of this program.
     Component(Arc<ComponentDef>),
     /// A command in an image.
-    Container(Box<ContainerSpec>),
+    Container(Arc<ContainerTask>),
 }
 
 /// One attempt of one task: what an executor needs to know.
@@ -87,6 +88,10 @@ pub struct Attempt {
     pub dir: PathBuf,
     /// Fires when the attempt should end.
     pub cancel: CancellationToken,
+    /// What placeholders say of the run.
+    pub(crate) names: Arc<RunNames>,
+    /// A folder for what is of no use once the attempt has ended; made by whoever needs it.
+    pub(crate) scratch: PathBuf,
     /// Takes the task's progress.
     pub(crate) progress: crate::component::ProgressSink,
     pub(crate) state: Arc<crate::component::StateMap>,
@@ -164,8 +169,27 @@ pub enum AttemptEnd {
 pub struct AttemptOutputs {
     /// Output parameters.
     pub parameters: Metadata,
-    /// What was said about output artifacts, by name. Their content lies where [`Attempt::outputs`] says.
-    pub artifacts: BTreeMap<String, Metadata>,
+    /// What was said about output artifacts, by name. Of one about which nothing was said, the content lies where
+    /// [`Attempt::outputs`] says.
+    pub artifacts: BTreeMap<String, Vec<GivenArtifact>>,
+}
+
+/// What was said about an output artifact.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct GivenArtifact {
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// Where its content lies, where not at the place that it was given.
+    pub path: Option<PathBuf>,
+    /// Where it lies outside of this machine; it is named then, not read.
+    pub uri: Option<String>,
+}
+
+impl From<Metadata> for GivenArtifact {
+    fn from(metadata: Metadata) -> Self {
+        Self { metadata, ..Self::default() }
+    }
 }
 
 /// Why an attempt could not be carried.

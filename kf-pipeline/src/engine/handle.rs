@@ -1,8 +1,10 @@
 //! Handles of runs.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use futures::{Stream, stream};
+use kf_core::artifact::{ArtifactRef, Metadata};
 use kf_core::metadata::RunState;
 use kf_core::{CancellationToken, RunId};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -10,6 +12,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::RunEvent;
 use crate::mutex::locked;
+use crate::scheduler::Values;
 use crate::{Error, Result};
 
 /// How many events a listener may be behind before it misses some.
@@ -43,7 +46,7 @@ pub(super) enum Ending {
 }
 
 /// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RunOutcome {
     /// The run.
@@ -54,6 +57,26 @@ pub struct RunOutcome {
     pub error: Option<String>,
     /// What became of its tasks.
     pub tasks: TaskCounts,
+    /// What the pipeline gave, where it succeeded and its outermost DAG has outputs.
+    pub outputs: RunOutputs,
+}
+
+/// What a pipeline gave.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct RunOutputs {
+    /// Parameters by name.
+    pub parameters: Metadata,
+    /// Artifacts by name; one each, but for lists.
+    pub artifacts: BTreeMap<String, Vec<ArtifactRef>>,
+}
+
+impl From<&Values> for RunOutputs {
+    fn from(values: &Values) -> Self {
+        let parameters = values.named_parameters().map(|(name, value)| (name.to_owned(), value.clone()));
+        let artifacts = values.artifacts().iter().map(|(name, list)| (name.to_string(), list.to_vec()));
+        Self { parameters: parameters.collect(), artifacts: artifacts.collect() }
+    }
 }
 
 /// How many of a run's tasks ended how. Loops and branches are not counted, the tasks inside of them are.

@@ -8,34 +8,81 @@ use std::sync::Arc;
 use kf_core::artifact::{ArtifactRef, ArtifactStore, Metadata};
 use serde_json::Value as Json;
 
-use crate::scheduler::{Failure, Values};
-use crate::spec::ArtifactType;
+use crate::placeholder::{self, Placeholder, RunNames};
+use crate::scheduler::{Failure, Launch, Values};
+use crate::spec::{ArtifactType, ImporterSpec, RuntimeValue};
+
+/// The output of an importer.
+const OUTPUT: &str = "artifact";
+
+/// Takes in what an importer names.
+pub(super) async fn import(
+    store: &ArtifactStore,
+    importer: &ImporterSpec,
+    launch: &Launch,
+    names: &RunNames,
+) -> Result<Values, Failure> {
+    let lookup =
+        |placeholder: Placeholder<'_>| {
+            Ok(match placeholder {
+                Placeholder::InputParameter(name) => {
+                    let value = launch.inputs.parameter(name).map(|value| value.as_ref().clone());
+                    Some(value.ok_or_else(|| {
+                        format!("its placeholder asks for input `{name}`, which has no value")
+                    })?)
+                }
+                Placeholder::Run(field) => Some(names.field(field).into()),
+                Placeholder::Task(field) => Some(names.task(&launch.task, field).into()),
+                _ => None,
+            })
+        };
+    let permanent = |problem: String| Failure::task(problem).permanent();
+    let uri = match &importer.artifact_uri {
+        RuntimeValue::Constant(uri) => Some(placeholder::replace(uri, &lookup).map_err(permanent)?),
+        RuntimeValue::RuntimeParameter(name) => {
+            launch.inputs.parameter(name).map(|value| value.as_ref().clone())
+        }
+        RuntimeValue::ConstantValue(value) => Some(value.to_json().map_err(permanent)?),
+    };
+    let uri = uri.as_ref().and_then(Json::as_str);
+    let uri = uri.ok_or_else(|| Failure::task("the URI is not a text").permanent())?;
+    let metadata = placeholder::replace_inside(&Json::Object(importer.metadata.clone()), &lookup);
+    let Json::Object(metadata) = metadata.map_err(permanent)? else {
+        return Err(permanent("no metadata".to_owned()));
+    };
+    let artifact = take(store, OUTPUT, uri, &importer.type_schema, metadata).await;
+    let artifact = artifact.map_err(|problem| Failure::task(format!("import {problem}")))?;
+    Ok(Values::new(Vec::new(), vec![(Arc::from(OUTPUT), Arc::from([artifact]))]))
+}
 
 /// Takes in an artifact that lies outside of the store. Local content is copied and hashed; what lies elsewhere is
 /// named, not read.
-pub(super) async fn import(
+///
+/// # Errors
+/// Names the URI, and says what is wrong.
+pub(super) async fn take(
     store: &ArtifactStore,
-    uri: Option<&Json>,
+    name: &str,
+    uri: &str,
     kind: &ArtifactType,
-) -> Result<Values, Failure> {
-    let uri = uri.and_then(Json::as_str).ok_or_else(|| Failure::task("the URI is not a text").permanent())?;
+    metadata: Metadata,
+) -> Result<ArtifactRef, String> {
     let mut artifact = ArtifactRef {
-        name: "artifact".to_owned(),
+        name: name.to_owned(),
         schema_title: kind.schema_title.clone(),
         uri: uri.to_owned(),
         digest: None,
         size: 0,
-        metadata: Metadata::new(),
+        metadata,
     };
-    let local =
-        local_path(uri).map_err(|problem| Failure::task(format!("import `{uri}`: {problem}")).permanent())?;
-    if let Some(path) = local {
-        let stored = store.put_path(&path).await;
-        let stored = stored.map_err(|error| Failure::task(format!("import `{uri}`: {error}")))?;
+    if let Some(path) = local_path(uri).map_err(|problem| format!("`{uri}`: {problem}"))? {
+        // What an engine has given out itself is a link into the store.
+        let real = path.canonicalize().unwrap_or(path);
+        let stored = store.put_path(&real).await.map_err(|error| format!("`{uri}`: {error}"))?;
         artifact.digest = Some(stored.digest);
         artifact.size = stored.size;
     }
-    Ok(Values::new(Vec::new(), vec![(Arc::from("artifact"), Arc::from([artifact]))]))
+    Ok(artifact)
 }
 
 /// The path that a `file` URI (RFC 8089) or a plain path names; none for what lies elsewhere.

@@ -4,12 +4,23 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kf_core::artifact::{ArtifactKind, ArtifactRef, ArtifactStore, ClassificationMetrics, Metadata, Metrics};
+use kf_core::artifact::{
+    ArtifactKind, ArtifactRef, ArtifactStore, ClassificationMetrics, Metadata, Metrics, Stored,
+};
 
-use super::executor::AttemptOutputs;
+use super::executor::{AttemptOutputs, GivenArtifact};
 use crate::plan;
 use crate::scheduler::{Failure, Values};
-use crate::spec::ArtifactType;
+use crate::spec::ArtifactOutput;
+
+/// What outputs a component must give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strictness {
+    /// All that it declares, and a file or folder for each artifact.
+    All,
+    /// What it likes: upstream's containers may leave out any, and the paths that they were given stay what they are.
+    Any,
+}
 
 /// Checks what an attempt gave against what its component declares, and keeps its artifacts.
 pub(super) async fn keep(
@@ -17,11 +28,15 @@ pub(super) async fn keep(
     declared: &plan::Outputs,
     given: AttemptOutputs,
     paths: &BTreeMap<String, PathBuf>,
+    strictness: Strictness,
 ) -> Result<Values, Failure> {
     let mut parameters = Vec::with_capacity(declared.parameters.len());
     let mut values = given.parameters;
     for (name, output) in &declared.parameters {
         let Some(value) = values.remove(name) else {
+            if strictness == Strictness::Any {
+                continue;
+            }
             return Err(Failure::task(format!("gave no output `{name}`")));
         };
         if !value.is_null() && !output.kind().accepts(&value) {
@@ -33,44 +48,108 @@ pub(super) async fn keep(
     let mut said = given.artifacts;
     let mut artifacts = Vec::with_capacity(declared.artifacts.len());
     for (name, output) in &declared.artifacts {
-        let metadata = said.remove(name).unwrap_or_default();
-        let path = paths.get(name).map(PathBuf::as_path);
-        let artifact = keep_one(store, name, &output.artifact_type, path, metadata).await?;
-        artifacts.push((Arc::from(name.as_str()), Arc::from([artifact])));
+        let keeper = Keeper { store, name, output, path: paths.get(name).map(PathBuf::as_path), strictness };
+        let said =
+            said.remove(name).filter(|list| !list.is_empty()).unwrap_or_else(|| vec![Default::default()]);
+        let mut list = Vec::with_capacity(said.len());
+        for given in said {
+            list.push(keeper.keep(given).await?);
+        }
+        artifacts.push((Arc::from(name.as_str()), Arc::from(list)));
     }
     Ok(Values::new(parameters, artifacts))
 }
 
-async fn keep_one(
-    store: &ArtifactStore,
-    name: &str,
-    kind: &ArtifactType,
-    path: Option<&Path>,
-    metadata: Metadata,
-) -> Result<ArtifactRef, Failure> {
-    let mut artifact = ArtifactRef {
-        name: name.to_owned(),
-        schema_title: kind.schema_title.clone(),
-        uri: String::new(),
-        digest: None,
-        size: 0,
-        metadata,
-    };
-    match path.filter(|path| path.symlink_metadata().is_ok()) {
-        Some(path) => {
-            let stored = store.put_path_owned(path).await;
-            let stored = stored.map_err(|error| Failure::carrier(format!("output `{name}`: {error}")))?;
-            artifact.uri = store.uri(&stored.digest);
-            artifact.digest = Some(stored.digest);
-            artifact.size = stored.size;
+/// Keeps the artifacts of one output.
+struct Keeper<'a> {
+    store: &'a ArtifactStore,
+    name: &'a str,
+    output: &'a ArtifactOutput,
+    /// Where it was to be written.
+    path: Option<&'a Path>,
+    strictness: Strictness,
+}
+
+impl Keeper<'_> {
+    async fn keep(&self, given: GivenArtifact) -> Result<ArtifactRef, Failure> {
+        let mut metadata: Metadata = self.output.metadata.clone();
+        metadata.extend(given.metadata);
+        let schema_title = &self.output.artifact_type.schema_title;
+        let mut artifact = ArtifactRef {
+            name: self.name.to_owned(),
+            schema_title: schema_title.clone(),
+            uri: given.uri.clone().unwrap_or_default(),
+            digest: None,
+            size: 0,
+            metadata,
+        };
+        if given.uri.is_some() {
+            return Ok(artifact);
         }
-        None if [Metrics::SCHEMA_TITLE, ClassificationMetrics::SCHEMA_TITLE]
-            .contains(&kind.schema_title.as_str()) => {}
-        None => {
-            let problem =
-                format!("wrote nothing to its output `{name}`: expected a file or folder at its path");
-            return Err(Failure::task(problem));
+        let planned = self.path.filter(|path| path.symlink_metadata().is_ok());
+        match (given.path.as_deref(), planned) {
+            (Some(path), _) if Some(path) != planned => {
+                let stored = self.take(path, false).await?;
+                artifact.uri = self.uri(&stored, path);
+                (artifact.digest, artifact.size) = (Some(stored.digest), stored.size);
+            }
+            (_, Some(path)) => {
+                let stored = self.take(path, true).await?;
+                artifact.uri = self.uri(&stored, path);
+                if self.strictness == Strictness::Any {
+                    self.leave_link(&stored, path).await?;
+                }
+                (artifact.digest, artifact.size) = (Some(stored.digest), stored.size);
+            }
+            _ if self.strictness == Strictness::Any => {
+                artifact.uri = self.path.map(|path| path.display().to_string()).unwrap_or_default();
+            }
+            _ if [Metrics::SCHEMA_TITLE, ClassificationMetrics::SCHEMA_TITLE]
+                .contains(&schema_title.as_str()) => {}
+            _ => {
+                let problem = format!(
+                    "wrote nothing to its output `{}`: expected a file or folder at its path",
+                    self.name
+                );
+                return Err(Failure::task(problem));
+            }
+        }
+        Ok(artifact)
+    }
+
+    /// Puts content into the store: away from its place where that is the attempt's own.
+    async fn take(&self, path: &Path, own: bool) -> Result<Stored, Failure> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::carrier(format!("output `{}`, at `{}`: {error}", self.name, path.display()))
+        };
+        let real = path.canonicalize().map_err(|error| failed(&error))?;
+        let stored = match own && real == path {
+            true => self.store.put_path_owned(path).await,
+            false => self.store.put_path(&real).await,
+        };
+        stored.map_err(|error| failed(&error))
+    }
+
+    /// What to call it: upstream's containers know their artifacts by the place where they were written.
+    fn uri(&self, stored: &Stored, path: &Path) -> String {
+        let uri = self.store.uri(&stored.digest);
+        match self.strictness == Strictness::Any && uri.starts_with("file:") {
+            true => path.display().to_string(),
+            false => uri,
         }
     }
-    Ok(artifact)
+
+    /// Leaves a link to the content where the container wrote it, so that the path which it may have passed on leads
+    /// there.
+    async fn leave_link(&self, stored: &Stored, path: &Path) -> Result<(), Failure> {
+        let failed = |problem: String| Failure::carrier(format!("output `{}`: {problem}", self.name));
+        let content = self.store.fetch(&stored.digest).await.map_err(|error| failed(error.to_string()))?;
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
+            Ok(_) => std::fs::remove_file(path),
+            Err(_) => Ok(()),
+        }
+        .and_then(|()| std::os::unix::fs::symlink(content, path))
+        .map_err(|error| failed(format!("leave a link at `{}`: {error}", path.display())))
+    }
 }

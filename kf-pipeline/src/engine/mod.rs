@@ -22,9 +22,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use kf_core::Home;
+use kf_core::artifact::{ArtifactRef, Metadata};
 use kf_core::metadata::{Created, MetadataStore, NewRun, Page, RunQuery, RunRecord, RunState};
 use kf_core::{CancellationToken, Digest, RunId, Timestamp};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tokio::sync::broadcast;
 
 use admission::Admission;
@@ -33,23 +34,27 @@ pub(crate) use builder::Options;
 use driver::Driver;
 pub use event::RunEvent;
 pub use executor::{
-    Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError, Submission,
-    Work,
+    Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError,
+    GivenArtifact, Submission, Work,
 };
-pub use handle::{RunHandle, RunOutcome, TaskCounts};
+pub use handle::{RunHandle, RunOutcome, RunOutputs, TaskCounts};
 pub use start::StartOptions;
 
 use crate::component::{Components, StateMap};
 use crate::mutex::locked;
+use crate::placeholder::RunNames;
 use crate::plan;
 use crate::report::{Report, ReportSource};
-use crate::scheduler::{JournalEvent, Limits, Past, Scheduler};
+use crate::scheduler::{JournalEvent, Limits, Past, Scheduler, Values};
+use crate::spec::ArtifactType;
 use crate::{Args, Error, Pipeline, Result};
 
 /// The executor that carries tasks which ask for none.
 pub(crate) const IN_PROCESS: &str = "in-process";
 /// The executor that gives each attempt a process of its own.
 pub(crate) const SUBPROCESS: &str = "subprocess";
+/// The executor that carries containers.
+pub(crate) const CONTAINER: &str = "container";
 
 /// How long a lease holds where leases have an end.
 const LEASE: Duration = Duration::from_secs(15);
@@ -96,6 +101,7 @@ impl std::fmt::Debug for Inner {
 pub(crate) struct RunSetup {
     run: RunId,
     components: Arc<Components>,
+    names: Arc<RunNames>,
     events: broadcast::Sender<RunEvent>,
     /// Fires when nothing new is to begin.
     draining: CancellationToken,
@@ -140,8 +146,13 @@ impl Engine {
         options: StartOptions,
     ) -> Result<RunHandle> {
         let inner = &self.inner;
-        let args = pipeline.arguments(&args)?;
+        let mut complete = pipeline.arguments(&args)?;
         inner.check(pipeline)?;
+        for (name, uri, kind) in pipeline.plan().artifact_arguments(&args)? {
+            let artifact = inner.root_artifact(name, uri, kind).await?;
+            complete.insert(name.to_owned(), json!([artifact]));
+        }
+        let args = complete;
         let spec =
             serde_json::to_string(pipeline.file()).expect("a pipeline is made of strings, numbers and JSON");
         let spec_digest = Digest::of(&spec);
@@ -163,15 +174,17 @@ impl Engine {
             args: args_text,
             created_at: Timestamp::now(),
         };
-        if let Created::Existing(record) = inner.metadata.create_run(new).await?
-            && record.state.is_terminal()
-        {
-            return inner.ended(&record).await;
+        let mut created_at = new.created_at;
+        if let Created::Existing(record) = inner.metadata.create_run(new).await? {
+            if record.state.is_terminal() {
+                return inner.ended(&record).await;
+            }
+            created_at = record.created_at;
         }
         if let Some(handle) = inner.lock().active.get(&id).filter(|handle| !handle.is_over()) {
             return Ok(handle.clone());
         }
-        self.carry(id, pipeline, args, !options.no_cache).await
+        self.carry(id, pipeline, args, created_at, !options.no_cache).await
     }
 
     /// Takes a run and carries it on from where its journal ends.
@@ -180,6 +193,7 @@ impl Engine {
         id: RunId,
         pipeline: &Pipeline,
         args: BTreeMap<String, Json>,
+        created_at: Timestamp,
         cache: bool,
     ) -> Result<RunHandle> {
         let inner = &self.inner;
@@ -187,15 +201,19 @@ impl Engine {
             return Err(Error::Draining);
         }
         let lease = inner.metadata.acquire(&id, "another engine", LEASE).await?;
-        let (past, counts) = inner.past(&id).await?;
+        let (past, counts, _) = inner.past(&id).await?;
         let (handle, end) = RunHandle::new(id.clone());
         let limits = Limits { in_flight: inner.options.max_in_flight, cache };
+        let names = Arc::new(inner.names(&id, pipeline.name(), created_at));
+        let args = values(pipeline.plan(), args)?;
+        let plan = Arc::clone(pipeline.plan());
         let (scheduler, first) =
-            Scheduler::start(Arc::clone(pipeline.plan()), args, past, limits, Timestamp::now());
+            Scheduler::start(plan, Arc::clone(&names), args, past, limits, Timestamp::now());
         let components = Arc::new(pipeline.components().clone());
         let setup = Arc::new(RunSetup {
             run: id.clone(),
             components,
+            names,
             events: end.events.clone(),
             draining: end.draining.clone(),
             outputs: format!("{}{}", attempt::OUTPUTS, lease.epoch),
@@ -306,6 +324,25 @@ impl Inner {
         Ok(())
     }
 
+    /// What placeholders say of a run.
+    fn names(&self, run: &RunId, pipeline: &str, created_at: Timestamp) -> RunNames {
+        let root = self.home.run_dir(run);
+        RunNames {
+            resource_name: format!("{pipeline}-{}", &Digest::of(run.as_str()).to_hex()[..5]),
+            uuid: run.to_string(),
+            created_at: created_at.to_string(),
+            workspace: root.join("workspace").display().to_string(),
+            root: root.display().to_string(),
+            succeeded: self.options.succeeded,
+        }
+    }
+
+    /// An artifact that a run is given.
+    async fn root_artifact(&self, name: &str, uri: &str, kind: &ArtifactType) -> Result<ArtifactRef> {
+        let taken = import::take(self.home.artifacts(), name, uri, kind, Metadata::new()).await;
+        taken.map_err(|problem| Error::Argument { name: name.to_owned(), problem })
+    }
+
     /// What carries a task, and what it is to carry.
     fn carrier(
         &self,
@@ -317,12 +354,15 @@ impl Inner {
                 let component = components.get(name);
                 Work::Component(Arc::clone(component.ok_or("is not among the pipeline's components")?))
             }
-            plan::Work::Container(container) => Work::Container(container.clone()),
+            plan::Work::Container(container) => Work::Container(Arc::clone(container)),
             plan::Work::Importer(_) => {
                 return Err("is an importer, which the engine carries itself".to_owned());
             }
         };
-        let name = executor.carrier.as_deref().unwrap_or(IN_PROCESS);
+        let name = executor.carrier.as_deref().unwrap_or(match &work {
+            Work::Component(_) => IN_PROCESS,
+            Work::Container(_) => CONTAINER,
+        });
         let carrier = self.executors.get(name).ok_or_else(|| {
             let known: Vec<_> = self.executors.keys().map(String::as_str).collect();
             format!("asks for executor `{name}`, and this engine has: {}", known.join(", "))
@@ -352,27 +392,53 @@ impl Inner {
     }
 
     async fn ended(&self, record: &RunRecord) -> Result<RunHandle> {
-        let (_, tasks) = self.past(&record.id).await?;
-        let outcome =
-            RunOutcome { run: record.id.clone(), state: record.state, error: record.error.clone(), tasks };
+        let (_, tasks, outputs) = self.past(&record.id).await?;
+        let outcome = RunOutcome {
+            run: record.id.clone(),
+            state: record.state,
+            error: record.error.clone(),
+            tasks,
+            outputs,
+        };
         Ok(RunHandle::ended(outcome))
     }
 
     /// Reads what of a run has happened already.
-    async fn past(&self, run: &RunId) -> Result<(Past, TaskCounts)> {
-        let (mut past, mut counts, mut after) = (Past::default(), TaskCounts::default(), 0);
+    async fn past(&self, run: &RunId) -> Result<(Past, TaskCounts, RunOutputs)> {
+        let (mut past, mut counts, mut outputs) =
+            (Past::default(), TaskCounts::default(), RunOutputs::default());
+        let mut after = 0;
         loop {
             let page = self.metadata.journal(run, after, JOURNAL_PAGE).await?;
-            let Some(last) = page.last() else { return Ok((past, counts)) };
+            let Some(last) = page.last() else { return Ok((past, counts, outputs)) };
             after = last.seq;
             for entry in &page {
                 for event in crate::scheduler::read_journal(run, entry)? {
-                    if let JournalEvent::Task { state, .. } = &event {
-                        counts.add(*state);
+                    match &event {
+                        JournalEvent::Task { state, .. } => counts.add(*state),
+                        JournalEvent::Outputs { outputs: given } => outputs = given.as_ref().into(),
+                        _ => {}
                     }
                     past.add(event);
                 }
             }
         }
     }
+}
+
+/// A run's arguments as what goes into the outermost DAG.
+fn values(plan: &plan::Plan, args: BTreeMap<String, Json>) -> Result<Values> {
+    let (mut parameters, mut artifacts) = (Vec::new(), Vec::new());
+    for (name, value) in args {
+        if plan.takes_artifact(&name) {
+            let list: Vec<ArtifactRef> = serde_json::from_value(value).map_err(|error| Error::Argument {
+                name: name.clone(),
+                problem: format!("what is stored of it is not understood: {error}"),
+            })?;
+            artifacts.push((name.into(), list.into()));
+        } else {
+            parameters.push((name.into(), Arc::new(value)));
+        }
+    }
+    Ok(Values::new(parameters, artifacts))
 }

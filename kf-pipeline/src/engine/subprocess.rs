@@ -167,7 +167,8 @@ fn end_of(exit: Exit, reply: &Path, tail: &[String], log: &Path, cancel: &Cancel
     let read = std::fs::read(reply).ok().and_then(|bytes| serde_json::from_slice::<TaskReply>(&bytes).ok());
     match read {
         Some(TaskReply::Succeeded { parameters, artifacts }) if exit.success() => {
-            AttemptEnd::Succeeded(AttemptOutputs { parameters, artifacts })
+            let artifacts = artifacts.into_iter().map(|(name, said)| (name, vec![said.into()]));
+            AttemptEnd::Succeeded(AttemptOutputs { parameters, artifacts: artifacts.collect() })
         }
         Some(TaskReply::Failed { message, permanent }) => AttemptEnd::Failed { message, permanent },
         _ if cancel.is_cancelled() => AttemptEnd::Canceled,

@@ -140,7 +140,9 @@ impl Checker<'_> {
                     (&own.artifact_type, own.is_artifact_list)
                 }
                 Source::Output(output) => self.produced_artifact(place, output)?,
-                Source::Constant(_) | Source::FinalStatus(_) | Source::Selected(_) => continue,
+                Source::Constant(_) | Source::Template(_) | Source::FinalStatus(_) | Source::Selected(_) => {
+                    continue;
+                }
             };
             let (found, list) = found;
             let Some(wanted) = target.inputs.artifacts.get(input.as_ref()) else { continue };
@@ -173,7 +175,7 @@ impl Checker<'_> {
             Source::Output(output) => self.produced_parameter(place, output),
             Source::FinalStatus(_) => Ok(Some(ParameterType::TaskFinalStatus)),
             Source::Selected(part) => self.given_parameter(place, &part.0).map(|_| None),
-            Source::Constant(_) => Ok(None),
+            Source::Constant(_) | Source::Template(_) => Ok(None),
         }
     }
 
@@ -217,11 +219,9 @@ fn no_output(place: &str, task: &Task, what: &str, key: &str) -> Error {
     Error::plan(place, format!("task `{}` has no output {what} `{key}`", task.name))
 }
 
-/// Whether a constant may go where `wanted` is asked for. Text takes everything (as its JSON), and a placeholder becomes
-/// what it stands for when that is known.
+/// Whether a constant may go where `wanted` is asked for. Text takes everything (as its JSON).
 fn takes_constant(wanted: ParameterType, value: &serde_json::Value) -> bool {
-    let placeholder = value.as_str().is_some_and(|text| text.contains("{{$"));
-    wanted == ParameterType::String || placeholder || wanted.accepts(value)
+    wanted == ParameterType::String || wanted.accepts(value)
 }
 
 /// Whether a value declared as `found` may go where `wanted` is asked for. Text takes everything (as its JSON);

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use kf_core::backoff::Backoff;
 use petgraph::graph::{DiGraph, NodeIndex};
+use serde_json::Value as Json;
 
 use super::{
-    Component, ComponentKind, Condition, Dag, Executor, Inputs, Iterator_, LoopItems, Name, Outputs, Plan,
-    Retry, Selector, Source, Task, TaskOutput, Work, check,
+    Component, ComponentKind, Condition, ContainerTask, Dag, Executor, Inputs, Iterator_, LoopItems, Name,
+    Outputs, Plan, Retry, Selector, Source, Task, TaskOutput, Work, check,
 };
 use crate::spec::{
     ArtifactSource, ComponentSpec, DagOutputSource, DagSpec, ExecutorSpec, Items, KfPlatform,
-    ParameterSource, PipelineFile, RetryPolicy, RuntimeValue, TaskParameter, TaskSpec,
+    OutputDefinitions, ParameterSource, PipelineFile, RetryPolicy, RuntimeValue, TaskParameter, TaskSpec,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, placeholder};
 
 /// The word that stands for the outermost DAG in places and messages.
 pub(super) const ROOT: &str = "root";
@@ -90,7 +91,14 @@ impl Lowering<'_> {
             }
             ExecutorSpec::Importer(importer) => Work::Importer(importer.clone()),
             ExecutorSpec::Container(container) if kf.component.is_empty() => {
-                Work::Container(container.clone())
+                let mut declared = OutputDefinitions::default();
+                declared.parameters.clone_from(&outputs.parameters);
+                declared.artifacts.clone_from(&outputs.artifacts);
+                Work::Container(Arc::new(ContainerTask {
+                    container: container.as_ref().clone(),
+                    outputs: declared,
+                    kubernetes: self.kubernetes(label).cloned().unwrap_or_default(),
+                }))
             }
             ExecutorSpec::Container(container) => {
                 Work::Component { name: kf.component.as_str().into(), container: container.clone() }
@@ -106,6 +114,33 @@ impl Lowering<'_> {
             resources: kf.resources,
             outputs,
         })
+    }
+
+    /// What the platform `kubernetes` adds to an executor.
+    fn kubernetes(&self, label: &str) -> Option<&serde_json::Map<String, Json>> {
+        let platform = self.file.platform_spec.platforms.get("kubernetes")?;
+        platform.get("deploymentSpec")?.get("executors")?.get(label)?.as_object()
+    }
+
+    /// What the task's executor takes from parameters for the platform `kubernetes` alone.
+    fn kubernetes_parameters(
+        &self,
+        scope: &Scope<'_>,
+        place: &str,
+        spec: &TaskSpec,
+    ) -> Result<Vec<(Name, Source)>> {
+        let component = self.file.pipeline_spec.components.get(&spec.component_ref.name);
+        let label = component.and_then(|component| component.executor_label.as_ref());
+        let Some(config) = label.and_then(|label| self.kubernetes(label)) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        find_parameters(&Json::Object(config.clone()), &mut String::new(), &mut found);
+        let parameter = |(pointer, value): (String, Json)| {
+            let name = ContainerTask::kubernetes_parameter(&pointer);
+            let given = serde_json::from_value::<TaskParameter>(value)
+                .map_err(|error| Error::plan(place, format!("platform kubernetes, `{pointer}`: {error}")))?;
+            Ok((name.as_str().into(), parameter(scope, place, &name, &given)?))
+        };
+        found.into_iter().map(parameter).collect()
     }
 
     fn dag(&self, place: &str, spec: &DagSpec) -> Result<Dag> {
@@ -174,6 +209,10 @@ impl Lowering<'_> {
             upstream.extend(source.producer());
             parameters.push((Name::from(input.as_str()), source));
         }
+        for (input, source) in self.kubernetes_parameters(scope, &place, spec)? {
+            upstream.extend(source.producer());
+            parameters.push((input, source));
+        }
         let mut artifacts = Vec::new();
         for (input, source) in &spec.inputs.artifacts {
             let source = match &source.source {
@@ -208,6 +247,30 @@ impl Lowering<'_> {
     }
 }
 
+/// Finds the objects that say where a parameter comes from, each with its JSON pointer.
+fn find_parameters(value: &Json, pointer: &mut String, found: &mut Vec<(String, Json)>) {
+    let before = pointer.len();
+    let children: Vec<(String, &Json)> = match value {
+        Json::Object(fields) => {
+            let sources = ["taskOutputParameter", "runtimeValue", "componentInputParameter"];
+            if sources.iter().any(|source| fields.contains_key(*source)) {
+                found.push((pointer.clone(), value.clone()));
+            }
+            fields.iter().map(|(key, value)| (key.replace('~', "~0").replace('/', "~1"), value)).collect()
+        }
+        Json::Array(items) => {
+            items.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect()
+        }
+        _ => return,
+    };
+    for (key, child) in children {
+        pointer.push('/');
+        pointer.push_str(&key);
+        find_parameters(child, pointer, found);
+        pointer.truncate(before);
+    }
+}
+
 /// The tasks of one DAG by name.
 struct Scope<'a> {
     place: &'a str,
@@ -235,9 +298,10 @@ impl Scope<'_> {
 fn parameter(scope: &Scope<'_>, place: &str, input: &str, given: &TaskParameter) -> Result<Source> {
     let refuse = |problem: String| Error::plan(place, format!("input `{input}`: {problem}"));
     let source = match &given.source {
-        ParameterSource::RuntimeValue(RuntimeValue::Constant(value)) => {
-            Source::Constant(Arc::new(value.clone()))
-        }
+        ParameterSource::RuntimeValue(RuntimeValue::Constant(value)) => match placeholder::may_hold(value) {
+            true => Source::Template(Arc::new(value.clone())),
+            false => Source::Constant(Arc::new(value.clone())),
+        },
         ParameterSource::RuntimeValue(RuntimeValue::ConstantValue(value)) => {
             Source::Constant(Arc::new(value.to_json().map_err(refuse)?))
         }

@@ -19,12 +19,12 @@ use kf_core::resources::Resources;
 use serde_json::Value as Json;
 
 pub(crate) use condition::Condition;
-pub(crate) use selector::{Selector, text_of};
+pub(crate) use selector::Selector;
 
 use crate::spec::{
-    ArtifactInput, ArtifactOutput, ContainerSpec, ImporterSpec, ParameterInput, ParameterOutput,
+    ArtifactInput, ArtifactOutput, ArtifactType, ContainerSpec, ImporterSpec, OutputDefinitions,
+    ParameterInput, ParameterOutput, PipelineFile, TriggerStrategy,
 };
-use crate::spec::{PipelineFile, TriggerStrategy};
 use crate::{Args, Error, Result};
 
 /// A name that many places share.
@@ -89,6 +89,40 @@ impl Plan {
             complete.insert(name.clone(), value.clone());
         }
         Ok(complete)
+    }
+
+    /// The artifacts that a run is given: name, URI and kind.
+    pub(crate) fn artifact_arguments<'a>(
+        &'a self,
+        args: &'a Args,
+    ) -> Result<Vec<(&'a str, &'a str, &'a ArtifactType)>> {
+        let declared = &self.components[self.root].inputs.artifacts;
+        let refuse = |name: &str, problem: String| Error::Argument { name: name.to_owned(), problem };
+        if let Some(name) = args.artifacts().keys().find(|name| !declared.contains_key(*name)) {
+            let known: Vec<_> = declared.keys().map(String::as_str).collect();
+            let known = known.join(", ");
+            return Err(refuse(
+                name,
+                format!("pipeline `{}` has no such artifact; it has: {known}", self.name),
+            ));
+        }
+        let mut given = Vec::new();
+        for (name, input) in declared {
+            match args.artifacts().get(name) {
+                Some(uri) => given.push((name.as_str(), uri.as_str(), &input.artifact_type)),
+                None if input.is_optional => {}
+                None => {
+                    let problem = format!("pipeline `{}` asks for this artifact", self.name);
+                    return Err(refuse(name, problem));
+                }
+            }
+        }
+        Ok(given)
+    }
+
+    /// Whether a run is given an artifact of this name.
+    pub(crate) fn takes_artifact(&self, name: &str) -> bool {
+        self.components[self.root].inputs.artifacts.contains_key(name)
     }
 
     /// The executors that the plan's tasks use.
@@ -158,8 +192,32 @@ pub(crate) enum Work {
         container: Box<ContainerSpec>,
     },
     /// A container's command.
-    Container(Box<ContainerSpec>),
+    Container(Arc<ContainerTask>),
     Importer(Box<ImporterSpec>),
+}
+
+/// A command in an image, and what is declared around it.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ContainerTask {
+    /// The image, the command and its environment, with placeholders.
+    pub container: ContainerSpec,
+    /// What it gives.
+    pub outputs: OutputDefinitions,
+    /// What the platform `kubernetes` adds, as KFP's `KubernetesExecutorConfig`. What it takes from parameters is among
+    /// the attempt's parameters, under [`kubernetes_parameter`](Self::kubernetes_parameter).
+    pub kubernetes: serde_json::Map<String, Json>,
+}
+
+impl ContainerTask {
+    /// What the names of parameters begin with that only the platform asks for.
+    pub(crate) const KUBERNETES: &str = "kubernetes:";
+
+    /// The name of the attempt's parameter that holds what the object at this JSON pointer (RFC 6901) of
+    /// [`kubernetes`](Self::kubernetes) stands for.
+    pub fn kubernetes_parameter(pointer: &str) -> String {
+        format!("{}{pointer}", Self::KUBERNETES)
+    }
 }
 
 /// Tasks whose order follows from what they take.
@@ -197,6 +255,8 @@ pub(crate) struct Task {
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     Constant(Arc<Json>),
+    /// A constant with placeholders in it.
+    Template(Arc<Json>),
     Input(Name),
     Output(TaskOutput),
     FinalStatus(usize),
@@ -211,7 +271,16 @@ impl Source {
             Self::Output(output) => Some(output.task),
             Self::FinalStatus(task) => Some(*task),
             Self::Selected(part) => part.0.producer(),
-            Self::Constant(_) | Self::Input(_) => None,
+            Self::Constant(_) | Self::Template(_) | Self::Input(_) => None,
+        }
+    }
+
+    /// Whether it is made of what the task's other inputs are.
+    pub(crate) fn is_template(&self) -> bool {
+        match self {
+            Self::Template(_) => true,
+            Self::Selected(part) => part.0.is_template(),
+            _ => false,
         }
     }
 }

@@ -32,7 +32,7 @@ impl Selector {
 }
 
 /// A value as text: a text as it is, anything else as JSON.
-pub(crate) fn text_of(value: &Json) -> String {
+fn text_of(value: &Json) -> String {
     match value {
         Json::String(text) => text.clone(),
         other => other.to_string(),

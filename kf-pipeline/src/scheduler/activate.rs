@@ -40,7 +40,7 @@ impl Scheduler {
             self.end_unrun(place, End::without_outputs(state, Some(why.into())));
             return;
         }
-        let end = match inputs::resolve(&plan, frame, task) {
+        let end = match inputs::resolve(&plan, frame, task, &self.names) {
             Err(problem) => Some(End::without_outputs(TaskState::Failed, Some(problem.into()))),
             Ok(inputs) => {
                 match task.condition.as_ref().map(|condition| condition.holds(inputs.named_parameters())) {

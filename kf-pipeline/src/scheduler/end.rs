@@ -90,6 +90,9 @@ impl Scheduler {
         } else {
             (RunState::Succeeded, None)
         };
+        if !end.outputs.is_empty() {
+            self.record(Record::Outputs { outputs: Arc::clone(&end.outputs) });
+        }
         self.commands.push(Command::Finished { state, error });
     }
 }

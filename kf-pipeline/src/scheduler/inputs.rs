@@ -6,16 +6,20 @@ use serde_json::{Value as Json, json};
 
 use super::frame::LoopList;
 use super::{Frame, TaskState, Values};
-use crate::plan::{Component, Iterator_, LoopItems, Name, Plan, Source, Task, text_of};
+use crate::placeholder::{self, Placeholder, RunNames};
+use crate::plan::{Component, Iterator_, LoopItems, Name, Plan, Source, Task};
 use crate::spec::ParameterType;
 
 /// Looks up a task's inputs, its upstream tasks having ended.
-pub(super) fn resolve(plan: &Plan, frame: &Frame, task: &Task) -> Result<Values, String> {
+pub(super) fn resolve(plan: &Plan, frame: &Frame, task: &Task, names: &RunNames) -> Result<Values, String> {
     let target = &plan.components[task.component];
     let mut parameters = Vec::with_capacity(task.parameters.len() + 1);
-    for (input, source) in &task.parameters {
-        let value =
-            parameter(plan, frame, source).map_err(|problem| format!("input `{input}`: {problem}"))?;
+    let templates = task.parameters.iter().filter(|(_, source)| source.is_template());
+    let first = task.parameters.iter().filter(|(_, source)| !source.is_template());
+    for (input, source) in first.chain(templates) {
+        let fill = |template: &Json| fill(template, &parameters, frame, task, names);
+        let value = parameter(plan, frame, source, names, &fill)
+            .map_err(|problem| format!("input `{input}`: {problem}"))?;
         match value {
             Some(value) => parameters.push((Name::clone(input), value)),
             None => {
@@ -31,7 +35,7 @@ pub(super) fn resolve(plan: &Plan, frame: &Frame, task: &Task) -> Result<Values,
         let list = match source {
             Source::Input(name) => frame.inputs.artifact(name),
             Source::Output(output) => frame.output(output).and_then(|values| values.artifact(&output.key)),
-            Source::Constant(_) | Source::FinalStatus(_) | Source::Selected(_) => None,
+            Source::Constant(_) | Source::Template(_) | Source::FinalStatus(_) | Source::Selected(_) => None,
         };
         match list {
             Some(list) => artifacts.push((Name::clone(input), Arc::clone(list))),
@@ -47,18 +51,49 @@ pub(super) fn resolve(plan: &Plan, frame: &Frame, task: &Task) -> Result<Values,
 }
 
 /// What a source gives; none where a task did not give it.
-fn parameter(plan: &Plan, frame: &Frame, source: &Source) -> Result<Option<Arc<Json>>, String> {
+fn parameter(
+    plan: &Plan,
+    frame: &Frame,
+    source: &Source,
+    names: &RunNames,
+    fill: &dyn Fn(&Json) -> Result<Json, String>,
+) -> Result<Option<Arc<Json>>, String> {
     Ok(match source {
         Source::Constant(value) => Some(Arc::clone(value)),
+        Source::Template(template) => Some(Arc::new(fill(template)?)),
         Source::Input(name) => frame.inputs.parameter(name).cloned(),
         Source::Output(output) => {
             frame.output(output).and_then(|values| values.parameter(&output.key)).cloned()
         }
-        Source::FinalStatus(task) => Some(Arc::new(final_status(plan, frame, *task))),
-        Source::Selected(part) => match parameter(plan, frame, &part.0)? {
+        Source::FinalStatus(task) => Some(Arc::new(final_status(plan, frame, *task, names))),
+        Source::Selected(part) => match parameter(plan, frame, &part.0, names, fill)? {
             Some(whole) => Some(Arc::new(part.1.select(&whole)?)),
             None => None,
         },
+    })
+}
+
+/// A constant with its placeholders replaced: by the task's other inputs, and by what the run and the task are called.
+fn fill(
+    template: &Json,
+    given: &[(Name, Arc<Json>)],
+    frame: &Frame,
+    task: &Task,
+    names: &RunNames,
+) -> Result<Json, String> {
+    placeholder::replace(template, &|placeholder| {
+        Ok(match placeholder {
+            Placeholder::InputParameter(name) => {
+                let value = given.iter().find(|(given, _)| given.as_ref() == name);
+                if value.is_none() && task.parameters.iter().any(|(given, _)| given.as_ref() == name) {
+                    return Err(format!("it is made of input `{name}`, which has no value"));
+                }
+                value.map(|(_, value)| value.as_ref().clone())
+            }
+            Placeholder::Run(field) => Some(names.field(field).into()),
+            Placeholder::Task(field) => Some(names.task(&frame.path_of(&task.name, None), field).into()),
+            _ => None,
+        })
     })
 }
 
@@ -74,10 +109,19 @@ fn missing(plan: &Plan, frame: &Frame, input: &str, source: &Source) -> String {
     }
 }
 
-fn final_status(plan: &Plan, frame: &Frame, task: usize) -> Json {
+/// How a task ended, as KFP's `PipelineTaskFinalStatus`.
+fn final_status(plan: &Plan, frame: &Frame, task: usize, names: &RunNames) -> Json {
     let end = frame.end_of(task);
-    let state = end.map_or("STATE_UNSPECIFIED", |end| end.state.as_str());
-    let mut status = json!({"state": state, "pipelineTaskName": frame.dag(plan).tasks[task].name.as_ref()});
+    let state = match end.map(|end| end.state) {
+        None => "STATE_UNSPECIFIED",
+        Some(TaskState::Succeeded) if !names.succeeded.is_empty() => names.succeeded,
+        Some(state) => state.as_str(),
+    };
+    let mut status = json!({
+        "state": state,
+        "pipelineJobResourceName": names.resource_name,
+        "pipelineTaskName": frame.dag(plan).tasks[task].name.as_ref(),
+    });
     if let Some(error) = end.and_then(|end| end.error.as_deref()) {
         status["error"] = json!({"message": error});
     }
@@ -116,23 +160,20 @@ pub(super) fn items(iterator: &Iterator_, inputs: &Values) -> Result<LoopList, S
     }
 }
 
-/// Fills in the defaults of a component's parameters, and makes text of what goes where text is asked for.
+/// Fills in the defaults of a component's parameters, and brings values into their types' form: text where text is asked
+/// for, a whole number without a fraction.
 pub(super) fn fitted(component: &Component, inputs: Arc<Values>) -> Arc<Values> {
     let mut inputs = inputs;
     for (name, input) in &component.inputs.parameters {
-        let value = match inputs.parameter(name) {
-            None => match &input.default_value {
-                Some(default) => Arc::new(default.clone()),
-                None => continue,
-            },
-            Some(value)
-                if input.kind() == ParameterType::String && !(value.is_string() || value.is_null()) =>
-            {
-                Arc::new(text_of(value).into())
-            }
-            Some(_) => continue,
+        let kind = input.kind();
+        let value = match (inputs.parameter(name), &input.default_value) {
+            (Some(value), _) => kind.fit(value),
+            (None, Some(default)) => kind.fit(default).or_else(|| Some(default.clone())),
+            (None, None) => None,
         };
-        inputs = Arc::new(inputs.with_parameter(name.as_str().into(), value));
+        if let Some(value) = value {
+            inputs = Arc::new(inputs.with_parameter(name.as_str().into(), Arc::new(value)));
+        }
     }
     inputs
 }

@@ -21,12 +21,11 @@ mod tests;
 mod values;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use kf_core::Timestamp;
 use kf_core::metadata::RunState;
-use serde_json::Value as Json;
 
 pub(crate) use frame::{Frame, FrameId};
 use leaf::Leaf;
@@ -35,6 +34,7 @@ pub use record::TaskState;
 pub(crate) use record::{JournalEvent, Past, Record, TaskEnd, read_journal};
 pub(crate) use values::Values;
 
+use crate::placeholder::RunNames;
 use crate::plan::Plan;
 use activate::Begun;
 
@@ -109,6 +109,7 @@ enum Todo {
 /// The state of one run.
 pub(crate) struct Scheduler {
     plan: Arc<Plan>,
+    names: Arc<RunNames>,
     limits: Limits,
     past: Past,
     frames: HashMap<FrameId, Frame>,
@@ -132,7 +133,8 @@ impl Scheduler {
     /// A run of `plan`, of which `past` has already happened, and its first commands.
     pub(crate) fn start(
         plan: Arc<Plan>,
-        args: BTreeMap<String, Json>,
+        names: Arc<RunNames>,
+        args: Values,
         past: Past,
         limits: Limits,
         now: Timestamp,
@@ -157,12 +159,11 @@ impl Scheduler {
             first_error: None,
             finished: false,
             now,
+            names,
             plan,
         };
-        let inputs =
-            Values::of_parameters(args.into_iter().map(|(name, value)| (name.into(), Arc::new(value))));
         let root = scheduler.plan.root;
-        scheduler.open_frame(root, None, "".into(), Arc::new(inputs), false);
+        scheduler.open_frame(root, None, "".into(), Arc::new(args), false);
         scheduler.settle();
         let commands = std::mem::take(&mut scheduler.commands);
         (scheduler, commands)

@@ -75,6 +75,8 @@ pub(crate) enum Record {
     Group { task: Arc<str>, state: TaskState, at: Timestamp, error: Option<Arc<str>> },
     /// Somebody asked for the run's end.
     CancelAsked { reason: String },
+    /// What the whole pipeline gave.
+    Outputs { outputs: Arc<Values> },
 }
 
 #[derive(Debug)]
@@ -123,6 +125,9 @@ pub(crate) enum JournalEvent {
     CancelAsked {
         reason: String,
     },
+    Outputs {
+        outputs: Arc<Values>,
+    },
 }
 
 /// The events of one entry of a run's journal.
@@ -161,6 +166,7 @@ impl From<&Record> for JournalEvent {
                 Self::Group { task: Arc::clone(task), state: *state, at: *at, error: error.clone() }
             }
             Record::CancelAsked { reason } => Self::CancelAsked { reason: reason.clone() },
+            Record::Outputs { outputs } => Self::Outputs { outputs: Arc::clone(outputs) },
         }
     }
 }
@@ -209,6 +215,7 @@ impl Past {
             JournalEvent::Group { task, state, .. } => {
                 self.groups.insert(task, state);
             }
+            JournalEvent::Outputs { .. } => {}
             JournalEvent::CancelAsked { reason } => {
                 self.canceled.get_or_insert(reason);
                 self.cancels += 1;

@@ -31,6 +31,7 @@ impl Values {
         Self { parameters, artifacts }
     }
 
+    #[cfg(test)]
     pub(crate) fn of_parameters(parameters: impl Iterator<Item = (Name, Arc<Json>)>) -> Self {
         Self { parameters: parameters.collect(), artifacts: Vec::new() }
     }

@@ -6,6 +6,7 @@ use kf_core::artifact::ArtifactKind;
 use serde::{Deserialize, Serialize};
 
 use super::{Extra, TaskSpec, is_default};
+use crate::placeholder::as_text;
 
 /// A component: either a DAG of tasks, or something an executor carries out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -129,6 +130,21 @@ impl ParameterType {
             Self::List => value.is_array(),
             Self::Struct | Self::ParameterTypeEnumUnspecified => !value.is_null(),
             Self::TaskFinalStatus | Self::TaskConfig => value.is_object(),
+        }
+    }
+
+    /// The form that `value` has where this type is asked for, if it is another one: text for everything where text is,
+    /// a whole number without a fraction, which YAML writes at times.
+    pub(crate) fn fit(self, value: &serde_json::Value) -> Option<serde_json::Value> {
+        /// Where whole numbers end that a double holds exactly.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        match self {
+            Self::String => (!value.is_string() && !value.is_null()).then(|| as_text(value).into()),
+            Self::NumberInteger => {
+                let number = value.as_f64().filter(|_| value.is_f64())?;
+                (number.fract() == 0.0 && number.abs() <= EXACT).then(|| (number as i64).into())
+            }
+            _ => None,
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::{Error, Result};
 const LARGEST: usize = 64 << 20;
 /// How many lists and objects may lie in one another. A task's values begin at 10.
 const DEEPEST: usize = 64;
+/// The stack that files are read on: the deepest takes more than 1 MiB where nothing is optimised.
+const STACK: usize = 16 << 20;
 /// Lists, objects and single values in one file; one of 10,000 tasks has about half a million.
 const MOST_NODES: usize = 2_000_000;
 
@@ -43,8 +45,7 @@ impl PipelineFile {
             let line = 1 + text[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() as u64;
             Error::file(Some(line), "not UTF-8 text")
         })?;
-        let documents = serde_saphyr::from_multiple_with_options::<Document>(text, options());
-        assemble(documents.map_err(refused)?)
+        assemble(with_stack(|| documents(text))??)
     }
 
     /// The file as YAML that KFP's own tools read: the pipeline, and a second document where there is something to say
@@ -61,6 +62,21 @@ impl PipelineFile {
         }
         Ok(text)
     }
+}
+
+/// Does something on a thread of its own: what it reads may be nested deeper than the caller's stack can bear.
+fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    let cannot =
+        |problem: &str| Error::file(None, format!("can't be read on a thread of its own: {problem}"));
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("kf-read".to_owned()).stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, work).map_err(|error| cannot(&error.to_string()))?;
+        thread.join().map_err(|_| cannot("it panicked"))
+    })
+}
+
+fn documents(text: &str) -> Result<Vec<Document>> {
+    serde_saphyr::from_multiple_with_options::<Document>(text, options()).map_err(refused)
 }
 
 fn options() -> serde_saphyr::Options {

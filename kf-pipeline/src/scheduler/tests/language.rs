@@ -41,10 +41,12 @@ fn given(launch: &Launch) -> Json {
 fn run(spec: Json, args: Json, body: impl Fn(&Launch) -> Values) -> (RunState, Option<String>, Given) {
     let file: PipelineFile = serde_json::from_value(json!({"pipeline_spec": spec})).unwrap();
     let plan = Arc::new(Plan::new(&file).unwrap());
-    let args = serde_json::from_value(args).unwrap();
+    let args: BTreeMap<String, Json> = serde_json::from_value(args).unwrap();
+    let args = Values::of_parameters(args.into_iter().map(|(name, value)| (name.into(), Arc::new(value))));
     let now = Timestamp::from_millis(0);
     let limits = Limits { in_flight: 4, cache: false };
-    let (mut scheduler, mut commands) = Scheduler::start(plan, args, Past::default(), limits, now);
+    let (mut scheduler, mut commands) =
+        Scheduler::start(plan, Arc::default(), args, Past::default(), limits, now);
     let mut seen = Given::new();
     for _ in 0..1000 {
         let mut ended = Vec::new();
@@ -148,7 +150,7 @@ fn a_part_of_a_value_is_selected_and_text_is_made_of_what_goes_to_text() {
     let none = |_: &Launch| Values::default();
     let (state, error, seen) = run(spec(r#"parseJson(string_value)["a"]["b"]"#), whole.clone(), none);
     assert_eq!((state, error), (RunState::Succeeded, None));
-    assert_eq!(seen["take"], json!({"number": 3, "text": r#"{"a":{"b":3}}"#, "legacy": 12, "absent": 4}));
+    assert_eq!(seen["take"], json!({"number": 3, "text": r#"{"a":{"b":3}}"#, "legacy": 12, "absent": "4"}));
 
     let (state, error, seen) = run(spec(r#"parseJson(string_value)["c"]"#), whole.clone(), none);
     assert_eq!((state, seen.len()), (RunState::Failed, 0));

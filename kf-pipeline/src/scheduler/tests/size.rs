@@ -1,6 +1,6 @@
 //! A loop costs what its running iterations cost.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use kf_core::Timestamp;
@@ -45,7 +45,7 @@ fn goes_through(chain: bool, leaves: usize) {
     let limits = Limits { in_flight: IN_FLIGHT, cache: false };
     let now = Timestamp::from_millis(0);
     let (mut scheduler, mut commands) =
-        Scheduler::start(plan(chain), BTreeMap::new(), Past::default(), limits, now);
+        Scheduler::start(plan(chain), Arc::default(), Values::default(), Past::default(), limits, now);
     let mut running: VecDeque<LeafId> = VecDeque::new();
     let (mut launched, mut most) = (0, 0);
     let end = loop {

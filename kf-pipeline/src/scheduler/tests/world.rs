@@ -96,6 +96,7 @@ impl Journal {
                 self.ended(&task, Ended { state, outputs: json!({}), leaf: false })?;
             }
             JournalEvent::CancelAsked { .. } => self.cancels += 1,
+            JournalEvent::Outputs { .. } => {}
         }
         Ok(())
     }
@@ -248,7 +249,8 @@ impl World {
         let past = journal.past();
         let (scheduler, commands) = Scheduler::start(
             Arc::clone(&self.plan),
-            BTreeMap::new(),
+            Arc::default(),
+            Values::default(),
             past,
             limits,
             Timestamp::from_millis(*clock),

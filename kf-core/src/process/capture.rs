@@ -1,0 +1,69 @@
+//! What processes print that somebody else starts.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::unix::pipe;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Log;
+use super::lines::Recent;
+use super::log::BoundedLog;
+use super::output::Output;
+use crate::mutex::locked;
+
+/// Keeps what comes out of a pipe, as a [`Child`](super::Child)'s output is kept. Dropped, it stops reading.
+#[derive(Debug)]
+pub struct Capture {
+    recent: Arc<Mutex<Recent>>,
+    enough: CancellationToken,
+    pump: JoinHandle<io::Result<()>>,
+}
+
+impl Capture {
+    /// Begins to read, and gives the end to write to: it is for the process, and is to be closed here.
+    ///
+    /// # Errors
+    /// Where the log can't be made or there is no room for a pipe.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn open(log: &Log) -> io::Result<(Self, io::PipeWriter)> {
+        let (read, write) = io::pipe()?;
+        let recent = Arc::<Mutex<Recent>>::default();
+        let output = Output {
+            pipe: pipe::Receiver::from_owned_fd(read.into())?,
+            log: Some(BoundedLog::create(log)?),
+            on_line: None,
+            recent: Arc::clone(&recent),
+        };
+        let enough = CancellationToken::new();
+        let pump = tokio::spawn(output.pump(enough.clone().cancelled_owned()));
+        Ok((Self { recent, enough, pump }, write))
+    }
+
+    /// Reads what is left, for at most this long, completes the log and gives the last `lines` lines.
+    pub async fn finish(mut self, within: Duration, lines: usize) -> Vec<String> {
+        let read = match tokio::time::timeout(within, &mut self.pump).await {
+            Ok(read) => read,
+            Err(_) => {
+                self.enough.cancel();
+                (&mut self.pump).await
+            }
+        };
+        match read {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a log is incomplete"),
+            Err(error) => tracing::warn!(%error, "reading the output failed"),
+        }
+        locked(&self.recent).last(lines)
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.enough.cancel();
+    }
+}

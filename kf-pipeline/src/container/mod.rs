@@ -1,0 +1,13 @@
+//! Containers of Kubeflow Pipelines, carried on this machine without a container engine.
+
+mod command;
+mod executor;
+mod executor_input;
+mod executor_output;
+mod kubernetes;
+mod lightweight;
+mod python;
+mod rules;
+
+pub use executor::LocalContainers;
+pub use rules::Runner;

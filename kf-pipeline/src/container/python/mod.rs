@@ -1,0 +1,7 @@
+//! Python steps: virtual environments, and servers in them that fork a process for each step.
+
+mod server;
+mod venv;
+
+pub(super) use server::{Server, Servers, StepRequest};
+pub(super) use venv::{Requirements, Venvs};

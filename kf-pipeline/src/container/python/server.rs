@@ -1,0 +1,199 @@
+//! Servers that fork a process for each step: `server.py` in a virtual environment, and its client.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, IoSlice, PipeWriter};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kf_core::process::{Child, Command, Exit, Spawner};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+
+use crate::mutex::locked;
+
+const SOURCE: &str = include_str!("server.py");
+/// How long a server may take to begin.
+const BEGIN: Duration = Duration::from_secs(60);
+const TAIL_LINES: usize = 15;
+
+/// A step to run.
+#[derive(Debug, Serialize)]
+pub(crate) struct StepRequest {
+    /// The file with the step's module.
+    pub(crate) module: PathBuf,
+    /// The arguments of `executor_main`.
+    pub(crate) args: Vec<String>,
+    /// All of its environment.
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) mounts: Vec<(PathBuf, PathBuf)>,
+}
+
+/// The servers of an engine, one for each environment.
+#[derive(Debug, Default)]
+pub(crate) struct Servers(tokio::sync::Mutex<HashMap<PathBuf, Arc<Server>>>);
+
+impl Servers {
+    /// The server of this environment; begun where there is none, or where it has ended.
+    ///
+    /// # Errors
+    /// Says why it did not begin.
+    pub(crate) async fn get(
+        &self,
+        spawner: &Spawner,
+        venv: &Path,
+        env: &BTreeMap<String, String>,
+    ) -> Result<Arc<Server>, String> {
+        let mut servers = self.0.lock().await;
+        if let Some(server) = servers.get(venv).filter(|server| server.child.exit().is_none()) {
+            return Ok(Arc::clone(server));
+        }
+        let server = Arc::new(Server::begin(spawner, venv, env).await?);
+        servers.insert(venv.to_owned(), Arc::clone(&server));
+        Ok(server)
+    }
+}
+
+/// A server. Dropped, it ends, and its steps with it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    socket: tokio::sync::Mutex<OwnedWriteHalf>,
+    steps: Arc<Steps>,
+    next: AtomicU64,
+}
+
+type Steps = Mutex<HashMap<u64, oneshot::Sender<Exit>>>;
+
+#[derive(Serialize)]
+struct Message<'a> {
+    id: u64,
+    #[serde(flatten)]
+    step: Option<&'a StepRequest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    id: Option<u64>,
+    status: Option<i32>,
+}
+
+impl Server {
+    async fn begin(spawner: &Spawner, venv: &Path, env: &BTreeMap<String, String>) -> Result<Self, String> {
+        let failed = |problem: String| format!("the Python server could not be started: {problem}");
+        let io_failed = |error: io::Error| failed(error.to_string());
+        let folder = tempfile::Builder::new().prefix("kf-python-").tempdir().map_err(io_failed)?;
+        let (script, socket) = (folder.path().join("server.py"), folder.path().join("socket"));
+        std::fs::write(&script, SOURCE).map_err(io_failed)?;
+        let listener = UnixListener::bind(&socket).map_err(io_failed)?;
+        let python = venv.join("bin").join("python3").display().to_string();
+        let args = ["-u".to_owned(), script.display().to_string(), socket.display().to_string()];
+        let command = Command::program_with_env(python, args, env.clone());
+        let child = spawner.spawn(command).await.map_err(|error| failed(error.to_string()))?;
+        let connected = async {
+            let (stream, _) = listener.accept().await?;
+            let (read, write) = stream.into_split();
+            let mut read = BufReader::new(read);
+            read.read_line(&mut String::new()).await?;
+            io::Result::Ok((read, write))
+        };
+        let (read, write) = tokio::select! {
+            connected = tokio::time::timeout(BEGIN, connected) => match connected {
+                Ok(connected) => connected.map_err(io_failed)?,
+                Err(_) => return Err(failed(format!("it was not ready after {BEGIN:?}"))),
+            },
+            exit = child.wait() => {
+                return Err(failed(format!("it ended with {exit}:\n{}", child.tail(TAIL_LINES).join("\n"))));
+            }
+        };
+        let steps = Arc::<Steps>::default();
+        tokio::spawn(listen(read, Arc::clone(&steps)));
+        Ok(Self { child, socket: write.into(), steps, next: AtomicU64::new(0) })
+    }
+
+    /// Runs a step whose output goes to `output`; gives its number, and how it ends: an error where the server ends
+    /// first.
+    ///
+    /// # Errors
+    /// Where the server can't be reached.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        step: StepRequest,
+        output: PipeWriter,
+    ) -> Result<(u64, oneshot::Receiver<Exit>), String> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        locked(&self.steps).insert(id, sender);
+        let message = serde_json::json!(Message { id, step: Some(&step), signal: None }).to_string();
+        self.send(message, Some(output)).await.inspect_err(|_| {
+            locked(&self.steps).remove(&id);
+        })?;
+        Ok((id, receiver))
+    }
+
+    /// Sends a signal to a step's process group, as long as it runs.
+    pub(crate) async fn signal(self: &Arc<Self>, id: u64, signal: i32) {
+        let message = serde_json::json!(Message { id, step: None, signal: Some(signal) }).to_string();
+        // A server that can't be reached has ended, and its steps with it.
+        let _ = self.send(message, None).await;
+    }
+
+    /// Sends a whole message, also where the caller goes away meanwhile.
+    async fn send(self: &Arc<Self>, message: String, output: Option<PipeWriter>) -> Result<(), String> {
+        let server = Arc::clone(self);
+        let sent = tokio::spawn(async move {
+            let mut socket = server.socket.lock().await;
+            let length = u32::try_from(message.len()).map_err(io::Error::other)?.to_be_bytes();
+            send_head(socket.as_ref(), &length, output.as_ref()).await?;
+            socket.write_all(message.as_bytes()).await
+        });
+        let gone = |problem: String| format!("the Python server has ended: {problem}");
+        sent.await.map_err(|error| gone(error.to_string()))?.map_err(|error| gone(error.to_string()))
+    }
+}
+
+/// Sends the first bytes of a message, and a file descriptor with them.
+async fn send_head(socket: &UnixStream, head: &[u8; 4], output: Option<&PipeWriter>) -> io::Result<()> {
+    let sent = socket
+        .async_io(Interest::WRITABLE, || {
+            let fds = output.map(|output| [output.as_fd()]);
+            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            if let Some(fds) = &fds {
+                ancillary.push(SendAncillaryMessage::ScmRights(fds));
+            }
+            Ok(sendmsg(socket, &[IoSlice::new(head)], &mut ancillary, SendFlags::NOSIGNAL)?)
+        })
+        .await?;
+    match sent == head.len() {
+        true => Ok(()),
+        false => Err(io::Error::other("a message's head was cut")),
+    }
+}
+
+/// Tells steps how they ended, until the server ends.
+async fn listen(mut read: BufReader<OwnedReadHalf>, steps: Arc<Steps>) {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if !matches!(read.read_line(&mut line).await, Ok(read) if read > 0) {
+            break;
+        }
+        let Ok(Reply { id: Some(id), status: Some(status) }) = serde_json::from_str(&line) else { continue };
+        let exit = if status < 0 { Exit::Signal(-status) } else { Exit::Code(status) };
+        if let Some(step) = locked(&steps).remove(&id) {
+            let _ = step.send(exit);
+        }
+    }
+    // Their receivers hear that the server has ended.
+    locked(&steps).clear();
+}
