@@ -55,3 +55,87 @@ fn training_finds_the_line() {
     let found: Vec<f64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
     assert!((found[0] - 3.0).abs() < 0.1 && (found[1] + 1.0).abs() < 0.1, "{text}");
 }
+
+fn run_ir(home: &std::path::Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_run_ir"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("--json").arg("--home").arg(home).args(args);
+    command
+}
+
+#[test]
+fn compiled_pipelines_run_and_say_what_came_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let output = run_ir(&folder.path().join("home"), args).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let json: serde_json::Value = serde_json::from_str(text.lines().last().unwrap_or("null")).unwrap();
+        (output.status.code(), json, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, json, errors) = run(&["data/hello.yaml"]);
+    assert_eq!((code, &json["state"]), (Some(0), &"SUCCEEDED".into()), "{json} {errors}");
+    assert_eq!(json["outputs"], serde_json::json!({"Output": 5}));
+    let names: Vec<&str> =
+        json["tasks"].as_array().unwrap().iter().map(|task| task["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"for-loop-1[1]/greet") && names.contains(&"longest"), "{names:?}");
+    let (code, json, _) = run(&["data/hello.yaml", "--param", "names=[\"Ada\"]"]);
+    assert_eq!((code, &json["outputs"]["Output"]), (Some(0), &3.into()), "{json}");
+
+    for (args, says) in [
+        (&["data/hello.yaml", "--param", "names=1"][..], "argument `names`: expected List"),
+        (&["data/hello.yaml", "--param", "other=1"], "has no such parameter"),
+        (&["data/README.md"], "data/README.md: pipeline file"),
+        (&["data/absent.yaml"], "data/absent.yaml: "),
+    ] {
+        let (code, json, errors) = run(args);
+        assert_eq!((code, &json["state"]), (Some(2), &"INVALID".into()), "{json}");
+        assert!(errors.contains(says) && json["error"].as_str().unwrap().contains(says), "{errors}");
+    }
+    let fails = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/data/hello.yaml")).unwrap();
+    let fails = fails.replace("return max(lengths)", "raise OSError('no lengths')");
+    std::fs::write(folder.path().join("fails.yaml"), fails).unwrap();
+    let (code, json, _) = run(&[folder.path().join("fails.yaml").to_str().unwrap()]);
+    assert_eq!((code, &json["state"]), (Some(1), &"FAILED".into()), "{json}");
+    assert!(json["error"].as_str().unwrap().contains("OSError: no lengths"), "{json}");
+}
+
+#[test]
+fn no_step_outlives_a_killed_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let pids = folder.path().join("pids");
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/data/hello.yaml")).unwrap();
+    let sleeps = format!(
+        "import os, time\\n    open('{}', 'a').write(f'{{os.getpid()}} {{os.getppid()}}\\\\n')\\n    time.sleep(100)\\n    return len(name)",
+        pids.display()
+    );
+    assert!(text.contains("return len(name)"));
+    std::fs::write(folder.path().join("sleeps.yaml"), text.replace("return len(name)", &sleeps)).unwrap();
+    let file = folder.path().join("sleeps.yaml");
+    let mut child = run_ir(&folder.path().join("home"), &[file.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let read = || std::fs::read_to_string(&pids).unwrap_or_default();
+    for _ in 0..600 {
+        if read().lines().count() == 2 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(read().lines().count(), 2, "the steps did not start");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let alive = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    for pid in read().split_whitespace() {
+        for _ in 0..100 {
+            if !alive(pid) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        assert!(!alive(pid), "process {pid} is still there");
+    }
+}

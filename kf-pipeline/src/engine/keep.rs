@@ -123,6 +123,9 @@ impl Keeper<'_> {
             Failure::carrier(format!("output `{}`, at `{}`: {error}", self.name, path.display()))
         };
         let real = path.canonicalize().map_err(|error| failed(&error))?;
+        if own && self.strictness == Strictness::Any && real.is_dir() {
+            follow_links(&real, 0).map_err(|error| failed(&error))?;
+        }
         let stored = match own && real == path {
             true => self.store.put_path_owned(path).await,
             false => self.store.put_path(&real).await,
@@ -152,4 +155,45 @@ impl Keeper<'_> {
         .and_then(|()| std::os::unix::fs::symlink(content, path))
         .map_err(|error| failed(format!("leave a link at `{}`: {error}", path.display())))
     }
+}
+
+/// How deep a container's folder may go.
+const DEEPEST: usize = 64;
+
+/// Puts in place of the links in a folder what they lead to: the store keeps files.
+fn follow_links(folder: &Path, depth: usize) -> std::io::Result<()> {
+    if depth > DEEPEST {
+        return Err(std::io::Error::other(format!("folders lie more than {DEEPEST} deep in one another")));
+    }
+    for entry in std::fs::read_dir(folder)? {
+        let (kind, path) = entry.and_then(|entry| Ok((entry.file_type()?, entry.path())))?;
+        if kind.is_symlink() {
+            let real = path.canonicalize().map_err(|error| {
+                std::io::Error::new(error.kind(), format!("the link `{}`: {error}", path.display()))
+            })?;
+            if path.starts_with(&real) {
+                return Err(std::io::Error::other(format!("the link `{}` leads around it", path.display())));
+            }
+            std::fs::remove_file(&path)?;
+            copy_whole(&real, &path, depth + 1)?;
+        } else if kind.is_dir() {
+            follow_links(&path, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_whole(from: &Path, to: &Path, depth: usize) -> std::io::Result<()> {
+    if !from.is_dir() {
+        return std::fs::copy(from, to).map(drop);
+    }
+    if depth > DEEPEST {
+        return Err(std::io::Error::other(format!("folders lie more than {DEEPEST} deep in one another")));
+    }
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        copy_whole(&entry.path(), &to.join(entry.file_name()), depth + 1)?;
+    }
+    Ok(())
 }

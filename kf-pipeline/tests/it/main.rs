@@ -5,6 +5,7 @@
 mod bad;
 mod bodies;
 mod components;
+mod containers;
 mod flow;
 mod ir;
 mod resume;
@@ -21,11 +22,14 @@ fn main() -> ExitCode {
     {
         return code;
     }
-    let tests = [bad::tests(), bodies::tests(), flow::tests(), ir::tests(), resume::tests()]
-        .into_iter()
-        .flatten()
-        .collect();
-    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+    let tests =
+        [bad::tests(), bodies::tests(), containers::tests(), flow::tests(), ir::tests(), resume::tests()]
+            .into_iter()
+            .flatten()
+            .collect();
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), tests);
+    let _ = std::fs::remove_dir_all(containers::cache());
+    conclusion.exit_code()
 }
 
 type Done = Result<(), Box<dyn std::error::Error>>;
