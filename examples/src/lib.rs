@@ -3,5 +3,8 @@
 
 pub mod cli;
 pub mod digits;
+pub mod means;
 pub mod progress;
 pub mod query;
+#[cfg(feature = "torch")]
+pub mod quickstart;

@@ -150,8 +150,8 @@ pub mod spec;
 
 pub use args::Args;
 pub use builder::{
-    Arg, Artifact, ArtifactArg, ArtifactList, Call, CallOptions, Collect, Condition, Each, IntoArtifact,
-    IntoArtifactList, IntoCondition, IntoValue, LoopRef, Pipeline, Scope, TaskRef, Value,
+    Arg, Artifact, ArtifactArg, ArtifactList, Call, CallOptions, Collect, Condition, Each, Export,
+    IntoArtifact, IntoArtifactList, IntoCondition, IntoValue, LoopRef, Pipeline, Scope, TaskRef, Value,
 };
 pub use component::{
     Body, Component, ComponentDef, Components, Context, Defaults, Input, Ordered, Output, OutputParameter,

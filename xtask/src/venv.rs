@@ -73,7 +73,7 @@ mod tests {
                 "{line}"
             );
         }
-        for name in ["tritonclient==", "numpy==", "dask=="] {
+        for name in ["tritonclient==", "numpy==", "dask==", "kfp=="] {
             assert!(lines.iter().any(|line| line.starts_with(name)), "{name}");
         }
     }

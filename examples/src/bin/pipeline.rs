@@ -4,45 +4,12 @@
 
 use std::process::ExitCode;
 
-use examples::digits::{self, Digits, PIXELS};
-use examples::progress;
+use examples::{means, progress};
 use kf_core::worker::{Workers, run_if_asked};
 use kf_pipeline::prelude::*;
 
-/// The mean picture of one digit, as text. Runs in a process of its own.
-#[component(executor = "subprocess", retries = 1)]
-fn mean(digits: Input<Dataset>, label: u8, picture: Output<Markdown>) -> TaskResult<usize> {
-    let digits = Digits::load(digits.path()?)?;
-    let rows: Vec<usize> = (0..digits.len()).filter(|&row| digits.labels[row] == label).collect();
-    let mut mean = vec![0.0; PIXELS];
-    for &row in &rows {
-        for (sum, pixel) in mean.iter_mut().zip(digits.image(row)) {
-            *sum += pixel / rows.len() as f32;
-        }
-    }
-    let ink = |pixel: &f32| [' ', '·', '+', '#'][((pixel * 4.0) as usize).min(3)];
-    let lines: Vec<String> = mean.chunks(8).map(|line| line.iter().map(ink).collect()).collect();
-    picture.write(lines.join("\n"))?;
-    Ok(rows.len())
-}
-
-/// All pictures one below the other, with how many digits each is the mean of.
-#[component]
-fn album(
-    pictures: Vec<Input<Markdown>>,
-    counts: Vec<usize>,
-    labels: Vec<u8>,
-    album: Output<Markdown>,
-) -> TaskResult {
-    let mut text = String::new();
-    for ((picture, count), label) in pictures.iter().zip(counts).zip(labels) {
-        text += &format!("{label} ({count} of them)\n{}\n\n", std::fs::read_to_string(picture.path()?)?);
-    }
-    album.write(text)
-}
-
 fn main() -> ExitCode {
-    if let Some(code) = run_if_asked(&Workers::new().with(Components::new().with::<mean>())) {
+    if let Some(code) = run_if_asked(&Workers::new().with(means::components())) {
         return code;
     }
     run().unwrap_or_else(|error| {
@@ -53,12 +20,7 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let pipeline = Pipeline::build("means", |p| {
-        let labels = p.param::<Vec<u8>>("labels", vec![0, 3, 8]);
-        let raw = p.import::<Dataset>(digits::FILE);
-        let means = p.parallel_for(labels, |p, label| p.add(mean(raw, label))).collect();
-        p.add(album(means.picture, means.output, labels));
-    })?;
+    let pipeline = means::pipeline()?;
     let engine = Engine::open("kf-home").await?;
     let run = engine.start(&pipeline, args! {}).await?;
     progress::watch(&run).await;

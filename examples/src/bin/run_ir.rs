@@ -33,6 +33,9 @@ struct Options {
     /// Images whose commands run here as they stand; `*` stands for anything.
     #[arg(long = "image", value_name = "PATTERN")]
     images: Vec<String>,
+    /// Further environment variables of this process that steps see; `*` stands for anything.
+    #[arg(long = "env", value_name = "PATTERN")]
+    env: Vec<String>,
     /// Keys of Kubernetes secrets.
     #[arg(long = "secret", value_name = "SECRET.KEY=VALUE")]
     secrets: Vec<Pair>,
@@ -139,6 +142,9 @@ fn containers(options: &Options) -> Result<LocalContainers, String> {
     let mut containers = LocalContainers::new().rule("*", Runner::Python);
     for image in &options.images {
         containers = containers.rule(image, Runner::Local);
+    }
+    for name in &options.env {
+        containers = containers.env(name);
     }
     let key = |pair: &Pair| {
         let key = pair.0.rsplit_once('.').map(|(name, key)| (name.to_owned(), key.to_owned()));

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail their tests")]
 
 mod data;
+mod export;
 mod programs;
 #[cfg(feature = "torch")]
 mod quickstart;

@@ -34,8 +34,18 @@ pub(crate) fn dispatches() -> bool {
 /// `if let Some(code) = run_if_asked(&workers) { return code }`.
 pub fn run_if_asked(workers: &Workers) -> Option<ExitCode> {
     DISPATCHES.store(true, Ordering::Release);
-    let asked = std::env::var_os(ENTRY)?;
-    let code = match answer(workers, asked) {
+    let answer = match std::env::var_os(ENTRY) {
+        Some(asked) => answer(workers, asked),
+        None => {
+            let args: Vec<String> =
+                std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+            let (function, executor_input) = container(&args)?;
+            let (workers, function) = (workers.clone(), function.to_owned());
+            let executor_input = executor_input.to_owned();
+            apart(function.clone(), move || workers.run_container(&function, &executor_input))
+        }
+    };
+    let code = match answer {
         Ok(()) => 0,
         Err(Ended::Refused(error)) => report(&error, EXIT_REFUSED),
         Err(Ended::Failed(error)) => report(&error, EXIT_FAILED),
@@ -43,6 +53,18 @@ pub fn run_if_asked(workers: &Workers) -> Option<ExitCode> {
         Err(Ended::Panicked) => EXIT_PANIC,
     };
     Some(ExitCode::from(code))
+}
+
+/// The function and the executor input where these arguments are those that exported pipelines have.
+fn container(args: &[String]) -> Option<(&str, &str)> {
+    match args {
+        [_, input, json, function, name]
+            if input == "--executor_input" && function == "--function_to_execute" =>
+        {
+            Some((name, json))
+        }
+        _ => None,
+    }
 }
 
 enum Ended {
@@ -62,11 +84,15 @@ fn answer(workers: &Workers, asked: OsString) -> Result<(), Ended> {
     }
     let entry = workers.find(&name).map_err(Ended::Refused)?.clone();
     let request = read_request(&name).map_err(Ended::Refused)?;
-    // A thread of its own: a `main` under #[tokio::main] would forbid the entry a runtime, and a panic ends here.
+    apart(name, move || entry.run(request))
+}
+
+/// Runs something on a thread of its own: a `main` under #[tokio::main] would forbid it a runtime, and a panic ends here.
+fn apart(name: String, run: impl FnOnce() -> Result<(), WorkerError> + Send + 'static) -> Result<(), Ended> {
     let ran = std::thread::Builder::new()
         .name(name)
         .stack_size(8 << 20)
-        .spawn(move || entry.run(request))
+        .spawn(run)
         .map_err(|error| Ended::Refused(WorkerError::failed(error)))?
         .join();
     match ran {

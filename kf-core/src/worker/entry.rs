@@ -18,6 +18,13 @@ pub trait Entry: Send + Sync + 'static {
     /// Whatever made it fail; the text goes to standard error and the process ends with
     /// [`EXIT_FAILED`](super::EXIT_FAILED).
     fn run(&self, request: Request) -> Result<(), WorkerError>;
+
+    /// Does what the backend of Kubeflow Pipelines asks a container for, where it knows a function of this name:
+    /// `executor_input` is its `ExecutorInput` as JSON. None where it knows none.
+    fn run_container(&self, function: &str, executor_input: &str) -> Option<Result<(), WorkerError>> {
+        let _ = (function, executor_input);
+        None
+    }
 }
 
 /// Makes an [`Entry`] of a function.
@@ -75,6 +82,15 @@ impl Workers {
     /// The names, in the order of adding.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|entry| entry.name())
+    }
+
+    /// What the first entry does that knows this function.
+    pub(super) fn run_container(&self, function: &str, executor_input: &str) -> Result<(), WorkerError> {
+        let done = self.entries.iter().find_map(|entry| entry.run_container(function, executor_input));
+        done.unwrap_or_else(|| {
+            let known = self.names().collect::<Vec<_>>().join(", ");
+            Err(WorkerError::Unknown { name: function.to_owned(), known })
+        })
     }
 
     /// The one entry of this name.

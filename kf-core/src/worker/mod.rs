@@ -31,6 +31,9 @@
 //! | [`REQUEST`] | path of a JSON file with the request |
 //! | [`PARENT`] | process id of the starter; where set, the worker dies with it, and removes the request's file once it is read |
 //!
+//! Without them, a program whose arguments are `--executor_input JSON --function_to_execute NAME`, as those of an exported
+//! pipeline's containers are, is asked for that function: [`Entry::run_container`].
+//!
 //! A worker whose [`PARENT`] is set asks the kernel to be killed when its parent ends, and then checks that the parent
 //! has not gone already. On systems other than Linux only the check is made.
 //!

@@ -189,7 +189,7 @@ fn file_name(name: &str) -> String {
 }
 
 /// Where upstream's containers find what lies at a URI: buckets are mounted at a folder each.
-pub(super) fn local_path(uri: &str) -> String {
+pub(crate) fn local_path(uri: &str) -> String {
     for (scheme, folder) in [("gs://", "/gcs/"), ("s3://", "/s3/"), ("minio://", "/minio/")] {
         if let Some(rest) = uri.strip_prefix(scheme) {
             return format!("{folder}{rest}");

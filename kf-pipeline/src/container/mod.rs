@@ -10,4 +10,5 @@ mod python;
 mod rules;
 
 pub use executor::LocalContainers;
+pub(crate) use executor_input::local_path;
 pub use rules::Runner;

@@ -6,6 +6,7 @@ mod body;
 mod builder;
 mod cache;
 mod commit;
+mod contract;
 mod driver;
 mod event;
 mod executor;

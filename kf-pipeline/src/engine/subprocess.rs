@@ -19,6 +19,7 @@ use serde_json::Value as Json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::panic_message;
+use super::contract;
 use super::executor::{
     Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError, Submission,
     Work,
@@ -71,17 +72,17 @@ impl Subprocess {
 
 /// What a worker is asked to do.
 #[derive(Serialize, Deserialize)]
-struct TaskRequest {
-    component: String,
-    run: RunId,
-    task: Arc<str>,
-    attempt: u32,
-    dir: PathBuf,
-    parameters: Vec<(Arc<str>, Json)>,
-    artifacts: BTreeMap<String, Vec<(ArtifactRef, Option<PathBuf>)>>,
-    outputs: BTreeMap<String, PathBuf>,
+pub(super) struct TaskRequest {
+    pub(super) component: String,
+    pub(super) run: RunId,
+    pub(super) task: Arc<str>,
+    pub(super) attempt: u32,
+    pub(super) dir: PathBuf,
+    pub(super) parameters: Vec<(Arc<str>, Json)>,
+    pub(super) artifacts: BTreeMap<String, Vec<(ArtifactRef, Option<PathBuf>)>>,
+    pub(super) outputs: BTreeMap<String, PathBuf>,
     /// Where to write the [`TaskReply`].
-    reply: PathBuf,
+    pub(super) reply: PathBuf,
 }
 
 /// What a worker answers.
@@ -204,10 +205,15 @@ impl Entry for Components {
         };
         write_whole(&reply, &answer).map_err(WorkerError::failed)
     }
+
+    fn run_container(&self, function: &str, executor_input: &str) -> Option<Result<(), WorkerError>> {
+        self.get(function)?;
+        Some(contract::run(self, function, executor_input).map_err(WorkerError::failed))
+    }
 }
 
 impl Components {
-    fn run_component(
+    pub(super) fn run_component(
         &self,
         request: TaskRequest,
     ) -> Result<(TaskOutputs, BTreeMap<String, Metadata>), TaskError> {
@@ -259,7 +265,7 @@ impl Components {
 }
 
 /// Writes a file that is there whole or not at all.
-fn write_whole(path: &Path, value: &impl Serialize) -> std::io::Result<()> {
+pub(super) fn write_whole(path: &Path, value: &impl Serialize) -> std::io::Result<()> {
     let aside = path.with_extension("part");
     let mut file = std::fs::File::create(&aside)?;
     serde_json::to_writer(&mut file, value)?;

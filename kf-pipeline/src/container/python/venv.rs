@@ -112,13 +112,22 @@ impl Venvs {
             }
         };
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        run(Path::new(&python), words(&["-m", "venv", &venv.display().to_string()])).await?;
-        let own = venv.join("bin").join("python3");
-        let pip = words(&["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]);
+        let own = venv.join("bin").join("python3").display().to_string();
+        let options = ["install", "--quiet", "--disable-pip-version-check", "--no-input"];
+        let mut pip = [words(&["-m", "pip"]), words(&options)].concat();
+        let mut installer = PathBuf::from(&own);
+        let made = run(&python, words(&["-m", "venv", &venv.display().to_string()])).await;
+        if made.is_err() {
+            // Debian without python3-venv: the environment has no pip of its own, and the system's fills it.
+            run(&python, words(&["-m", "venv", "--clear", "--without-pip", &venv.display().to_string()]))
+                .await?;
+            pip = [words(&["-m", "pip", "--python", &own]), words(&options)].concat();
+            installer.clone_from(&python);
+        }
         let kfp = [pip.clone(), words(&["--no-deps", &format!("kfp=={}", requirements.kfp)])].concat();
-        run(&own, kfp).await?;
+        run(&installer, kfp).await?;
         for install in &requirements.installs {
-            run(&own, [pip.as_slice(), install].concat()).await?;
+            run(&installer, [pip.as_slice(), install].concat()).await?;
         }
         std::fs::write(venv.join(READY), requirements.to_string())
             .map_err(|error| format!("write `{}`: {error}", venv.join(READY).display()))?;

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use examples::digits::Digits;
 use kf_pipeline::prelude::*;
 use kf_registry::{AliasChange, NewVersion, Registry, SqliteRegistry};
 use kf_train::{Job, LocalLauncher};
 use tch::CModule;
 
-use crate::fit::FitArgs;
+use super::fit::FitArgs;
+use crate::digits::Digits;
 
-pub(crate) const RANKS: usize = 2;
+/// How many ranks a fit has.
+pub const RANKS: usize = 2;
 
 /// Checks the schema and parts the rows: 70 % to fit, 15 % to choose by, 15 % to test with.
 #[component]

@@ -1,26 +1,23 @@
 //! A model's whole life: read, check and split data; fit an MLP on two ranks for each learning rate; pick, evaluate,
 //! register and serve the best; write the run report.
 
-mod fit;
-mod steps;
-
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
 use examples::cli::{Options, Summary};
-use examples::digits::{self, Digits};
-use examples::{progress, query};
+use examples::digits::Digits;
+use examples::{progress, query, quickstart};
 use kf_core::Home;
-use kf_core::worker::{Workers, run_if_asked};
+use kf_core::worker::run_if_asked;
 use kf_pipeline::prelude::*;
-use kf_pipeline::report::{Report, run_report};
+use kf_pipeline::report::Report;
 use kf_registry::{Registry, SqliteRegistry};
 use kf_serve::{BoxError, ModelRepository, Server, ServerHandle, TorchScript};
 
 fn main() -> ExitCode {
-    if let Some(code) = run_if_asked(&Workers::new().with(kf_train::ranks("fit", fit::fit))) {
+    if let Some(code) = run_if_asked(&quickstart::workers()) {
         return code;
     }
     run(&Options::parse()).unwrap_or_else(|error| {
@@ -32,20 +29,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(options: &Options) -> Result<ExitCode, BoxError> {
     let began = Instant::now();
-    let pipeline = Pipeline::build("digits", |p| {
-        let rates = p.required_param::<Vec<f64>>("rates");
-        let seed = p.required_param::<i64>("seed");
-        let raw = p.import::<Dataset>(digits::FILE);
-        let parts = p.add(steps::split(raw, seed));
-        let fits = p.parallel_for(rates, |p, rate| p.add(steps::fit(parts.train, rate, seed).cpu(1.0)));
-        let best = p.add(steps::pick_best(fits.collect().model, rates, parts.valid));
-        let quality = p.add(steps::evaluate(best.best, parts.test));
-        p.when(quality.output.ge(0.95), |p| {
-            p.add(steps::register(best.best, parts.train, best.output, quality.output));
-        });
-        p.on_exit(run_report());
-    })?;
-
+    let pipeline = quickstart::pipeline()?;
     let home = Home::open(&options.home).await?;
     let registry = Arc::new(SqliteRegistry::open(home.path().join("registry.sqlite")).await?);
     let engine = Engine::builder().state(Arc::clone(&registry)).open_home(home.clone()).await?;
@@ -58,7 +42,7 @@ async fn run(options: &Options) -> Result<ExitCode, BoxError> {
     let report = engine.report(run.id()).await?;
     let file = home.run_dir(run.id()).join("report.html");
     std::fs::write(&file, report.to_html())?;
-    let mut summary = Summary::new(began, &outcome, &report, file, steps::RANKS);
+    let mut summary = Summary::new(began, &outcome, &report, file, quickstart::RANKS);
     let server = match summary.version {
         Some(_) => Some(serve(&home, &registry, &report, &mut summary).await?),
         None => None,

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use examples::digits::Digits;
 use kf_serve::{BoxError, Datatype, ModelMetadata, TorchScript};
 use kf_train::{
     Backend, Checkpoints, DistributedDataParallel, DistributedSampler, ProcessGroup, Progress, Rank,
@@ -10,6 +9,8 @@ use kf_train::{
 use serde::{Deserialize, Serialize};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Tensor};
+
+use crate::digits::Digits;
 
 const EPOCHS: u64 = 24;
 

@@ -1,0 +1,183 @@
+//! Pipelines for a Kubeflow that is already there.
+
+use std::collections::BTreeMap;
+
+use kf_core::resources::Resources;
+use serde_json::{Map, json};
+
+use super::Pipeline;
+use crate::engine::{IN_PROCESS, SUBPROCESS};
+use crate::spec::{
+    Accelerator, ContainerResources, ExecutorSpec, KfExecutor, KfPlatform, PipelineFile, PipelineSpec,
+};
+use crate::{Error, Result};
+
+/// What the containers of an exported pipeline run: an image with the program that has the components, which calls
+/// [`run_if_asked`](kf_core::worker::run_if_asked) first thing in `main`.
+#[derive(Clone, Debug)]
+pub struct Export {
+    image: String,
+    command: Vec<String>,
+}
+
+impl Export {
+    /// The image, and the program in it.
+    pub fn new(image: impl Into<String>, program: impl Into<String>) -> Self {
+        Self { image: image.into(), command: vec![program.into()] }
+    }
+}
+
+impl Pipeline {
+    /// The pipeline as IR that upstream's SDK and backend take. Resources become the containers' requests and limits, a
+    /// timeout the deadline of the pod.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] names the first task with something that upstream has no field for and would silently drop.
+    pub fn to_ir(&self, export: &Export) -> Result<String> {
+        exported(self.file(), export)?.to_yaml()
+    }
+}
+
+fn exported(file: &PipelineFile, export: &Export) -> Result<PipelineFile> {
+    let mut file = file.clone();
+    let kf = match file.platform_spec.platforms.remove("kf") {
+        None => KfPlatform::default(),
+        Some(kf) => {
+            serde_json::from_value(kf).map_err(|error| Error::plan("platforms.kf", error.to_string()))?
+        }
+    };
+    let mut deadlines = Map::new();
+    for (label, kf) in &kf.executors {
+        let place = || place(&file.pipeline_spec, label);
+        refuse(kf).map_err(|problem| Error::plan(place(), problem))?;
+        let resources = resources(&kf.resources).map_err(|problem| Error::plan(place(), problem))?;
+        if let Some(timeout) = kf.timeout {
+            deadlines.insert(label.clone(), json!({"activeDeadlineSeconds": timeout.as_secs().max(1)}));
+        }
+        let executor = file.pipeline_spec.deployment_spec.executors.get_mut(label);
+        if let Some(ExecutorSpec::Container(container)) = executor.map(|executor| &mut executor.spec) {
+            container.image.clone_from(&export.image);
+            container.command.clone_from(&export.command);
+            container.resources = resources.map(Box::new);
+        }
+    }
+    if !deadlines.is_empty() {
+        let kubernetes = json!({"deploymentSpec": {"executors": deadlines}});
+        file.platform_spec.platforms = BTreeMap::from([("kubernetes".to_owned(), kubernetes)]);
+    }
+    Ok(file)
+}
+
+/// Refuses what upstream has no field for.
+fn refuse(kf: &KfExecutor) -> Result<(), String> {
+    if let Some(executor) = kf.executor.as_deref().filter(|name| ![IN_PROCESS, SUBPROCESS].contains(name)) {
+        return Err(format!("is carried by executor `{executor}`, which upstream does not have"));
+    }
+    if kf.backoff_jitter.is_some() {
+        return Err("its backoff has jitter, for which upstream has no field".to_owned());
+    }
+    Ok(())
+}
+
+fn resources(asked: &Resources) -> Result<Option<ContainerResources>, String> {
+    if asked.is_none() {
+        return Ok(None);
+    }
+    let mut resources = ContainerResources::default();
+    if asked.cpu > 0 {
+        let cpu = format!("{}m", asked.cpu);
+        (resources.resource_cpu_request, resources.resource_cpu_limit) = (Some(cpu.clone()), Some(cpu));
+    }
+    if asked.memory > 0 {
+        let memory = asked.memory.to_string();
+        (resources.resource_memory_request, resources.resource_memory_limit) =
+            (Some(memory.clone()), Some(memory));
+    }
+    let accelerators: Vec<_> = asked.accelerators.iter().filter(|(_, count)| **count > 0).collect();
+    match accelerators.as_slice() {
+        [] => {}
+        [(kind, count)] if **count % 1000 == 0 => {
+            resources.accelerator = Some(Accelerator {
+                resource_type: Some((*kind).clone()),
+                resource_count: Some((**count / 1000).to_string()),
+                ..Accelerator::default()
+            });
+        }
+        [(kind, _)] => {
+            return Err(format!("asks for a fraction of `{kind}`, for which upstream has no field"));
+        }
+        several => return Err(format!("asks for {} kinds of accelerators; upstream has one", several.len())),
+    }
+    Ok(Some(resources))
+}
+
+/// The first task whose executor this is, as a path of component and task.
+fn place(spec: &PipelineSpec, label: &str) -> String {
+    let of_label = |name: &str| {
+        spec.components.get(name).is_some_and(|component| component.executor_label.as_deref() == Some(label))
+    };
+    let all = spec.components.iter().map(|(name, component)| (name.as_str(), component));
+    let found = all.chain([("root", &spec.root)]).find_map(|(name, component)| {
+        let (task, _) =
+            component.dag.as_ref()?.tasks.iter().find(|(_, task)| of_label(&task.component_ref.name))?;
+        Some(format!("{name}/{task}"))
+    });
+    found.unwrap_or_else(|| label.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value as Json;
+
+    use super::*;
+
+    fn file(kf: Json) -> PipelineFile {
+        serde_json::from_value(json!({
+            "pipeline_spec": {
+                "pipelineInfo": {"name": "p"},
+                "deploymentSpec": {"executors": {"exec-a": {"container": {"image": "self"}}}},
+                "components": {"comp-a": {"executorLabel": "exec-a"}},
+                "root": {"dag": {"tasks": {"first": {"componentRef": {"name": "comp-a"}}}}},
+            },
+            "platform_spec": {"platforms": {"kf": {"executors": {"exec-a": kf}}}},
+        }))
+        .unwrap()
+    }
+
+    fn export(kf: Json) -> Result<Json> {
+        exported(&file(kf), &Export::new("i", "/p")).map(|file| serde_json::to_value(file).unwrap())
+    }
+
+    #[test]
+    fn what_upstream_has_a_field_for_is_said_there() {
+        let kf = json!({"component": "a", "timeout": {"secs": 90, "nanos": 0},
+            "resources": {"cpu": "500m", "memory": "1Gi", "accelerators": {"nvidia.com/gpu": "2"}}});
+        let file = export(kf).unwrap();
+        let container = &file["pipeline_spec"]["deploymentSpec"]["executors"]["exec-a"]["container"];
+        assert_eq!((&container["image"], &container["command"]), (&json!("i"), &json!(["/p"])));
+        let resources = &container["resources"];
+        assert_eq!(
+            (&resources["resourceCpuLimit"], &resources["resourceMemoryLimit"]),
+            (&json!("500m"), &json!("1073741824"))
+        );
+        assert_eq!(resources["accelerator"], json!({"resourceType": "nvidia.com/gpu", "resourceCount": "2"}));
+        let platforms = &file["platform_spec"]["platforms"];
+        assert_eq!(
+            platforms["kubernetes"]["deploymentSpec"]["executors"]["exec-a"]["activeDeadlineSeconds"],
+            90
+        );
+        assert!(platforms.get("kf").is_none());
+    }
+
+    #[test]
+    fn what_upstream_would_drop_is_refused_with_the_tasks_name() {
+        for (kf, says) in [
+            (json!({"component": "a", "backoffJitter": 0.5}), "jitter"),
+            (json!({"component": "a", "executor": "my-cluster"}), "`my-cluster`"),
+            (json!({"component": "a", "resources": {"accelerators": {"gpu": "500m"}}}), "fraction of `gpu`"),
+        ] {
+            let error = export(kf).unwrap_err().to_string();
+            assert!(error.contains("root/first") && error.contains(says), "{error}");
+        }
+    }
+}
