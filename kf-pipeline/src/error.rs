@@ -17,10 +17,12 @@ pub enum Error {
         problems: Vec<Problem>,
     },
     /// A pipeline's data has something unknown, missing, of the wrong type or in a cycle.
-    #[error("pipeline, at `{place}`: {problem}")]
+    #[error("pipeline{}, at `{place}`: {problem}", line.map(|line| format!(", line {line}")).unwrap_or_default())]
     Plan {
         /// Where: components and tasks from the outermost in.
         place: String,
+        /// The line of the file it was read from, from 1, where that can be said.
+        line: Option<u64>,
         /// What.
         problem: String,
     },
@@ -87,7 +89,7 @@ impl Error {
     }
 
     pub(crate) fn plan(place: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Plan { place: place.into(), problem: problem.into() }
+        Self::Plan { place: place.into(), line: None, problem: problem.into() }
     }
 }
 

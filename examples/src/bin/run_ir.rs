@@ -96,13 +96,10 @@ fn main() -> ExitCode {
 /// Whether the run succeeded; an error where it did not begin.
 #[tokio::main]
 async fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
-    let bytes =
-        std::fs::read(&options.file).map_err(|error| format!("{}: {error}", options.file.display()))?;
-    let file =
-        PipelineFile::from_yaml(&bytes).map_err(|error| format!("{}: {error}", options.file.display()))?;
-    let args = arguments(options, &file)?;
-    let pipeline = Pipeline::from_file(file, Components::new())
-        .map_err(|error| format!("{}: {error}", options.file.display()))?;
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", options.file.display());
+    let bytes = std::fs::read(&options.file).map_err(|error| named(&error))?;
+    let pipeline = Pipeline::from_yaml(&bytes, Components::new()).map_err(|error| named(&error))?;
+    let args = arguments(options, pipeline.file())?;
     let mut builder = Engine::builder().containers(containers(options)?);
     if options.complete {
         builder = builder.final_status_complete();

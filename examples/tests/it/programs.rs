@@ -80,18 +80,21 @@ fn compiled_pipelines_run_and_say_what_came_of_it() {
     let (code, json, _) = run(&["data/hello.yaml", "--param", "names=[\"Ada\"]"]);
     assert_eq!((code, &json["outputs"]["Output"]), (Some(0), &3.into()), "{json}");
 
+    let hello = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/data/hello.yaml")).unwrap();
+    let dangling = folder.path().join("dangling.yaml");
+    std::fs::write(&dangling, hello.replace("name: comp-longest", "name: comp-gone")).unwrap();
     for (args, says) in [
         (&["data/hello.yaml", "--param", "names=1"][..], "argument `names`: expected List"),
         (&["data/hello.yaml", "--param", "other=1"], "has no such parameter"),
         (&["data/README.md"], "data/README.md: pipeline file"),
+        (&[dangling.to_str().unwrap()], "dangling.yaml: pipeline, line "),
         (&["data/absent.yaml"], "data/absent.yaml: "),
     ] {
         let (code, json, errors) = run(args);
         assert_eq!((code, &json["state"]), (Some(2), &"INVALID".into()), "{json}");
         assert!(errors.contains(says) && json["error"].as_str().unwrap().contains(says), "{errors}");
     }
-    let fails = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/data/hello.yaml")).unwrap();
-    let fails = fails.replace("return max(lengths)", "raise OSError('no lengths')");
+    let fails = hello.replace("return max(lengths)", "raise OSError('no lengths')");
     std::fs::write(folder.path().join("fails.yaml"), fails).unwrap();
     let (code, json, _) = run(&[folder.path().join("fails.yaml").to_str().unwrap()]);
     assert_eq!((code, &json["state"]), (Some(1), &"FAILED".into()), "{json}");

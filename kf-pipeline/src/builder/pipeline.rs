@@ -13,7 +13,7 @@ use super::graph::{ArgCheck, BODY, Graph, NodeKind};
 use super::{Scope, lower};
 use crate::component::Components;
 use crate::plan::Plan;
-use crate::spec::PipelineFile;
+use crate::spec::{self, PipelineFile};
 use crate::{Args, Error, Problem, Result};
 
 /// A pipeline: checked, and with the components that it runs.
@@ -80,6 +80,22 @@ impl Pipeline {
             plan: Arc::new(plan),
             components: Arc::new(components),
             checks: Arc::new(checks),
+        })
+    }
+
+    /// A pipeline from a file as the compiler of Kubeflow Pipelines writes it: [`PipelineFile::from_yaml`] and
+    /// [`from_file`](Self::from_file), and where it can't run, the line is named.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it can't be read, [`Error::Plan`] where it can't run as it stands.
+    pub fn from_yaml(text: impl AsRef<[u8]>, components: Components) -> Result<Self> {
+        let text = text.as_ref();
+        Self::from_file(PipelineFile::from_yaml(text)?, components).map_err(|error| match error {
+            Error::Plan { place, problem, .. } => {
+                let line = std::str::from_utf8(text).ok().and_then(|text| spec::line_of(text, &place));
+                Error::Plan { place, line, problem }
+            }
+            error => error,
         })
     }
 

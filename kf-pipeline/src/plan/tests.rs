@@ -82,7 +82,7 @@ fn refused(pointer: &str, value: Json) -> (String, String) {
         parent[key] = value;
     }
     match plan(file) {
-        Err(Error::Plan { place, problem }) => (place, problem),
+        Err(Error::Plan { place, problem, .. }) => (place, problem),
         other => panic!("{pointer}: expected an error, found {other:?}"),
     }
 }

@@ -5,6 +5,7 @@
 
 mod component;
 mod executor;
+mod line;
 mod platform;
 mod task;
 mod yaml;
@@ -18,6 +19,7 @@ pub use executor::{
     Accelerator, ArtifactQuery, ContainerResources, ContainerSpec, DeploymentSpec, EnvVar, Exec, Executor,
     ExecutorSpec, ImporterSpec, Lifecycle, ResolverSpec,
 };
+pub(crate) use line::line_of;
 pub use platform::{KfExecutor, KfPlatform, Platforms};
 pub use task::{
     ArtifactItems, ArtifactIterator, ArtifactSource, CachingOptions, ComponentRef, Items, IteratorPolicy,

@@ -68,6 +68,9 @@ def step(request, output, server):
     if request["mounts"]:
         bind(request["mounts"])
     os.chdir(request["cwd"])
+    # As `python3 -m` has it; and what is imported from the step's own folders is imported once.
+    sys.path[0] = request["cwd"]
+    sys.dont_write_bytecode = True
     from kfp.dsl import executor_main
 
     # Where a step starts processes by `spawn`, they import the main module anew.
@@ -186,12 +189,38 @@ def kill(pid, number):
         pass
 
 
+def warm(folder):
+    """Runs a step that does nothing, so that what is imported and compiled at first use is there for all steps."""
+    import logging
+
+    from kfp.dsl import executor_main
+
+    module = os.path.join(folder, "kf_nothing.py")
+    with open(module, "w") as file:
+        file.write("import kfp\nfrom kfp import dsl\nfrom kfp.dsl import *\nfrom typing import *\n\n\n")
+        file.write("def f(text: str, number: int) -> str:\n    return text\n")
+    asked = {
+        "inputs": {"parameterValues": {"text": "", "number": 1}},
+        "outputs": {"outputFile": os.path.join(folder, "output.json")},
+    }
+    before = sys.argv, list(sys.path), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    sys.argv = ["", "--component_module_path", module, "--function_to_execute", "f"]
+    sys.argv += ["--executor_input", json.dumps(asked)]
+    try:
+        executor_main.executor_main()
+    except Exception:
+        # A step will say so itself.
+        traceback.print_exc()
+    sys.argv, sys.path[:], sys.dont_write_bytecode = before
+    sys.modules.pop("kf_nothing", None)
+    for handler in logging.root.handlers[:]:
+        logging.root.removeHandler(handler)
+    logging.root.setLevel(logging.WARNING)
+
+
 def main():
-    import importlib  # noqa: F401  (steps load their modules with it)
-    import tempfile  # noqa: F401
-
-    from kfp.dsl import executor_main  # noqa: F401
-
+    warm(os.path.dirname(sys.argv[1]))
     server = Server(sys.argv[1])
     gc.collect()
     gc.freeze()

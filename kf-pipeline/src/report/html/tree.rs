@@ -115,12 +115,13 @@ impl Reader<'_> {
         let takes_item: Vec<String> = taking.map(|(name, _)| name.clone()).collect();
         let mut inner: BTreeSet<String> = takes_item.iter().cloned().collect();
         inner.extend(task.parameter_iterator.as_ref().map(|iterator| iterator.item_input.clone()));
+        inner.extend(task.artifact_iterator.as_ref().map(|iterator| iterator.item_input.clone()));
         let inside = component.filter(|component| component.dag.is_some());
         let inside = inside.map(|component| self.dag(component, &path, &inner, depth + 1));
         let policy = task.trigger_policy.as_ref();
         Item {
             name: name.to_owned(),
-            is_loop: task.parameter_iterator.is_some(),
+            is_loop: task.parameter_iterator.is_some() || task.artifact_iterator.is_some(),
             is_import: matches!(executor.map(|executor| &executor.spec), Some(ExecutorSpec::Importer(_))),
             is_report: kf_name.as_deref() == Some("run_report"),
             component: kf_name
@@ -128,10 +129,14 @@ impl Reader<'_> {
             at_any_end: policy.and_then(|policy| policy.strategy)
                 == Some(TriggerStrategy::AllUpstreamTasksCompleted),
             condition: policy.and_then(|policy| policy.condition.as_deref()).map(readable),
-            loop_items: task.parameter_iterator.as_ref().map(|iterator| match &iterator.items {
-                Items::Raw(list) => super::text::clipped(list, 40),
-                Items::InputParameter(name) => channel(name).to_owned(),
-            }),
+            loop_items: match (&task.parameter_iterator, &task.artifact_iterator) {
+                (Some(iterator), _) => Some(match &iterator.items {
+                    Items::Raw(list) => super::text::clipped(list, 40),
+                    Items::InputParameter(name) => channel(name).to_owned(),
+                }),
+                (None, Some(iterator)) => Some(channel(&iterator.items.input_artifact).to_owned()),
+                (None, None) => None,
+            },
             takes_item,
             inside,
             path,
