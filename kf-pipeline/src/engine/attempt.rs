@@ -205,9 +205,12 @@ async fn prepare(
         artifacts.insert(name.to_string(), fetched);
     }
     let mut outputs = BTreeMap::new();
-    if !launch.executor.outputs.artifacts.is_empty() {
-        let folder = dir.join(&setup.outputs);
+    let writes = !launch.executor.outputs.artifacts.is_empty();
+    if writes || matches!(work, Work::Container(_)) {
         remove_abandoned(&dir);
+    }
+    if writes {
+        let folder = dir.join(&setup.outputs);
         std::fs::create_dir_all(&folder)
             .map_err(|error| Failure::carrier(format!("make folder `{}`: {error}", folder.display())))?;
         for name in launch.executor.outputs.artifacts.keys() {
