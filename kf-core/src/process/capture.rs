@@ -32,20 +32,28 @@ impl Capture {
     /// Outside of a tokio runtime.
     pub fn open(log: &Log) -> io::Result<(Self, io::PipeWriter)> {
         let (read, write) = io::pipe()?;
-        let recent = Arc::<Mutex<Recent>>::default();
         let output = Output {
             pipe: pipe::Receiver::from_owned_fd(read.into())?,
             log: Some(BoundedLog::create(log)?),
             on_line: None,
-            recent: Arc::clone(&recent),
+            recent: Arc::default(),
         };
-        let enough = CancellationToken::new();
-        let pump = tokio::spawn(output.pump(enough.clone().cancelled_owned()));
-        Ok((Self { recent, enough, pump }, write))
+        Ok((Self::of(output), write))
     }
 
-    /// Reads what is left, for at most this long, completes the log and gives the last `lines` lines.
-    pub async fn finish(mut self, within: Duration, lines: usize) -> Vec<String> {
+    /// Begins to read.
+    pub(super) fn of(output: Output) -> Self {
+        let recent = Arc::clone(&output.recent);
+        let enough = CancellationToken::new();
+        let pump = tokio::spawn(output.pump(enough.clone().cancelled_owned()));
+        Self { recent, enough, pump }
+    }
+
+    /// Reads what is left, for at most this long, and completes the log.
+    ///
+    /// # Errors
+    /// Where the log is incomplete.
+    pub(super) async fn complete(&mut self, within: Duration) -> io::Result<()> {
         let read = match tokio::time::timeout(within, &mut self.pump).await {
             Ok(read) => read,
             Err(_) => {
@@ -53,10 +61,13 @@ impl Capture {
                 (&mut self.pump).await
             }
         };
-        match read {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "a log is incomplete"),
-            Err(error) => tracing::warn!(%error, "reading the output failed"),
+        read.map_err(io::Error::other)?
+    }
+
+    /// Reads what is left, for at most this long, completes the log and gives the last `lines` lines.
+    pub async fn finish(mut self, within: Duration, lines: usize) -> Vec<String> {
+        if let Err(error) = self.complete(within).await {
+            tracing::warn!(%error, "a log is incomplete");
         }
         locked(&self.recent).last(lines)
     }

@@ -9,9 +9,9 @@ use tempfile::TempPath;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Exit;
 use super::lines::Recent;
 use super::output::Output;
+use super::{Capture, Exit};
 use crate::mutex::locked;
 
 /// How long the output of an ended child is waited for, where a process that left its group still holds the pipe.
@@ -144,8 +144,7 @@ pub(super) fn supervise(
     let name = what.clone();
     tokio::spawn(async move {
         let _request = request;
-        let enough = CancellationToken::new();
-        let mut pump = tokio::spawn(output.pump(enough.clone().cancelled_owned()));
+        let mut capture = Capture::of(output);
         let status = tokio::select! {
             status = process.wait() => status,
             () = ends.cancelled() => {
@@ -155,17 +154,8 @@ pub(super) fn supervise(
         };
         let ended = Ended { exit: status.map_or(Exit::Signal(0), Exit::from), at: Instant::now() };
         watched.0.leave();
-        let read = match tokio::time::timeout(LAST_WORDS, &mut pump).await {
-            Ok(read) => read,
-            Err(_) => {
-                enough.cancel();
-                pump.await
-            }
-        };
-        match read {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(child = %name, %error, "the log is incomplete"),
-            Err(error) => tracing::warn!(child = %name, %error, "reading the output failed"),
+        if let Err(error) = capture.complete(LAST_WORDS).await {
+            tracing::warn!(child = %name, %error, "the log is incomplete");
         }
         let _ = tell.send(Some(ended));
     });
