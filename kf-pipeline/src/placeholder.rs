@@ -3,7 +3,7 @@
 //! The forms are those of the KFP v2 IR. What is not among them stays as it is written. What a placeholder was
 //! replaced by is not looked at again, so that a value never turns into a placeholder.
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 /// What stands between `{{$` and `}}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,6 @@ pub(crate) enum ArtifactPart<'a> {
 /// What of a run is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RunField {
-    Name,
     ResourceName,
     Uuid,
     CreatedAt,
@@ -65,21 +64,24 @@ pub(crate) struct RunNames {
 }
 
 impl RunNames {
-    pub(crate) fn field(&self, field: RunField) -> &str {
+    /// What a placeholder that the task at `path` holds says of the run or of the task; none where it is about something
+    /// else.
+    pub(crate) fn look_up(&self, path: &str, placeholder: Placeholder<'_>) -> Option<Json> {
+        match placeholder {
+            Placeholder::Run(field) => Some(self.field(field).into()),
+            Placeholder::Task(TaskField::Name) => Some(task_name(path).into()),
+            Placeholder::Task(TaskField::Uuid) => Some(task_uuid(&self.uuid, path).into()),
+            _ => None,
+        }
+    }
+
+    fn field(&self, field: RunField) -> &str {
         match field {
-            RunField::Name | RunField::ResourceName => &self.resource_name,
+            RunField::ResourceName => &self.resource_name,
             RunField::Uuid => &self.uuid,
             RunField::CreatedAt => &self.created_at,
             RunField::Root => &self.root,
             RunField::Workspace => &self.workspace,
-        }
-    }
-
-    /// What a placeholder for the task at `path` stands for.
-    pub(crate) fn task(&self, path: &str, field: TaskField) -> String {
-        match field {
-            TaskField::Name => task_name(path).to_owned(),
-            TaskField::Uuid => task_uuid(&self.uuid, path),
         }
     }
 }
@@ -156,20 +158,25 @@ pub(crate) fn replace(value: &Json, lookup: &Lookup<'_>) -> Result<Json, String>
 }
 
 /// A value with the placeholders in its texts and keys replaced by texts.
-pub(crate) fn replace_inside(value: &Json, lookup: &Lookup<'_>) -> Result<Json, String> {
+fn replace_inside(value: &Json, lookup: &Lookup<'_>) -> Result<Json, String> {
     Ok(match value {
         Json::String(text) => replace_text(text, lookup)?.into(),
         Json::Array(items) => {
             items.iter().map(|item| replace_inside(item, lookup)).collect::<Result<_, _>>()?
         }
-        Json::Object(fields) => {
-            let entry = |(key, value): (&String, &Json)| {
-                Ok((replace_text(key, lookup)?, replace_inside(value, lookup)?))
-            };
-            Json::Object(fields.iter().map(entry).collect::<Result<_, String>>()?)
-        }
+        Json::Object(fields) => Json::Object(replace_fields(fields, lookup)?),
         other => other.clone(),
     })
+}
+
+/// As [`replace_inside`], of an object's fields.
+pub(crate) fn replace_fields(
+    fields: &Map<String, Json>,
+    lookup: &Lookup<'_>,
+) -> Result<Map<String, Json>, String> {
+    let entry =
+        |(key, value): (&String, &Json)| Ok((replace_text(key, lookup)?, replace_inside(value, lookup)?));
+    fields.iter().map(entry).collect()
 }
 
 /// A value as it stands in a command: text as it is, numbers as Go's `FormatFloat(x, 'f', -1, 64)` prints them,
@@ -219,8 +226,7 @@ fn parse(inner: &str) -> Option<Placeholder<'_>> {
     }
     Some(match rest {
         "outputMetadataUri" | "output_metadata_uri" => Placeholder::OutputMetadata,
-        "pipeline_job_name" => Placeholder::Run(RunField::Name),
-        "pipeline_job_resource_name" => Placeholder::Run(RunField::ResourceName),
+        "pipeline_job_name" | "pipeline_job_resource_name" => Placeholder::Run(RunField::ResourceName),
         "pipeline_job_uuid" => Placeholder::Run(RunField::Uuid),
         "pipeline_job_create_time_utc" | "pipeline_job_schedule_time_utc" => {
             Placeholder::Run(RunField::CreatedAt)

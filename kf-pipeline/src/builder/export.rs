@@ -7,9 +7,8 @@ use serde_json::{Map, json};
 
 use super::Pipeline;
 use crate::engine::{IN_PROCESS, SUBPROCESS};
-use crate::spec::{
-    Accelerator, ContainerResources, ExecutorSpec, KfExecutor, KfPlatform, PipelineFile, PipelineSpec,
-};
+use crate::plan::kf_platform;
+use crate::spec::{Accelerator, ContainerResources, ExecutorSpec, KfExecutor, PipelineFile, PipelineSpec};
 use crate::{Error, Result};
 
 /// What the containers of an exported pipeline run: an image with the program that has the components, which calls
@@ -40,12 +39,8 @@ impl Pipeline {
 
 fn exported(file: &PipelineFile, export: &Export) -> Result<PipelineFile> {
     let mut file = file.clone();
-    let kf = match file.platform_spec.platforms.remove("kf") {
-        None => KfPlatform::default(),
-        Some(kf) => {
-            serde_json::from_value(kf).map_err(|error| Error::plan("platforms.kf", error.to_string()))?
-        }
-    };
+    let kf = kf_platform(&file)?;
+    file.platform_spec.platforms.remove("kf");
     let mut deadlines = Map::new();
     for (label, kf) in &kf.executors {
         let place = || place(&file.pipeline_spec, label);

@@ -1,8 +1,8 @@
 //! Carries container steps on this machine.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,18 +10,19 @@ use futures::{StreamExt, stream};
 use kf_core::process::{Capture, Child, Command, Exit, Log, Spawner};
 
 use super::command::words;
-use super::executor_input::ExecutorInput;
+use super::executor_input::{ExecutorInput, work_dir};
 use super::executor_output;
 use super::kubernetes::{self, Objects};
 use super::lightweight::Lightweight;
 use super::python::{Requirements, Server, Servers, StepRequest, Venvs};
 use super::rules::{Rules, Runner, matches};
 use crate::component::Progress;
+use crate::engine::local::{Running, gone, last_lines};
 use crate::engine::{
     Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, ExecutorError, Submission, Work,
 };
 use crate::mutex::locked;
-use crate::placeholder::{as_text, task_name};
+use crate::placeholder::{Placeholder, as_text, replace_text, task_name};
 use crate::plan::ContainerTask;
 
 /// The version of KFP that Python steps import, where they were not compiled with a newer one.
@@ -164,45 +165,31 @@ impl LocalContainers {
         Containers {
             options: self,
             env,
-            carrier: Arc::new(Carrier { spawner: OnceLock::new(), venvs, servers: Servers::default() }),
+            spawner: OnceLock::new(),
+            venvs,
+            servers: Servers::default(),
             running: Arc::default(),
         }
     }
 }
 
 /// The executor that [`LocalContainers`] makes.
-#[derive(Debug)]
 pub(crate) struct Containers {
     options: LocalContainers,
     env: BTreeMap<String, String>,
-    carrier: Arc<Carrier>,
-    running: Arc<Running>,
-}
-
-struct Carrier {
     /// Made when the first step starts, since it holds a thread.
     spawner: OnceLock<Spawner>,
     venvs: Venvs,
     servers: Servers,
+    running: Arc<Running<(Process, PathBuf)>>,
 }
 
-impl std::fmt::Debug for Carrier {
+impl std::fmt::Debug for Containers {
+    /// Leaves out the environment's values.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Carrier").field("venvs", &self.venvs).finish_non_exhaustive()
+        f.debug_struct("Containers").field("options", &self.options).finish_non_exhaustive()
     }
 }
-
-impl Carrier {
-    fn spawner(&self) -> Result<&Spawner, String> {
-        if let Some(spawner) = self.spawner.get() {
-            return Ok(spawner);
-        }
-        let spawner = Spawner::new().map_err(|error| error.to_string())?;
-        Ok(self.spawner.get_or_init(|| spawner))
-    }
-}
-
-type Running = Mutex<HashMap<AttemptHandle, (Process, PathBuf)>>;
 
 #[derive(Clone)]
 enum Process {
@@ -212,19 +199,10 @@ enum Process {
     Step(Arc<Server>, u64),
 }
 
-impl std::fmt::Debug for Process {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Child(_) => "Child",
-            Self::Step(..) => "Step",
-        })
-    }
-}
-
 /// A process under way. Dropped, it is killed.
 struct Under {
     handle: AttemptHandle,
-    running: Arc<Running>,
+    running: Arc<Running<(Process, PathBuf)>>,
 }
 
 impl Drop for Under {
@@ -275,8 +253,8 @@ impl Executor for Containers {
         let task = Arc::clone(task);
         let handle = attempt.handle();
         let log = attempt.dir.join("log.txt");
-        let prepared = self.prepare(&attempt, &task).map_err(ExecutorError::Start)?;
         let lightweight = Lightweight::recognise(&task.container.command, &task.container.args);
+        let prepared = self.prepare(&attempt, &task, lightweight.as_ref()).map_err(ExecutorError::Start)?;
         let started = match lightweight {
             Some(lightweight) => self.start_python(&attempt, &task, lightweight, prepared, &log).await,
             None => self.start_command(&attempt, &task, prepared, &log).await,
@@ -304,10 +282,7 @@ impl Executor for Containers {
             }
             Some(Process::Step(server, id)) => {
                 server.signal(id, TERM).await;
-                let deadline = tokio::time::Instant::now() + grace;
-                while locked(&self.running).contains_key(handle) && tokio::time::Instant::now() < deadline {
-                    tokio::time::sleep(Duration::from_millis(5).min(grace)).await;
-                }
+                gone(&self.running, handle, grace).await;
                 server.signal(id, KILL).await;
             }
             None => {}
@@ -331,16 +306,28 @@ struct Prepared {
 }
 
 impl Containers {
+    fn spawner(&self) -> Result<&Spawner, String> {
+        if let Some(spawner) = self.spawner.get() {
+            return Ok(spawner);
+        }
+        let spawner = Spawner::new().map_err(|error| error.to_string())?;
+        Ok(self.spawner.get_or_init(|| spawner))
+    }
+
     /// Replaces placeholders, and lays out files.
-    fn prepare(&self, attempt: &Attempt, task: &ContainerTask) -> Result<Prepared, String> {
-        let cwd = attempt.scratch.join("work");
+    fn prepare(
+        &self,
+        attempt: &Attempt,
+        task: &ContainerTask,
+        lightweight: Option<&Lightweight>,
+    ) -> Result<Prepared, String> {
+        let cwd = work_dir(attempt);
         let failed = |error: std::io::Error| format!("lay out `{}`: {error}", attempt.scratch.display());
         std::fs::create_dir_all(&cwd).map_err(failed)?;
         let input = ExecutorInput::lay_out(attempt, task).map_err(failed)?;
         let container = &task.container;
-        let lookup = |placeholder: crate::placeholder::Placeholder<'_>| input.look_up(placeholder);
+        let lookup = |placeholder: Placeholder<'_>| input.look_up(placeholder);
         let present = |name: &str| input.is_present(name);
-        let lightweight = Lightweight::recognise(&container.command, &container.args);
         let words = match lightweight {
             Some(lightweight) => words(&lightweight.args, &lookup, &present)?,
             None => {
@@ -356,7 +343,7 @@ impl Containers {
         let platform = kubernetes::platform(task, parameter, &self.options.objects, &pod, &attempt.scratch)?;
         let mut env = self.env.clone();
         for variable in &container.env {
-            let value = crate::placeholder::replace_text(&variable.value, &lookup)?;
+            let value = replace_text(&variable.value, &lookup)?;
             env.insert(variable.name.clone(), value);
         }
         env.extend(platform.env);
@@ -381,13 +368,13 @@ impl Containers {
             kfp: newest(lightweight.kfp.as_deref(), &self.options.kfp).to_owned(),
             installs: lightweight.installs,
         };
-        let spawner = self.carrier.spawner()?;
+        let spawner = self.spawner()?;
         let making = || {
             let message = format!("making a Python environment with {requirements}");
             attempt.progress(Progress { fraction: None, message });
         };
-        let venv = self.carrier.venvs.get(spawner, &requirements, &self.env, making).await?;
-        let server = self.carrier.servers.get(spawner, &venv, &self.env).await?;
+        let venv = self.venvs.get(spawner, &requirements, &self.env, making).await?;
+        let server = self.servers.get(spawner, &venv, &self.env).await?;
         let module = attempt.scratch.join("ephemeral_component.py");
         std::fs::write(&module, &lightweight.source)
             .map_err(|error| format!("write `{}`: {error}", module.display()))?;
@@ -431,7 +418,7 @@ impl Containers {
         std::fs::create_dir_all(&attempt.dir)
             .map_err(|error| format!("make folder `{}`: {error}", attempt.dir.display()))?;
         let command = Command::program_with_env(program, words, prepared.env).cwd(&prepared.cwd);
-        let spawner = self.carrier.spawner()?;
+        let spawner = self.spawner()?;
         let child = spawner.spawn(command.log(Log::to(log))).await.map_err(|error| error.to_string())?;
         let child = Arc::new(child);
         let waits = Arc::clone(&child);
@@ -464,23 +451,14 @@ fn end_of(
     tail: &[String],
     log: &Path,
 ) -> AttemptEnd {
-    let lines = || match tail.is_empty() {
-        true => String::new(),
-        false => format!("; its last lines (all of them in {}):\n{}", log.display(), tail.join("\n")),
-    };
     let problem = match exit {
-        Ok(exit) if exit.success() => {
-            let scratch = &attempt.scratch;
-            let file = |name: &str| scratch.join("parameters").join(name);
-            let metadata = scratch.join("output_metadata.json");
-            match executor_output::read(task, &attempt.outputs, &metadata, &scratch.join("work"), file) {
-                Ok(outputs) => return AttemptEnd::Succeeded(outputs),
-                Err(problem) => problem,
-            }
-        }
+        Ok(exit) if exit.success() => match executor_output::read(attempt, task) {
+            Ok(outputs) => return AttemptEnd::Succeeded(outputs),
+            Err(problem) => problem,
+        },
         _ if attempt.cancel.is_cancelled() => return AttemptEnd::Canceled,
-        Ok(exit) => format!("its command ended with {exit}{}", lines()),
-        Err(problem) => format!("{problem}{}", lines()),
+        Ok(exit) => format!("its command ended with {exit}{}", last_lines(tail, log)),
+        Err(problem) => format!("{problem}{}", last_lines(tail, log)),
     };
     AttemptEnd::Failed { message: problem, permanent: false }
 }

@@ -47,16 +47,6 @@ impl<'a> ExecutorInput<'a> {
         Ok(Self { attempt, task, artifacts })
     }
 
-    /// The file that the executor output is written to.
-    pub(super) fn output_metadata(&self) -> PathBuf {
-        self.attempt.scratch.join("output_metadata.json")
-    }
-
-    /// The file that an output parameter is written to.
-    pub(super) fn output_file(&self, name: &str) -> PathBuf {
-        self.attempt.scratch.join("parameters").join(name)
-    }
-
     /// The parameters, those that only the platform asks for left out.
     fn parameters(&self) -> impl Iterator<Item = (&str, &Json)> {
         let own = self.attempt.parameters.iter();
@@ -96,7 +86,7 @@ impl<'a> ExecutorInput<'a> {
             (name.clone(), json!({"artifacts": [artifact]}))
         });
         let files = self.task.outputs.parameters.keys();
-        let files = files.map(|name| (name.clone(), json!({"outputFile": self.output_file(name)})));
+        let files = files.map(|name| (name.clone(), json!({"outputFile": output_file(self.attempt, name)})));
         json!({
             "inputs": {
                 "parameterValues": parameters,
@@ -105,7 +95,7 @@ impl<'a> ExecutorInput<'a> {
             "outputs": {
                 "parameters": files.collect::<Map<_, _>>(),
                 "artifacts": outputs.collect::<Map<_, _>>(),
-                "outputFile": self.output_metadata(),
+                "outputFile": output_metadata(self.attempt),
             },
         })
     }
@@ -156,13 +146,29 @@ impl<'a> ExecutorInput<'a> {
                 if !self.task.outputs.parameters.contains_key(name) {
                     return Err(format!("its command asks for output `{name}`, which it does not declare"));
                 }
-                json!(self.output_file(name))
+                json!(output_file(self.attempt, name))
             }
-            Placeholder::OutputMetadata => json!(self.output_metadata()),
-            Placeholder::Run(field) => self.attempt.names.field(field).into(),
-            Placeholder::Task(field) => self.attempt.names.task(&self.attempt.task, field).into(),
+            Placeholder::OutputMetadata => json!(output_metadata(self.attempt)),
+            Placeholder::Run(_) | Placeholder::Task(_) => {
+                return Ok(self.attempt.names.look_up(&self.attempt.task, placeholder));
+            }
         }))
     }
+}
+
+/// The file that the executor output is written to.
+pub(super) fn output_metadata(attempt: &Attempt) -> PathBuf {
+    attempt.scratch.join("output_metadata.json")
+}
+
+/// The file that an output parameter is written to.
+pub(super) fn output_file(attempt: &Attempt, name: &str) -> PathBuf {
+    attempt.scratch.join("parameters").join(name)
+}
+
+/// The folder that the step runs in.
+pub(super) fn work_dir(attempt: &Attempt) -> PathBuf {
+    attempt.scratch.join("work")
 }
 
 /// An artifact as KFP's `RuntimeArtifact`.

@@ -7,7 +7,8 @@ use kf_core::artifact::Metadata;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use crate::engine::{AttemptOutputs, GivenArtifact};
+use super::executor_input::{output_file, output_metadata, work_dir};
+use crate::engine::{Attempt, AttemptOutputs, GivenArtifact};
 use crate::plan::ContainerTask;
 use crate::spec::ParameterType;
 
@@ -41,14 +42,8 @@ struct RuntimeArtifact {
 ///
 /// # Errors
 /// Says which file or output is not as declared.
-pub(super) fn read(
-    task: &ContainerTask,
-    outputs: &BTreeMap<String, PathBuf>,
-    metadata: &Path,
-    work: &Path,
-    file: impl Fn(&str) -> PathBuf,
-) -> Result<AttemptOutputs, String> {
-    let said = match text_of(metadata)? {
+pub(super) fn read(attempt: &Attempt, task: &ContainerTask) -> Result<AttemptOutputs, String> {
+    let said = match text_of(&output_metadata(attempt))? {
         None => ExecutorOutput::default(),
         Some(text) => {
             parse(&text).map_err(|problem| format!("its executor output is not understood: {problem}"))?
@@ -60,7 +55,7 @@ pub(super) fn read(
         let kind = declared.kind();
         let value = match values.remove(name) {
             Some(value) => Some(fitted(kind, value)),
-            None => match text_of(&file(name))? {
+            None => match text_of(&output_file(attempt, name))? {
                 Some(text) => {
                     Some(from_text(kind, text).map_err(|problem| format!("output `{name}`: {problem}"))?)
                 }
@@ -71,13 +66,14 @@ pub(super) fn read(
             given.parameters.insert(name.clone(), value);
         }
     }
+    let work = work_dir(attempt);
     for (name, list) in said.artifacts {
         if !task.outputs.artifacts.contains_key(&name) {
             continue;
         }
-        let planned = outputs.get(&name);
+        let planned = attempt.outputs.get(&name);
         let list =
-            list.artifacts.into_iter().map(|artifact| one(artifact, planned.map(PathBuf::as_path), work));
+            list.artifacts.into_iter().map(|artifact| one(artifact, planned.map(PathBuf::as_path), &work));
         given.artifacts.insert(name, list.collect());
     }
     Ok(given)

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::subprocess::{TaskRequest, write_whole};
-use crate::component::{Components, TaskError};
+use crate::component::{ComponentDef, Components, TaskError};
 use crate::container::local_path;
 use crate::placeholder::as_text;
 
@@ -65,11 +65,14 @@ struct ArtifactType {
 }
 
 /// Runs a component as a container of an exported pipeline does.
-pub(super) fn run(components: &Components, function: &str, executor_input: &str) -> Result<(), TaskError> {
+pub(super) fn run(
+    components: &Components,
+    definition: &ComponentDef,
+    executor_input: &str,
+) -> Result<(), TaskError> {
     let input: ExecutorInput = serde_json::from_str(executor_input).map_err(|error| {
         TaskError::permanent(format!("--executor_input is not KFP's ExecutorInput: {error}"))
     })?;
-    let definition = components.get(function).ok_or_else(|| TaskError::permanent("no such component"))?;
     let declared = |name: &str| definition.parameters.iter().find(|(declared, ..)| *declared == name);
     let parameters = input.inputs.parameter_values.into_iter().map(|(name, value)| {
         // Upstream's numbers are doubles.
@@ -104,9 +107,9 @@ pub(super) fn run(components: &Components, function: &str, executor_input: &str)
     let dir = input.outputs.output_file.parent().map(Path::to_owned).unwrap_or_default();
     let run = std::env::var("KFP_RUN_ID").unwrap_or_default();
     let request = TaskRequest {
-        component: function.to_owned(),
+        component: definition.name.to_owned(),
         run: run.parse().or_else(|_| "container".parse())?,
-        task: Arc::from(function),
+        task: Arc::from(definition.name),
         attempt: 1,
         dir,
         parameters: parameters.collect(),

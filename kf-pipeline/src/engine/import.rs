@@ -22,20 +22,14 @@ pub(super) async fn import(
     launch: &Launch,
     names: &RunNames,
 ) -> Result<Values, Failure> {
-    let lookup =
-        |placeholder: Placeholder<'_>| {
-            Ok(match placeholder {
-                Placeholder::InputParameter(name) => {
-                    let value = launch.inputs.parameter(name).map(|value| value.as_ref().clone());
-                    Some(value.ok_or_else(|| {
-                        format!("its placeholder asks for input `{name}`, which has no value")
-                    })?)
-                }
-                Placeholder::Run(field) => Some(names.field(field).into()),
-                Placeholder::Task(field) => Some(names.task(&launch.task, field).into()),
-                _ => None,
-            })
+    let lookup = |placeholder: Placeholder<'_>| {
+        let Placeholder::InputParameter(name) = placeholder else {
+            return Ok(names.look_up(&launch.task, placeholder));
         };
+        let value = launch.inputs.parameter(name).map(|value| value.as_ref().clone());
+        let missing = || format!("its placeholder asks for input `{name}`, which has no value");
+        value.map(Some).ok_or_else(missing)
+    };
     let permanent = |problem: String| Failure::task(problem).permanent();
     let uri = match &importer.artifact_uri {
         RuntimeValue::Constant(uri) => Some(placeholder::replace(uri, &lookup).map_err(permanent)?),
@@ -46,10 +40,7 @@ pub(super) async fn import(
     };
     let uri = uri.as_ref().and_then(Json::as_str);
     let uri = uri.ok_or_else(|| Failure::task("the URI is not a text").permanent())?;
-    let metadata = placeholder::replace_inside(&Json::Object(importer.metadata.clone()), &lookup);
-    let Json::Object(metadata) = metadata.map_err(permanent)? else {
-        return Err(permanent("no metadata".to_owned()));
-    };
+    let metadata = placeholder::replace_fields(&importer.metadata, &lookup).map_err(permanent)?;
     let artifact = take(store, OUTPUT, uri, &importer.type_schema, metadata).await;
     let artifact = artifact.map_err(|problem| Failure::task(format!("import {problem}")))?;
     Ok(Values::new(Vec::new(), vec![(Arc::from(OUTPUT), Arc::from([artifact]))]))

@@ -1,7 +1,6 @@
 //! Carries attempts on the engine's own runtime: `async fn`s as tasks, `fn`s on threads where they may block.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,21 +13,20 @@ use super::body::{end_of, panic_message, task_io};
 use super::executor::{
     Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, ExecutorError, Submission, Work,
 };
+use super::local::{Running, gone};
 use crate::component::{Body, TaskError, TaskOutputs};
 use crate::mutex::locked;
 
 /// The executor that is used where a task asks for none.
 #[derive(Debug, Default)]
 pub(crate) struct InProcess {
-    running: Arc<Running>,
+    running: Arc<Running<(CancellationToken, AbortHandle)>>,
 }
-
-type Running = Mutex<HashMap<AttemptHandle, (CancellationToken, AbortHandle)>>;
 
 /// A body under way. Dropped, it ends where it waits next; one that blocks runs on, its result ignored.
 struct Under {
     handle: AttemptHandle,
-    running: Arc<Running>,
+    running: Arc<Running<(CancellationToken, AbortHandle)>>,
     joined: JoinHandle<BodyResult>,
 }
 
@@ -87,11 +85,7 @@ impl Executor for InProcess {
             return;
         };
         cancel.cancel();
-        let deadline = tokio::time::Instant::now() + grace;
-        let ended = || !locked(&self.running).contains_key(handle);
-        while !ended() && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(5).min(grace)).await;
-        }
+        gone(&self.running, handle, grace).await;
         // Ends an async body where it waits next. A blocking one can't be ended: it runs on, its result ignored.
         if let Some((_, abort)) = locked(&self.running).remove(handle) {
             abort.abort();

@@ -87,26 +87,26 @@ impl Keeper<'_> {
             return Ok(artifact);
         }
         let planned = self.path.filter(|path| path.symlink_metadata().is_ok());
-        match (given.path.as_deref(), planned) {
-            (Some(path), _) if Some(path) != planned => {
-                let stored = self.take(path, false).await?;
+        // Where the content is, and whether that is the place that it was given.
+        let content = match given.path.as_deref() {
+            Some(path) if Some(path) != planned => Some((path, false)),
+            _ => planned.map(|path| (path, true)),
+        };
+        match content {
+            Some((path, own)) => {
+                let stored = self.take(path, own).await?;
                 artifact.uri = self.uri(&stored, path);
-                (artifact.digest, artifact.size) = (Some(stored.digest), stored.size);
-            }
-            (_, Some(path)) => {
-                let stored = self.take(path, true).await?;
-                artifact.uri = self.uri(&stored, path);
-                if self.strictness == Strictness::Any {
+                if own && self.strictness == Strictness::Any {
                     self.leave_link(&stored, path).await?;
                 }
                 (artifact.digest, artifact.size) = (Some(stored.digest), stored.size);
             }
-            _ if self.strictness == Strictness::Any => {
+            None if self.strictness == Strictness::Any => {
                 artifact.uri = self.path.map(|path| path.display().to_string()).unwrap_or_default();
             }
-            _ if [Metrics::SCHEMA_TITLE, ClassificationMetrics::SCHEMA_TITLE]
+            None if [Metrics::SCHEMA_TITLE, ClassificationMetrics::SCHEMA_TITLE]
                 .contains(&schema_title.as_str()) => {}
-            _ => {
+            None => {
                 let problem = format!(
                     "wrote nothing to its output `{}`: expected a file or folder at its path",
                     self.name
@@ -160,11 +160,16 @@ impl Keeper<'_> {
 /// How deep a container's folder may go.
 const DEEPEST: usize = 64;
 
+fn refuse_depth(depth: usize) -> std::io::Result<()> {
+    match depth > DEEPEST {
+        true => Err(std::io::Error::other(format!("folders lie more than {DEEPEST} deep in one another"))),
+        false => Ok(()),
+    }
+}
+
 /// Puts in place of the links in a folder what they lead to: the store keeps files.
 fn follow_links(folder: &Path, depth: usize) -> std::io::Result<()> {
-    if depth > DEEPEST {
-        return Err(std::io::Error::other(format!("folders lie more than {DEEPEST} deep in one another")));
-    }
+    refuse_depth(depth)?;
     for entry in std::fs::read_dir(folder)? {
         let (kind, path) = entry.and_then(|entry| Ok((entry.file_type()?, entry.path())))?;
         if kind.is_symlink() {
@@ -187,9 +192,7 @@ fn copy_whole(from: &Path, to: &Path, depth: usize) -> std::io::Result<()> {
     if !from.is_dir() {
         return std::fs::copy(from, to).map(drop);
     }
-    if depth > DEEPEST {
-        return Err(std::io::Error::other(format!("folders lie more than {DEEPEST} deep in one another")));
-    }
+    refuse_depth(depth)?;
     std::fs::create_dir(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;

@@ -14,6 +14,7 @@ mod handle;
 mod import;
 mod in_process;
 mod keep;
+pub(crate) mod local;
 mod start;
 mod subprocess;
 

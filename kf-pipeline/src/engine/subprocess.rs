@@ -1,7 +1,7 @@
 //! Carries each attempt in a process of its own: a copy of this program, which `kf_core::worker` sends to the
 //! component. What a body leaks, corrupts or crashes ends with its process, and a deadline can end it by force.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ use super::executor::{
     Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError, Submission,
     Work,
 };
+use super::local::{Running, last_lines};
 use crate::component::{
     Body, Components, Context, InputArtifact, OutputArtifact, ProgressSink, TaskError, TaskIo, TaskIoParts,
     TaskOutputs,
@@ -38,15 +39,13 @@ const TAIL_LINES: usize = 10;
 pub(crate) struct Subprocess {
     spawner: Spawner,
     room: Arc<Semaphore>,
-    running: Arc<Running>,
+    running: Arc<Running<(Arc<Child>, PathBuf)>>,
 }
-
-type Running = Mutex<HashMap<AttemptHandle, (Arc<Child>, PathBuf)>>;
 
 /// A process under way. Dropped, it is killed.
 struct Under {
     handle: AttemptHandle,
-    running: Arc<Running>,
+    running: Arc<Running<(Arc<Child>, PathBuf)>>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -174,14 +173,7 @@ fn end_of(exit: Exit, reply: &Path, tail: &[String], log: &Path, cancel: &Cancel
         Some(TaskReply::Failed { message, permanent }) => AttemptEnd::Failed { message, permanent },
         _ if cancel.is_cancelled() => AttemptEnd::Canceled,
         _ => {
-            let mut message = format!("its process ended without an answer: {exit}");
-            if !tail.is_empty() {
-                message = format!(
-                    "{message}; its last lines (all of them in {}):\n{}",
-                    log.display(),
-                    tail.join("\n")
-                );
-            }
+            let message = format!("its process ended without an answer: {exit}{}", last_lines(tail, log));
             AttemptEnd::Failed { message, permanent: false }
         }
     }
@@ -207,8 +199,8 @@ impl Entry for Components {
     }
 
     fn run_container(&self, function: &str, executor_input: &str) -> Option<Result<(), WorkerError>> {
-        self.get(function)?;
-        Some(contract::run(self, function, executor_input).map_err(WorkerError::failed))
+        let definition = self.get(function)?;
+        Some(contract::run(self, definition, executor_input).map_err(WorkerError::failed))
     }
 }
 

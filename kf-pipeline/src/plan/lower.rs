@@ -44,12 +44,10 @@ pub(super) fn lower(file: &PipelineFile) -> Result<Plan> {
     Ok(plan)
 }
 
-fn kf_platform(file: &PipelineFile) -> Result<KfPlatform> {
-    match file.platform_spec.platforms.get("kf") {
-        None => Ok(KfPlatform::default()),
-        Some(value) => serde_json::from_value(value.clone())
-            .map_err(|error| Error::plan("platforms.kf", format!("not understood: {error}"))),
-    }
+/// The platform `kf` of a file.
+pub(crate) fn kf_platform(file: &PipelineFile) -> Result<KfPlatform> {
+    let refuse = |error| Error::plan("platforms.kf", format!("not understood: {error}"));
+    file.platform_spec.kf().map_err(refuse)
 }
 
 struct Lowering<'a> {
@@ -91,12 +89,13 @@ impl Lowering<'_> {
             }
             ExecutorSpec::Importer(importer) => Work::Importer(importer.clone()),
             ExecutorSpec::Container(container) if kf.component.is_empty() => {
-                let mut declared = OutputDefinitions::default();
-                declared.parameters.clone_from(&outputs.parameters);
-                declared.artifacts.clone_from(&outputs.artifacts);
                 Work::Container(Arc::new(ContainerTask {
                     container: container.as_ref().clone(),
-                    outputs: declared,
+                    outputs: OutputDefinitions {
+                        parameters: outputs.parameters.clone(),
+                        artifacts: outputs.artifacts.clone(),
+                        ..OutputDefinitions::default()
+                    },
                     kubernetes: self.kubernetes(label).cloned().unwrap_or_default(),
                 }))
             }
@@ -116,6 +115,11 @@ impl Lowering<'_> {
         })
     }
 
+    /// The executor that carries a task, where it is no DAG.
+    fn label(&self, task: &TaskSpec) -> Option<&str> {
+        self.file.pipeline_spec.components.get(&task.component_ref.name)?.executor_label.as_deref()
+    }
+
     /// What the platform `kubernetes` adds to an executor.
     fn kubernetes(&self, label: &str) -> Option<&serde_json::Map<String, Json>> {
         let platform = self.file.platform_spec.platforms.get("kubernetes")?;
@@ -129,9 +133,9 @@ impl Lowering<'_> {
         place: &str,
         spec: &TaskSpec,
     ) -> Result<Vec<(Name, Source)>> {
-        let component = self.file.pipeline_spec.components.get(&spec.component_ref.name);
-        let label = component.and_then(|component| component.executor_label.as_ref());
-        let Some(config) = label.and_then(|label| self.kubernetes(label)) else { return Ok(Vec::new()) };
+        let Some(config) = self.label(spec).and_then(|label| self.kubernetes(label)) else {
+            return Ok(Vec::new());
+        };
         let mut found = Vec::new();
         find_parameters(&Json::Object(config.clone()), &mut String::new(), &mut found);
         let parameter = |(pointer, value): (String, Json)| {
@@ -186,9 +190,7 @@ impl Lowering<'_> {
     }
 
     fn retry(&self, place: &str, spec: &TaskSpec) -> Result<Retry> {
-        let component = self.file.pipeline_spec.components.get(&spec.component_ref.name);
-        let label = component.and_then(|component| component.executor_label.as_ref());
-        let kf = label.and_then(|label| self.platform.executors.get(label));
+        let kf = self.label(spec).and_then(|label| self.platform.executors.get(label));
         let mut retry = retry(place, spec.retry_policy.as_ref())?;
         retry.backoff.jitter = kf.and_then(|kf| kf.backoff_jitter).unwrap_or(0.0);
         Ok(retry)

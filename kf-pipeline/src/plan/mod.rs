@@ -19,6 +19,7 @@ use kf_core::resources::Resources;
 use serde_json::Value as Json;
 
 pub(crate) use condition::Condition;
+pub(crate) use lower::kf_platform;
 pub(crate) use selector::Selector;
 
 use crate::spec::{

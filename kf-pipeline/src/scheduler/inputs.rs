@@ -81,6 +81,7 @@ fn fill(
     task: &Task,
     names: &RunNames,
 ) -> Result<Json, String> {
+    let path = frame.path_of(&task.name, None);
     placeholder::replace(template, &|placeholder| {
         Ok(match placeholder {
             Placeholder::InputParameter(name) => {
@@ -90,9 +91,7 @@ fn fill(
                 }
                 value.map(|(_, value)| value.as_ref().clone())
             }
-            Placeholder::Run(field) => Some(names.field(field).into()),
-            Placeholder::Task(field) => Some(names.task(&frame.path_of(&task.name, None), field).into()),
-            _ => None,
+            other => names.look_up(&path, other),
         })
     })
 }

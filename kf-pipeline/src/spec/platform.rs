@@ -19,6 +19,16 @@ pub struct Platforms {
     pub extra: Extra,
 }
 
+impl Platforms {
+    /// The platform `kf`; an empty one where the file says nothing of it.
+    pub(crate) fn kf(&self) -> serde_json::Result<KfPlatform> {
+        match self.platforms.get("kf") {
+            None => Ok(KfPlatform::default()),
+            Some(value) => KfPlatform::deserialize(value),
+        }
+    }
+}
+
 /// The platform `kf`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

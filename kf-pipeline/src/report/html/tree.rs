@@ -46,8 +46,7 @@ pub(super) struct Item {
 
 impl Dag {
     pub(super) fn of(file: &PipelineFile) -> Self {
-        let platform = file.platform_spec.platforms.get("kf").cloned().unwrap_or_default();
-        let platform: KfPlatform = serde_json::from_value(platform).unwrap_or_default();
+        let platform = file.platform_spec.kf().unwrap_or_default();
         let mut reader = Reader { file, platform, left: TASKS };
         reader.dag(&file.pipeline_spec.root, "", &BTreeSet::new(), 0)
     }
