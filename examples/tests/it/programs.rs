@@ -22,6 +22,18 @@ fn pipeline_runs_and_comes_from_the_cache() {
 }
 
 #[test]
+fn an_environment_variable_that_is_no_text_stops_nobody() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_pipeline"))
+        .current_dir(folder.path())
+        .env("ODD", std::ffi::OsStr::from_bytes(b"\xff"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn serving_answers() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_serving")).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

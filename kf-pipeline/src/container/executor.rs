@@ -1,6 +1,7 @@
 //! Carries container steps on this machine.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -160,7 +161,10 @@ impl LocalContainers {
     pub(crate) fn executor(self, cache: &Path) -> Containers {
         let folder = self.cache.clone().unwrap_or_else(|| cache.join("python"));
         let seen = |name: &str| self.env.iter().any(|pattern| matches(pattern, name));
-        let env = std::env::vars().filter(|(name, _)| seen(name)).collect();
+        // What is no text can't be handed on as one.
+        let text =
+            |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let env = std::env::vars_os().filter_map(text).filter(|(name, _)| seen(name)).collect();
         let venvs = Venvs::new(folder, self.python.clone());
         Containers {
             options: self,
