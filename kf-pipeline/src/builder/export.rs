@@ -1,9 +1,7 @@
 //! Pipelines for a Kubeflow that is already there.
 
-use std::collections::BTreeMap;
-
 use kf_core::resources::Resources;
-use serde_json::{Map, json};
+use serde_json::{Map, Value as Json, json};
 
 use super::Pipeline;
 use crate::engine::{IN_PROCESS, SUBPROCESS};
@@ -50,17 +48,32 @@ fn exported(file: &PipelineFile, export: &Export) -> Result<PipelineFile> {
             deadlines.insert(label.clone(), json!({"activeDeadlineSeconds": timeout.as_secs().max(1)}));
         }
         let executor = file.pipeline_spec.deployment_spec.executors.get_mut(label);
-        if let Some(ExecutorSpec::Container(container)) = executor.map(|executor| &mut executor.spec) {
+        if let Some(ExecutorSpec::Container(container)) = executor.map(|executor| &mut executor.spec)
+            && !kf.component.is_empty()
+        {
             container.image.clone_from(&export.image);
             container.command.clone_from(&export.command);
             container.resources = resources.map(Box::new);
         }
     }
     if !deadlines.is_empty() {
-        let kubernetes = json!({"deploymentSpec": {"executors": deadlines}});
-        file.platform_spec.platforms = BTreeMap::from([("kubernetes".to_owned(), kubernetes)]);
+        let kubernetes =
+            file.platform_spec.platforms.entry("kubernetes".to_owned()).or_insert_with(|| json!({}));
+        merge(kubernetes, json!({"deploymentSpec": {"executors": deadlines}}));
     }
     Ok(file)
+}
+
+/// Puts the fields of one object into another, those of objects inside one by one.
+fn merge(into: &mut Json, from: Json) {
+    match (into, from) {
+        (Json::Object(into), Json::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Json::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
 }
 
 /// Refuses what upstream has no field for.
@@ -122,8 +135,6 @@ fn place(spec: &PipelineSpec, label: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value as Json;
-
     use super::*;
 
     fn file(kf: Json) -> PipelineFile {
@@ -162,6 +173,22 @@ mod tests {
             90
         );
         assert!(platforms.get("kf").is_none());
+    }
+
+    #[test]
+    fn what_a_file_says_for_the_cluster_stays() {
+        let mut file = file(json!({"timeout": {"secs": 90, "nanos": 0}}));
+        let own = json!({"deploymentSpec": {"executors": {"exec-a": {"nodeSelector": {}}, "exec-b": {}}}});
+        file.platform_spec.platforms.insert("kubernetes".to_owned(), own);
+        let file = serde_json::to_value(exported(&file, &Export::new("i", "/p")).unwrap()).unwrap();
+        let executors = &file["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"];
+        assert_eq!(executors["exec-a"], json!({"nodeSelector": {}, "activeDeadlineSeconds": 90}));
+        assert_eq!(executors["exec-b"], json!({}));
+        // A container that is none of this program's stays what it is.
+        assert_eq!(
+            file["pipeline_spec"]["deploymentSpec"]["executors"]["exec-a"]["container"]["image"],
+            "self"
+        );
     }
 
     #[test]

@@ -9,13 +9,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use kf_core::process::{Capture, Child, Command, Exit, Log, Spawner};
+use tempfile::TempDir;
 
 use super::command::words;
 use super::executor_input::{ExecutorInput, work_dir};
 use super::executor_output;
 use super::kubernetes::{self, Objects};
 use super::lightweight::Lightweight;
-use super::python::{Requirements, Server, Servers, StepRequest, Venvs};
+use super::private::Private;
+use super::python::{Requirements, Servers, Step, StepRequest, Venvs};
 use super::rules::{Rules, Runner, matches};
 use crate::component::Progress;
 use crate::engine::local::{Running, gone, last_lines};
@@ -170,6 +172,7 @@ impl LocalContainers {
             options: self,
             env,
             spawner: OnceLock::new(),
+            private: OnceLock::new(),
             venvs,
             servers: Servers::default(),
             running: Arc::default(),
@@ -183,6 +186,8 @@ pub(crate) struct Containers {
     env: BTreeMap<String, String>,
     /// Made when the first step starts, since it holds a thread.
     spawner: OnceLock<Spawner>,
+    /// Made when the first step has a secret as a volume.
+    private: OnceLock<Private>,
     venvs: Venvs,
     servers: Servers,
     running: Arc<Running<(Process, PathBuf)>>,
@@ -200,7 +205,7 @@ enum Process {
     /// A command of its own.
     Child(Arc<Child>),
     /// A step of a server.
-    Step(Arc<Server>, u64),
+    Step(Arc<Step>),
 }
 
 /// A process under way. Dropped, it is killed.
@@ -211,17 +216,9 @@ struct Under {
 
 impl Drop for Under {
     fn drop(&mut self) {
-        if let Some((Process::Step(server, id), _)) = locked(&self.running).remove(&self.handle)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            // One that has ended is not hit.
-            runtime.spawn(async move { server.signal(id, KILL).await });
-        }
+        locked(&self.running).remove(&self.handle);
     }
 }
-
-const TERM: i32 = 15;
-const KILL: i32 = 9;
 
 #[async_trait]
 impl Executor for Containers {
@@ -258,7 +255,9 @@ impl Executor for Containers {
         let handle = attempt.handle();
         let log = attempt.dir.join("log.txt");
         let lightweight = Lightweight::recognise(&task.container.command, &task.container.args);
-        let prepared = self.prepare(&attempt, &task, lightweight.as_ref()).map_err(ExecutorError::Start)?;
+        let mut prepared =
+            self.prepare(&attempt, &task, lightweight.as_ref()).map_err(ExecutorError::Start)?;
+        let secrets = std::mem::take(&mut prepared.secrets);
         let started = match lightweight {
             Some(lightweight) => self.start_python(&attempt, &task, lightweight, prepared, &log).await,
             None => self.start_command(&attempt, &task, prepared, &log).await,
@@ -268,7 +267,7 @@ impl Executor for Containers {
         let under = Under { handle: handle.clone(), running: Arc::clone(&self.running) };
         let end = async move {
             let (exit, tail) = exit.await;
-            drop(under);
+            drop((under, secrets));
             AttemptStatus::Ended(end_of(&attempt, &task, exit, &tail, &log))
         };
         Ok(Submission { handle, status: stream::once(end).boxed() })
@@ -284,10 +283,10 @@ impl Executor for Containers {
             Some(Process::Child(child)) => {
                 child.terminate(grace).await;
             }
-            Some(Process::Step(server, id)) => {
-                server.signal(id, TERM).await;
+            Some(Process::Step(step)) => {
+                step.terminate().await;
                 gone(&self.running, handle, grace).await;
-                server.signal(id, KILL).await;
+                step.kill().await;
             }
             None => {}
         }
@@ -307,9 +306,19 @@ struct Prepared {
     env: BTreeMap<String, String>,
     cwd: PathBuf,
     mounts: Vec<(PathBuf, PathBuf)>,
+    /// The files of its secrets, which go when this is dropped.
+    secrets: Vec<TempDir>,
 }
 
 impl Containers {
+    fn private(&self) -> std::io::Result<&Private> {
+        if let Some(private) = self.private.get() {
+            return Ok(private);
+        }
+        let private = Private::new()?;
+        Ok(self.private.get_or_init(|| private))
+    }
+
     fn spawner(&self) -> Result<&Spawner, String> {
         if let Some(spawner) = self.spawner.get() {
             return Ok(spawner);
@@ -344,7 +353,10 @@ impl Containers {
             found.map(|(_, value)| value.as_ref().clone())
         };
         let pod = format!("{}-{}", attempt.names.resource_name, task_name(&attempt.task));
-        let platform = kubernetes::platform(task, parameter, &self.options.objects, &pod, &attempt.scratch)?;
+        let platform =
+            kubernetes::platform(task, parameter, &self.options.objects, &pod, &attempt.scratch, || {
+                self.private()?.step()
+            })?;
         let mut env = self.env.clone();
         for variable in &container.env {
             let value = replace_text(&variable.value, &lookup)?;
@@ -357,7 +369,7 @@ impl Containers {
         if named {
             std::fs::create_dir_all(workspace).map_err(|error| format!("make `{workspace}`: {error}"))?;
         }
-        Ok(Prepared { words, env, cwd, mounts: platform.mounts })
+        Ok(Prepared { words, env, cwd, mounts: platform.mounts, secrets: platform.secrets })
     }
 
     async fn start_python(
@@ -396,12 +408,12 @@ impl Containers {
             StepRequest { module, args: prepared.words, env, cwd: prepared.cwd, mounts: prepared.mounts };
         let opened = Capture::open(&Log::to(log));
         let (capture, output) = opened.map_err(|error| format!("open `{}`: {error}", log.display()))?;
-        let (id, exit) = server.run(step, output).await?;
+        let (step, exit) = server.run(step, output).await?;
         let ended = async move {
             let exit = exit.await.map_err(|_| "the Python server that ran it has ended".to_owned());
             (exit, capture.finish(LAST_WORDS, TAIL_LINES).await)
         };
-        Ok((Process::Step(server, id), Box::pin(ended)))
+        Ok((Process::Step(Arc::new(step)), Box::pin(ended)))
     }
 
     async fn start_command(

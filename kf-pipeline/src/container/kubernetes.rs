@@ -2,11 +2,12 @@
 //! mounted folders. What only says where a pod may run is advice, and not followed here.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde_json::{Map, Value as Json};
+use tempfile::TempDir;
 
 use crate::plan::ContainerTask;
 
@@ -38,9 +39,11 @@ pub(super) struct Platform {
     pub(super) env: Vec<(String, String)>,
     /// Folders, and where the step sees them.
     pub(super) mounts: Vec<(PathBuf, PathBuf)>,
+    /// Where the files of secrets lie, as long as the step runs.
+    pub(super) secrets: Vec<TempDir>,
 }
 
-/// Finds what a step gets. Folders that are made for it lie in `scratch`.
+/// Finds what a step gets. Folders that are made for it lie in `scratch`, those of secrets where `secret` makes them.
 ///
 /// # Errors
 /// Names the object that is not there, or what needs a cluster.
@@ -50,11 +53,12 @@ pub(super) fn platform(
     objects: &Objects,
     pod: &str,
     scratch: &Path,
+    secret: impl Fn() -> io::Result<TempDir>,
 ) -> Result<Platform, String> {
     if task.kubernetes.is_empty() {
         return Ok(Platform::default());
     }
-    let config = Config { config: &task.kubernetes, parameter: &parameter, scratch };
+    let config = Config { config: &task.kubernetes, parameter: &parameter, scratch, secret: &secret };
     let mut platform = Platform::default();
     config.refuse_init_containers()?;
     for kind in [Kind::Secret, Kind::ConfigMap] {
@@ -96,6 +100,7 @@ struct Config<'a> {
     config: &'a Map<String, Json>,
     parameter: &'a dyn Fn(&str) -> Option<Json>,
     scratch: &'a Path,
+    secret: &'a dyn Fn() -> io::Result<TempDir>,
 }
 
 impl Config<'_> {
@@ -152,7 +157,16 @@ impl Config<'_> {
     fn as_volume(&self, kind: Kind, objects: &Objects, platform: &mut Platform) -> Result<(), String> {
         for (pointer, item) in self.list(&format!("{}AsVolume", kind.word())) {
             let Some((_, values)) = self.object(kind, item, &pointer, objects)? else { continue };
-            let folder = self.folder(platform)?;
+            let folder = match kind {
+                Kind::ConfigMap => self.folder(platform)?,
+                Kind::Secret => {
+                    let made =
+                        (self.secret)().map_err(|error| format!("make a folder for a secret: {error}"))?;
+                    let folder = made.path().to_owned();
+                    platform.secrets.push(made);
+                    folder
+                }
+            };
             for (key, value) in values {
                 if key.contains('/') || [".", ".."].contains(&key.as_str()) {
                     return Err(format!("platform kubernetes, `{pointer}`: `{key}` can't be a file's name"));
@@ -255,7 +269,7 @@ mod tests {
             (name == "kubernetes:/secretAsEnv/0/secretNameParameter").then(|| json!("by-parameter"))
         };
         let folder = tempfile::tempdir().unwrap();
-        platform(&task, parameter, objects, "pod", folder.path())
+        platform(&task, parameter, objects, "pod", folder.path(), tempfile::tempdir)
     }
 
     #[test]

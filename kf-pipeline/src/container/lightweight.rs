@@ -26,29 +26,21 @@ impl Lightweight {
             rest => (Vec::new(), rest),
         };
         let ["sh", flags, script, source, args @ ..] = rest else { return None };
-        let runs = ["kfp.dsl.executor_main", "kfp.components.executor_main"]
-            .iter()
-            .any(|main| script.contains(main))
-            && script.contains("--component_module_path");
-        // What else the script may do besides writing the file and running it is not known.
-        let steps = script.lines().map(str::trim).filter(|line| !line.is_empty());
-        let known = steps.clone().all(|line| {
-            line == "program_path=$(mktemp -d)"
-                || line.starts_with("printf \"%s\" \"$0\" >")
-                || line.starts_with("_KFP_RUNTIME=true python3 -m kfp.")
-                || line.starts_with("python3 -m kfp.")
-        });
-        if !["-c", "-ec"].contains(flags) || !runs || !known {
+        if !["-c", "-ec"].contains(flags) || !runs_source(script) {
             return None;
         }
         let (mut kept, mut kfp) = (Vec::new(), None);
-        for install in installs {
+        for mut install in installs {
             let version = install.iter().find_map(|word| word.strip_prefix("kfp==").map(str::to_owned));
             if version.is_some() {
                 kfp = version;
-                continue;
+                // The compiler's own, with what old Pythons need besides.
+                if install.iter().any(|word| word == "--no-deps") {
+                    continue;
+                }
+                install.retain(|word| !word.starts_with("kfp=="));
             }
-            if install.iter().any(|word| !word.starts_with('-')) {
+            if names_package(&install) {
                 kept.push(install);
             }
         }
@@ -57,13 +49,64 @@ impl Lightweight {
     }
 }
 
+/// Whether a script writes the source that it is given to a file, runs that, and does nothing else.
+fn runs_source(script: &str) -> bool {
+    let lines: Vec<Vec<&str>> = script
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|line| !line.is_empty())
+        .collect();
+    let [folder, write, run] = lines.as_slice() else { return false };
+    let run = match run.as_slice() {
+        ["_KFP_RUNTIME=true", run @ ..] => run,
+        run => run,
+    };
+    let ["python3", "-m", "kfp.dsl.executor_main" | "kfp.components.executor_main", run @ ..] = run else {
+        return false;
+    };
+    folder == &["program_path=$(mktemp", "-d)"]
+        && write == &["printf", "\"%s\"", "\"$0\"", ">", MODULE]
+        && run == ["--component_module_path", MODULE, "\"$@\""]
+}
+
+/// Where a script writes the source.
+const MODULE: &str = "\"$program_path/ephemeral_component.py\"";
+/// What a script begins with that makes sure of pip, word by word.
+const ENSURE_PIP: &str = "if ! [ -x \"$(command -v pip)\" ]; then python3 -m ensurepip || python3 -m ensurepip --user \
+                          || apt-get install python3-pip fi";
+
+/// Whether anything is left to install, besides options.
+fn names_package(install: &[String]) -> bool {
+    let takes_value =
+        |word: &str| ["-i", "--index-url", "--extra-index-url", "--trusted-host", "-f"].contains(&word);
+    let mut words = install.iter();
+    while let Some(word) = words.next() {
+        if takes_value(word) {
+            words.next();
+        } else if !word.starts_with('-') {
+            return true;
+        }
+    }
+    false
+}
+
+/// What a compiler puts in for a step that asks for a virtual environment of its own.
+const OWN_VENV: &str = "export PIP_DISABLE_PIP_VERSION_CHECK=1 tmp=$(mktemp -d) python3 -m venv \"$tmp/venv\" \
+                        --system-site-packages . \"$tmp/venv/bin/activate\"";
+
 /// What each `pip install` of a script is given; none where the script does something else too.
 fn installs(script: &str) -> Option<Vec<Vec<String>>> {
     let mut found: Vec<Vec<String>> = Vec::new();
-    let mut rest = script;
-    while let Some(at) = rest.find("pip install") {
-        rest = &rest[at + "pip install".len()..];
-        let (words, after) = words(rest)?;
+    let mut rest = without_words(script, ENSURE_PIP).unwrap_or(script);
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || "()&|".contains(c));
+        if let Some(end) = rest.strip_prefix("\"$0\" \"$@\"") {
+            return end.trim_matches([')', ' ', '\n']).is_empty().then_some(found);
+        }
+        let command = rest.strip_prefix("PIP_DISABLE_PIP_VERSION_CHECK=1").unwrap_or(rest).trim_start();
+        let command = without_words(command, OWN_VENV).unwrap_or(command).trim_start();
+        let command = command.strip_prefix("python3 -m").unwrap_or(command).trim_start();
+        let (words, after) = words(command.strip_prefix("pip install ")?)?;
         rest = after;
         let kept: Vec<String> = words
             .into_iter()
@@ -74,8 +117,11 @@ fn installs(script: &str) -> Option<Vec<Vec<String>>> {
             found.push(kept);
         }
     }
-    let runs_on = rest.trim_end_matches([')', ' ', '\n']).contains("\"$0\" \"$@\"");
-    runs_on.then_some(found)
+}
+
+/// What follows these words, whatever space is between them; none where the text begins otherwise.
+fn without_words<'a>(text: &'a str, words: &str) -> Option<&'a str> {
+    words.split_whitespace().try_fold(text, |rest, word| rest.trim_start().strip_prefix(word))
 }
 
 /// The words of a command up to its end, quotes taken off, and what follows; none where a shell would put something
@@ -120,7 +166,8 @@ mod tests {
     #[test]
     fn what_compilers_write_is_recognised() {
         let found = recognise(
-            "\nif ! [ -x \"$(command -v pip)\" ]; then\n    python3 -m ensurepip\nfi\n\n\
+            "\nif ! [ -x \"$(command -v pip)\" ]; then\n    python3 -m ensurepip || python3 -m ensurepip --user || \
+             apt-get install python3-pip\nfi\n\n\
              PIP_DISABLE_PIP_VERSION_CHECK=1 python3 -m pip install --quiet --no-warn-script-location 'kfp==2.14.3' \
              '--no-deps' 'typing-extensions>=3.7.4,<5; python_version<\"3.9\"'  &&  python3 -m pip install --quiet \
              --no-warn-script-location --index-url https://pypi.org/simple 'yapf' 'a'\"b\" && \"$0\" \"$@\"\n",
@@ -131,12 +178,27 @@ mod tests {
         assert_eq!((found.source.as_str(), found.args.len()), ("def f(): pass", 2));
         let twice = "(pip install --quiet 'x' || pip install --quiet 'x' --user) && \"$0\" \"$@\"";
         assert_eq!(recognise(twice).unwrap().installs, [["x"]]);
+        let venv = "PIP_DISABLE_PIP_VERSION_CHECK=1 python3 -m pip install 'x' && \nexport \
+             PIP_DISABLE_PIP_VERSION_CHECK=1\ntmp=$(mktemp -d)\npython3 -m venv \"$tmp/venv\" \
+             --system-site-packages\n. \"$tmp/venv/bin/activate\"\npython3 -m pip install --index-url u 'kfp==2.1' \
+             && \"$0\" \"$@\"";
+        assert_eq!(recognise(venv).unwrap().installs, [["x"]]);
+        let own = recognise("python3 -m pip install 'kfp==2.7.0' 'pandas' --no-cache-dir && \"$0\" \"$@\"")
+            .unwrap();
+        assert_eq!(own.installs, [["pandas", "--no-cache-dir"]]);
+        assert_eq!(own.kfp.as_deref(), Some("2.7.0"));
     }
 
     #[test]
     fn other_commands_are_not() {
         assert_eq!(recognise("pip install $PACKAGES && \"$0\" \"$@\""), None);
         assert_eq!(recognise("pip install x"), None);
+        assert_eq!(recognise("touch /x && pip install x && \"$0\" \"$@\""), None);
+        assert_eq!(recognise("pip install x && rm /x && \"$0\" \"$@\""), None);
+        assert_eq!(recognise("pip install x && \"$0\" \"$@\" && rm /x"), None);
+        let more = RUN.replace("\"$@\"", "\"$@\"; rm /x");
+        let command = ["sh", "-ec", &more, "def f(): pass"].map(str::to_owned);
+        assert_eq!(Lightweight::recognise(&command, &[]), None);
         let command = ["sh", "-c", "echo kfp.dsl.executor_main"].map(str::to_owned);
         assert_eq!(Lightweight::recognise(&command, &[]), None);
         let more = RUN.replace("mktemp -d)", "mktemp -d); rm -rf /x\nrm y");

@@ -6,6 +6,7 @@ mod executor_input;
 mod executor_output;
 mod kubernetes;
 mod lightweight;
+mod private;
 mod python;
 mod rules;
 

@@ -8,8 +8,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kf_core::{CancellationToken, Timestamp};
+use tokio::time::Instant;
 
 use super::admission::Permit;
+use super::driver::sleep_until;
 use super::executor::{Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, Work};
 use super::import::import;
 use super::keep::{Strictness, keep};
@@ -91,22 +93,25 @@ async fn run(
     };
     // Whatever becomes of this future: the attempt ends with it.
     let _ends = attempt.cancel.clone().drop_guard();
+    let timeout = launch.executor.timeout;
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let too_long =
+        || Failure::timeout(format!("took longer than its timeout of {:?}", timeout.unwrap_or_default()));
     let submission = tokio::select! {
         biased;
         submission = executor.submit(attempt) => submission,
+        () = sleep_until(deadline) => return Err(too_long()),
         () = cancel.cancelled() => return Ok(Some(Outcome::Canceled)),
         () = setup.draining.cancelled() => return Ok(None),
     };
     let submission = submission.map_err(|error| Failure::carrier(error.to_string()))?;
     let (handle, mut status) = (submission.handle, submission.status);
-    let timeout = launch.executor.timeout;
     let end = tokio::select! {
         end = ended(&mut status) => end?,
-        () = sleep(timeout) => {
+        () = sleep_until(deadline) => {
             // The attempt has failed whatever it still gives; its end is waited for only as long as it may take.
             finish(executor.as_ref(), &handle, &mut status, engine.options.grace).await;
-            let timeout = timeout.unwrap_or_default();
-            return Err(Failure::timeout(format!("took longer than its timeout of {timeout:?}")));
+            return Err(too_long());
         }
         () = cancel.cancelled() => {
             finish(executor.as_ref(), &handle, &mut status, engine.options.grace).await;
@@ -151,13 +156,6 @@ impl Drop for Folders {
         }
         // The attempt's own folder goes too, unless there is a log in it.
         let _ = self.scratch.parent().map(std::fs::remove_dir);
-    }
-}
-
-async fn sleep(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Keeping what an attempt gave.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -124,7 +125,9 @@ impl Keeper<'_> {
         };
         let real = path.canonicalize().map_err(|error| failed(&error))?;
         if own && self.strictness == Strictness::Any && real.is_dir() {
-            follow_links(&real, 0).map_err(|error| failed(&error))?;
+            let folder = real.clone();
+            let followed = tokio::task::spawn_blocking(move || Follower::default().follow(&folder, 0)).await;
+            followed.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         }
         let stored = match own && real == path {
             true => self.store.put_path_owned(path).await,
@@ -159,44 +162,98 @@ impl Keeper<'_> {
 
 /// How deep a container's folder may go.
 const DEEPEST: usize = 64;
+/// How many files and folders may be copied in place of links: links that lead to links grow without end.
+const MOST: usize = 100_000;
 
-fn refuse_depth(depth: usize) -> std::io::Result<()> {
+/// Puts in place of the links in a folder what they lead to: the store keeps files.
+#[derive(Default)]
+struct Follower {
+    copied: usize,
+}
+
+impl Follower {
+    fn follow(&mut self, folder: &Path, depth: usize) -> io::Result<()> {
+        refuse_depth(depth)?;
+        for entry in std::fs::read_dir(folder)? {
+            let (kind, path) = entry.and_then(|entry| Ok((entry.file_type()?, entry.path())))?;
+            if kind.is_symlink() {
+                let real = path.canonicalize().map_err(|error| {
+                    io::Error::new(error.kind(), format!("the link `{}`: {error}", path.display()))
+                })?;
+                if path.starts_with(&real) {
+                    return Err(io::Error::other(format!("the link `{}` leads around it", path.display())));
+                }
+                std::fs::remove_file(&path)?;
+                self.copy(&real, &path, depth + 1)?;
+            } else if kind.is_dir() {
+                self.follow(&path, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, from: &Path, to: &Path, depth: usize) -> io::Result<()> {
+        refuse_depth(depth)?;
+        self.copied += 1;
+        if self.copied > MOST {
+            return Err(io::Error::other(format!("its links lead to more than {MOST} files and folders")));
+        }
+        let about = std::fs::metadata(from)?;
+        if about.is_file() {
+            return std::fs::copy(from, to).map(drop);
+        }
+        if !about.is_dir() {
+            // To read a pipe or a device may never end.
+            return Err(io::Error::other(format!("`{}` is neither a file nor a folder", from.display())));
+        }
+        std::fs::create_dir(to)?;
+        for entry in std::fs::read_dir(from)? {
+            let entry = entry?;
+            self.copy(&entry.path(), &to.join(entry.file_name()), depth + 1)?;
+        }
+        Ok(())
+    }
+}
+
+fn refuse_depth(depth: usize) -> io::Result<()> {
     match depth > DEEPEST {
-        true => Err(std::io::Error::other(format!("folders lie more than {DEEPEST} deep in one another"))),
+        true => Err(io::Error::other(format!("folders lie more than {DEEPEST} deep in one another"))),
         false => Ok(()),
     }
 }
 
-/// Puts in place of the links in a folder what they lead to: the store keeps files.
-fn follow_links(folder: &Path, depth: usize) -> std::io::Result<()> {
-    refuse_depth(depth)?;
-    for entry in std::fs::read_dir(folder)? {
-        let (kind, path) = entry.and_then(|entry| Ok((entry.file_type()?, entry.path())))?;
-        if kind.is_symlink() {
-            let real = path.canonicalize().map_err(|error| {
-                std::io::Error::new(error.kind(), format!("the link `{}`: {error}", path.display()))
-            })?;
-            if path.starts_with(&real) {
-                return Err(std::io::Error::other(format!("the link `{}` leads around it", path.display())));
-            }
-            std::fs::remove_file(&path)?;
-            copy_whole(&real, &path, depth + 1)?;
-        } else if kind.is_dir() {
-            follow_links(&path, depth + 1)?;
-        }
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
 
-fn copy_whole(from: &Path, to: &Path, depth: usize) -> std::io::Result<()> {
-    if !from.is_dir() {
-        return std::fs::copy(from, to).map(drop);
+    use super::*;
+
+    fn follow(folder: &Path) -> Result<(), String> {
+        Follower::default().follow(folder, 0).map_err(|error| error.to_string())
     }
-    refuse_depth(depth)?;
-    std::fs::create_dir(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        copy_whole(&entry.path(), &to.join(entry.file_name()), depth + 1)?;
+
+    #[test]
+    fn links_that_grow_without_end_or_lead_to_a_pipe_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (outside, folder) = (dir.path().join("outside"), dir.path().join("folder"));
+        std::fs::create_dir(&folder).unwrap();
+        // Each level holds two links to the one before.
+        for level in 0..40 {
+            let place = outside.join(level.to_string());
+            std::fs::create_dir_all(&place).unwrap();
+            if level > 0 {
+                for name in ["a", "b"] {
+                    symlink(outside.join((level - 1).to_string()), place.join(name)).unwrap();
+                }
+            }
+        }
+        symlink(outside.join("39"), folder.join("link")).unwrap();
+        assert!(follow(&folder).unwrap_err().contains("more than 100000"));
+        let pipe = dir.path().join("pipes");
+        std::fs::create_dir(&pipe).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(outside.join("pipe")).status().unwrap();
+        assert!(made.success());
+        symlink(outside.join("pipe"), pipe.join("link")).unwrap();
+        assert!(follow(&pipe).unwrap_err().contains("neither a file nor a folder"));
     }
-    Ok(())
 }

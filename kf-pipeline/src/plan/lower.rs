@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use super::{
     Component, ComponentKind, Condition, ContainerTask, Dag, Executor, Inputs, Iterator_, LoopItems, Name,
-    Outputs, Plan, Retry, Selector, Source, Task, TaskOutput, Work, check,
+    Outputs, Plan, Retry, Selector, Source, Task, TaskOutput, Work, check, names,
 };
 use crate::spec::{
     ArtifactSource, ComponentSpec, DagOutputSource, DagSpec, ExecutorSpec, Items, KfPlatform,
@@ -62,6 +62,7 @@ impl Lowering<'_> {
             parameters: spec.output_definitions.parameters.clone(),
             artifacts: spec.output_definitions.artifacts.clone(),
         };
+        names::ports(name, spec)?;
         let kind = match (&spec.dag, &spec.executor_label) {
             (Some(dag), None) => ComponentKind::Dag(self.dag(name, dag)?),
             (None, Some(label)) => {
@@ -198,9 +199,7 @@ impl Lowering<'_> {
 
     fn task(&self, scope: &Scope<'_>, name: &str, spec: &TaskSpec) -> Result<Task> {
         let place = format!("{}/{name}", scope.place);
-        if name.is_empty() || name.contains(['/', '[', ']']) {
-            return Err(Error::plan(&place, "a task's name is not empty and has no `/`, `[` or `]`"));
-        }
+        names::task(&place, name)?;
         let component = *self.index.get(spec.component_ref.name.as_str()).ok_or_else(|| {
             Error::plan(&place, format!("component `{}` is not in components", spec.component_ref.name))
         })?;

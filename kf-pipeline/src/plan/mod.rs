@@ -6,6 +6,7 @@ mod check;
 mod condition;
 mod expression;
 mod lower;
+mod names;
 mod selector;
 #[cfg(test)]
 mod tests;

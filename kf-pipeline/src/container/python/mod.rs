@@ -3,5 +3,5 @@
 mod server;
 mod venv;
 
-pub(super) use server::{Server, Servers, StepRequest};
+pub(super) use server::{Servers, Step, StepRequest};
 pub(super) use venv::{Requirements, Venvs};

@@ -157,8 +157,18 @@ class Server:
             if pid:
                 kill(pid, request["signal"])
             return
+        if output is None:
+            # The system had no descriptor left for it.
+            self.tell({"id": request["id"], "status": 1})
+            return
         server = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.write(output, f"the step's process could not be started: {error}\n".encode())
+            os.close(output)
+            self.tell({"id": request["id"], "status": 1})
+            return
         if pid == 0:
             self.connection.close()
             child(request, output, server)
@@ -185,7 +195,8 @@ class Server:
 def kill(pid, number):
     try:
         os.killpg(pid, number)
-    except ProcessLookupError:
+    except OSError:
+        # It has ended, or has become another user's.
         pass
 
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use kf_core::process::{Child, Command, Exit, Spawner};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -120,7 +121,7 @@ impl Server {
         Ok(Self { child, socket: write.into(), steps, next: AtomicU64::new(0) })
     }
 
-    /// Runs a step whose output goes to `output`; gives its number, and how it ends: an error where the server ends
+    /// Runs a step whose output goes to `output`; gives the step, and how it ends: an error where the server ends
     /// first.
     ///
     /// # Errors
@@ -129,22 +130,17 @@ impl Server {
         self: &Arc<Self>,
         step: StepRequest,
         output: PipeWriter,
-    ) -> Result<(u64, oneshot::Receiver<Exit>), String> {
+    ) -> Result<(Step, oneshot::Receiver<Exit>), String> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         locked(&self.steps).insert(id, sender);
         let message = serde_json::json!(Message { id, step: Some(&step), signal: None }).to_string();
+        // The message is sent also where nobody waits for that any more.
+        let step = Step { server: Arc::clone(self), id };
         self.send(message, Some(output)).await.inspect_err(|_| {
             locked(&self.steps).remove(&id);
         })?;
-        Ok((id, receiver))
-    }
-
-    /// Sends a signal to a step's process group, as long as it runs.
-    pub(crate) async fn signal(self: &Arc<Self>, id: u64, signal: i32) {
-        let message = serde_json::json!(Message { id, step: None, signal: Some(signal) }).to_string();
-        // A server that can't be reached has ended, and its steps with it.
-        let _ = self.send(message, None).await;
+        Ok((step, receiver))
     }
 
     /// Sends a whole message, also where the caller goes away meanwhile.
@@ -159,6 +155,39 @@ impl Server {
         let gone = |problem: String| format!("the Python server has ended: {problem}");
         sent.await.map_err(|error| gone(error.to_string()))?.map_err(|error| gone(error.to_string()))
     }
+}
+
+/// A step under way. Dropped, it is killed; one that has ended is not hit.
+#[derive(Debug)]
+pub(crate) struct Step {
+    server: Arc<Server>,
+    id: u64,
+}
+
+impl Step {
+    /// Asks it and its process group to end.
+    pub(crate) async fn terminate(&self) {
+        signal(Arc::clone(&self.server), self.id, Signal::TERM).await;
+    }
+
+    /// Kills it and its process group.
+    pub(crate) async fn kill(&self) {
+        signal(Arc::clone(&self.server), self.id, Signal::KILL).await;
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(signal(Arc::clone(&self.server), self.id, Signal::KILL));
+        }
+    }
+}
+
+async fn signal(server: Arc<Server>, id: u64, signal: Signal) {
+    let message = serde_json::json!(Message { id, step: None, signal: Some(signal.as_raw()) }).to_string();
+    // A server that can't be reached has ended, and its steps with it.
+    let _ = server.send(message, None).await;
 }
 
 /// Sends the first bytes of a message, and a file descriptor with them.

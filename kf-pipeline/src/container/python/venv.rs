@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use kf_core::Digest;
 use kf_core::lock::{FileLock, Locking};
@@ -73,7 +73,9 @@ impl Venvs {
         making: impl FnOnce(),
     ) -> Result<PathBuf, String> {
         let python = resolve(&self.python, env)?;
-        let key = json!({"python": python, "kfp": requirements.kfp, "installs": requirements.installs});
+        let identity =
+            identity(&python).map_err(|error| format!("look at `{}`: {error}", python.display()))?;
+        let key = json!({"python": identity, "kfp": requirements.kfp, "installs": requirements.installs});
         let name = format!("venv-{}", &Digest::of(key.to_string()).to_hex()[..16]);
         let venv = self.folder.join(&name);
         std::fs::create_dir_all(&self.folder)
@@ -133,6 +135,15 @@ impl Venvs {
             .map_err(|error| format!("write `{}`: {error}", venv.join(READY).display()))?;
         Ok(venv)
     }
+}
+
+/// What tells a Python from the one that was at the same path before: an environment is of no use to another version.
+fn identity(python: &Path) -> std::io::Result<serde_json::Value> {
+    let real = python.canonicalize()?;
+    let about = real.metadata()?;
+    let modified = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    // Two names of one file: Python finds its packages by the name that it is called by.
+    Ok(json!([python, real, about.len(), modified.to_string()]))
 }
 
 /// The program's path, looked up in `PATH`.
