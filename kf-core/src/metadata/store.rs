@@ -116,8 +116,8 @@ pub trait MetadataStore: Send + Sync + fmt::Debug + 'static {
     /// The journal's entries after number `after`, in order, at most `limit` of them.
     async fn journal(&self, run: &RunId, after: u64, limit: usize) -> Result<Vec<JournalEntry>>;
 
-    /// The newest execution in state `COMPLETE` with this cache key.
-    async fn cached(&self, key: &Digest) -> Result<Option<ExecutionRecord>>;
+    /// The newest execution in state `COMPLETE` with this cache key, those of run `not_of` left out.
+    async fn cached(&self, key: &Digest, not_of: &RunId) -> Result<Option<ExecutionRecord>>;
 
     /// Executions by run or by the content they read or made, oldest first.
     async fn executions(&self, query: &LineageQuery) -> Result<Page<ExecutionRecord>>;

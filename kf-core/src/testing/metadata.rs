@@ -279,6 +279,7 @@ pub async fn recording_again_replaces(store: &Store) {
 /// Only an execution in state `COMPLETE` is reused, and of several the newest.
 pub async fn the_cache_finds_the_newest_that_succeeded(store: &Store) {
     let lease = begin(store, "a").await;
+    let other = begin(store, "other").await;
     let key = Digest::of("key");
     let with = |task: &str, state, n: u64| ExecutionRecord {
         cache_key: Some(key),
@@ -286,19 +287,28 @@ pub async fn the_cache_finds_the_newest_that_succeeded(store: &Store) {
         outputs: object(json!({ "n": n })),
         ..execution(&lease.run, task)
     };
-    assert_eq!(store.cached(&key).await.unwrap(), None);
+    assert_eq!(store.cached(&key, &other.run).await.unwrap(), None);
     let useless = [ExecutionState::Failed, ExecutionState::Cached, ExecutionState::Canceled];
     let useless = useless.iter().enumerate().map(|(n, state)| with(&format!("t{n}"), *state, 0)).collect();
     store.commit(record(&lease, 0, useless)).await.unwrap();
-    assert_eq!(store.cached(&key).await.unwrap(), None);
+    assert_eq!(store.cached(&key, &other.run).await.unwrap(), None);
     for n in 1..4 {
         let task = format!("u{n}");
         store.commit(record(&lease, n, vec![with(&task, ExecutionState::Complete, n)])).await.unwrap();
-        assert_eq!(store.cached(&key).await.unwrap().unwrap().outputs["n"], n);
+        assert_eq!(store.cached(&key, &other.run).await.unwrap().unwrap().outputs["n"], n);
     }
     store.commit(record(&lease, 4, vec![with("later", ExecutionState::Failed, 9)])).await.unwrap();
-    assert_eq!(store.cached(&key).await.unwrap().unwrap().outputs["n"], 3);
-    assert_eq!(store.cached(&Digest::of("other")).await.unwrap(), None);
+    assert_eq!(store.cached(&key, &other.run).await.unwrap().unwrap().outputs["n"], 3);
+    assert_eq!(store.cached(&Digest::of("other"), &other.run).await.unwrap(), None);
+    // Another run's, though the newest is its own.
+    let own = ExecutionRecord {
+        cache_key: Some(key),
+        outputs: object(json!({ "n": 4 })),
+        ..execution(&other.run, "t")
+    };
+    store.commit(record(&other, 0, vec![own])).await.unwrap();
+    assert_eq!(store.cached(&key, &other.run).await.unwrap().unwrap().outputs["n"], 3);
+    assert_eq!(store.cached(&key, &lease.run).await.unwrap().unwrap().outputs["n"], 4);
 }
 
 /// Quotes, line ends, other scripts, numbers of every size and deep nesting come back as they were.

@@ -63,6 +63,10 @@ impl Parse for Options {
                     let millis = millis(&pair.value)?;
                     quote!(timeout = ::core::option::Option::Some(::core::time::Duration::from_millis(#millis));)
                 }
+                ("cache_ttl", Meta::NameValue(pair)) => {
+                    let millis = millis(&pair.value)?;
+                    quote!(cache_ttl = ::core::option::Option::Some(::core::time::Duration::from_millis(#millis));)
+                }
                 ("version", Meta::NameValue(pair)) => {
                     let value = &pair.value;
                     quote!(version = ::core::option::Option::Some(#value);)
@@ -77,7 +81,7 @@ impl Parse for Options {
                 }
                 _ => {
                     let message = "expected one of: retries = 2, timeout = \"30s\", cpu = 0.5, memory = \"2Gi\", gpu = 1, \
-                                   version = \"1\", cache = false, executor = \"subprocess\"";
+                                   version = \"1\", cache = false, cache_ttl = \"7d\", executor = \"subprocess\"";
                     return Err(Error::new_spanned(&meta, message));
                 }
             };
@@ -119,13 +123,14 @@ fn millis(value: &Expr) -> syn::Result<u64> {
             "s" => 1e3,
             "m" => 60e3,
             "h" => 3600e3,
+            "d" => 24.0 * 3600e3,
             _ => return None,
         };
         let number: f64 = number.trim().parse().ok()?;
         (number >= 0.0).then_some((number * unit) as u64)
     });
     parsed.ok_or_else(|| {
-        Error::new_spanned(value, "expected a duration such as \"500ms\", \"30s\", \"5m\" or \"2h\"")
+        Error::new_spanned(value, "expected a duration such as \"500ms\", \"30s\", \"5m\", \"2h\" or \"7d\"")
     })
 }
 

@@ -36,6 +36,8 @@ pub struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) resources: Resources,
     pub(crate) cache: bool,
+    pub(crate) cache_key: Option<String>,
+    pub(crate) cache_ttl: Option<Duration>,
     pub(crate) executor: Option<String>,
     pub(crate) problem: Option<String>,
 }
@@ -50,6 +52,7 @@ impl<'p, H> Call<'p, H> {
             timeout: defaults.timeout,
             resources: defaults.resources.clone(),
             cache: !defaults.no_cache,
+            cache_ttl: defaults.cache_ttl,
             executor: defaults.executor.map(str::to_owned),
             ..CallOptions::default()
         };
@@ -129,6 +132,19 @@ impl<'p, H> Call<'p, H> {
     /// Whether an earlier execution may stand for it.
     pub fn cache(mut self, cache: bool) -> Self {
         self.options.cache = cache;
+        self
+    }
+
+    /// Lets an earlier execution of its component in a pipeline of this name stand for it that has the same key, whatever
+    /// else is the same or not.
+    pub fn cache_key(mut self, key: impl Into<String>) -> Self {
+        self.options.cache_key = Some(key.into());
+        self
+    }
+
+    /// How old an execution may be that stands for it.
+    pub fn cache_ttl(mut self, ttl: Duration) -> Self {
+        self.options.cache_ttl = Some(ttl);
         self
     }
 

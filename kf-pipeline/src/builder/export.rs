@@ -81,6 +81,9 @@ fn refuse(kf: &KfExecutor) -> Result<(), String> {
     if let Some(executor) = kf.executor.as_deref().filter(|name| ![IN_PROCESS, SUBPROCESS].contains(name)) {
         return Err(format!("is carried by executor `{executor}`, which upstream does not have"));
     }
+    if kf.cache_ttl.is_some() {
+        return Err("what stands for it may be of some age only, for which upstream has no field".to_owned());
+    }
     if kf.backoff_jitter.is_some() {
         return Err("its backoff has jitter, for which upstream has no field".to_owned());
     }
@@ -196,6 +199,7 @@ mod tests {
         for (kf, says) in [
             (json!({"component": "a", "backoffJitter": 0.5}), "jitter"),
             (json!({"component": "a", "executor": "my-cluster"}), "`my-cluster`"),
+            (json!({"component": "a", "cacheTtl": {"secs": 9, "nanos": 0}}), "of some age"),
             (json!({"component": "a", "resources": {"accelerators": {"gpu": "500m"}}}), "fraction of `gpu`"),
         ] {
             let error = export(kf).unwrap_err().to_string();

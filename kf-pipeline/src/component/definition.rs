@@ -78,6 +78,8 @@ pub struct Defaults {
     pub resources: Resources,
     /// What stands for the code in cache keys; the program's digest where absent.
     pub version: Option<&'static str>,
+    /// How old an execution may be that stands for a task.
+    pub cache_ttl: Option<Duration>,
     /// Whether an earlier execution may never stand for a task.
     pub no_cache: bool,
     /// Which of the engine's executors carries the tasks.

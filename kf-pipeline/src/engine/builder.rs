@@ -11,6 +11,7 @@ use kf_core::metadata::MetadataStore;
 use kf_core::resources::Capacity;
 
 use super::admission::Admission;
+use super::cache::CacheKeys;
 use super::in_process::InProcess;
 use super::subprocess::Subprocess;
 use super::{CONTAINER, Engine, Executor, IN_PROCESS, Inner, SUBPROCESS, cache};
@@ -31,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) grace: Duration,
     /// What final statuses call a success.
     pub(crate) succeeded: &'static str,
+    pub(crate) cache_keys: CacheKeys,
+    pub(crate) cache_ttl: Option<Duration>,
 }
 
 /// Builds an [`Engine`].
@@ -53,6 +56,8 @@ impl Default for EngineBuilder {
                 start_before_commit: false,
                 grace: Duration::from_secs(5),
                 succeeded: TaskState::Succeeded.as_str(),
+                cache_keys: CacheKeys::default(),
+                cache_ttl: None,
             },
             state: StateMap::default(),
             capacity: None,
@@ -98,6 +103,20 @@ impl EngineBuilder {
     #[must_use]
     pub fn final_status_complete(mut self) -> Self {
         self.options.succeeded = "COMPLETE";
+        self
+    }
+
+    /// What two tasks must have in common for an earlier one to stand for a later one.
+    #[must_use]
+    pub fn cache_keys(mut self, keys: CacheKeys) -> Self {
+        self.options.cache_keys = keys;
+        self
+    }
+
+    /// How old an execution may be that stands for a task, where the task does not say; of any age where not given.
+    #[must_use]
+    pub fn cache_ttl(mut self, ttl: Duration) -> Self {
+        self.options.cache_ttl = Some(ttl);
         self
     }
 
@@ -174,6 +193,7 @@ impl EngineBuilder {
             admission: Admission::new(self.capacity.unwrap_or_else(Capacity::of_this_machine)),
             program,
             options: self.options,
+            flights: Arc::default(),
             shutdown: shutdown.clone(),
             runs: Mutex::default(),
             starting: tokio::sync::Mutex::default(),

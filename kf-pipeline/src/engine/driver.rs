@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::attempt::{self, Carried};
+use super::cache::{Flight, LookedUp};
 use super::commit::Writing;
 use super::handle::{Control, DriverEnd, Ending};
 use super::{Inner, LEASE, RunEvent, RunOutcome, RunOutputs, RunSetup, TaskCounts, cache};
@@ -35,6 +36,8 @@ pub(super) struct Driver {
     receiver: mpsc::Receiver<Message>,
     attempts: JoinSet<()>,
     cancels: HashMap<LeafId, CancellationToken>,
+    /// What keeps other runs from running the same tasks too.
+    flights: HashMap<Arc<str>, Flight>,
     /// Records that are not written yet, and the commands that wait for them.
     records: Vec<Record>,
     held: Vec<Command>,
@@ -46,6 +49,8 @@ pub(super) struct Driver {
 /// What a task that the driver has started tells it.
 enum Message {
     Event(Event),
+    /// The cache was asked for a task.
+    LookedUp(LeafId, Arc<str>, LookedUp),
     /// The attempt was not begun, since the engine drains.
     Withdrawn(LeafId),
 }
@@ -78,6 +83,7 @@ impl Driver {
             receiver,
             attempts: JoinSet::new(),
             cancels: HashMap::new(),
+            flights: HashMap::new(),
             records: Vec::new(),
             held: Vec::new(),
             counts,
@@ -194,10 +200,15 @@ impl Driver {
     fn hear(&mut self, message: Message) {
         match message {
             Message::Event(event) => {
-                if let Event::Ended { leaf, .. } | Event::Cached { leaf, .. } = &event {
+                if let Event::Ended { leaf, .. } = &event {
                     self.cancels.remove(leaf);
                 }
                 self.step(event);
+            }
+            Message::LookedUp(leaf, task, LookedUp { hit, key, flight }) => {
+                self.cancels.remove(&leaf);
+                self.flights.extend(flight.map(|flight| (task, flight)));
+                self.step(Event::Cached { leaf, hit, key });
             }
             Message::Withdrawn(leaf) => {
                 self.cancels.remove(&leaf);
@@ -276,22 +287,32 @@ impl Driver {
             return;
         }
         let leaf = launch.leaf;
-        self.cancels.insert(leaf, CancellationToken::new());
+        let token = CancellationToken::new();
+        self.cancels.insert(leaf, token.clone());
         let (engine, setup, sender) =
             (Arc::clone(&self.engine), Arc::clone(&self.setup), self.sender.clone());
         self.attempts.spawn(async move {
-            let found = AssertUnwindSafe(cache::look_up(&engine, &setup.run, &launch)).catch_unwind().await;
-            let (hit, key) = found.unwrap_or_default();
-            let _ = sender.send(Message::Event(Event::Cached { leaf, hit, key })).await;
+            let looked =
+                AssertUnwindSafe(cache::look_up(&engine, &setup, &launch, &token)).catch_unwind().await;
+            let message = match looked {
+                Ok(None) if !token.is_cancelled() => Message::Withdrawn(leaf),
+                Ok(looked) => Message::LookedUp(leaf, launch.task, looked.unwrap_or_default()),
+                Err(_) => Message::LookedUp(leaf, launch.task, LookedUp::default()),
+            };
+            let _ = sender.send(message).await;
         });
     }
 
     /// Writes everything recorded so far, together.
     fn commit(&mut self) -> Committing {
         let records = std::mem::take(&mut self.records);
+        let mut flights = Vec::new();
         for record in &records {
             match record {
-                Record::Task(end) => self.counts.add(end.state),
+                Record::Task(end) => {
+                    self.counts.add(end.state);
+                    flights.extend(self.flights.remove(&end.task));
+                }
                 Record::Outputs { outputs } => self.outputs = outputs.as_ref().into(),
                 _ => {}
             }
@@ -302,7 +323,13 @@ impl Driver {
         });
         let listened = self.end.events.receiver_count() > 0;
         let writing = Writing::new(&self.lease, self.seq, records, ended, listened);
-        Box::pin(writing.write(Arc::clone(&self.engine.metadata), self.end.events.clone()))
+        let writing = writing.write(Arc::clone(&self.engine.metadata), self.end.events.clone());
+        Box::pin(async move {
+            let written = writing.await;
+            // Who waited for these tasks finds their ends in the store now.
+            drop(flights);
+            written
+        })
     }
 }
 

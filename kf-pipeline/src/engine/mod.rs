@@ -33,6 +33,8 @@ use tokio::sync::broadcast;
 use admission::Admission;
 pub use builder::EngineBuilder;
 pub(crate) use builder::Options;
+pub use cache::CacheKeys;
+pub(crate) use cache::of_name;
 use driver::Driver;
 pub use event::RunEvent;
 pub use executor::{
@@ -81,6 +83,7 @@ pub(crate) struct Inner {
     admission: Admission,
     program: Digest,
     options: Options,
+    flights: Arc<cache::Flights>,
     shutdown: CancellationToken,
     runs: Mutex<Runs>,
     /// Held while a run is being started, so that two who start the same one get the same.
@@ -102,6 +105,7 @@ impl std::fmt::Debug for Inner {
 /// What the attempts of a run share.
 pub(crate) struct RunSetup {
     run: RunId,
+    pipeline: Arc<str>,
     components: Arc<Components>,
     names: Arc<RunNames>,
     events: broadcast::Sender<RunEvent>,
@@ -214,6 +218,7 @@ impl Engine {
         let components = Arc::new(pipeline.components().clone());
         let setup = Arc::new(RunSetup {
             run: id.clone(),
+            pipeline: Arc::clone(&pipeline.plan().name),
             components,
             names,
             events: end.events.clone(),

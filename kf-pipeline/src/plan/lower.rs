@@ -9,9 +9,10 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::Value as Json;
 
 use super::{
-    Component, ComponentKind, Condition, ContainerTask, Dag, Executor, Inputs, Iterator_, LoopItems, Name,
-    Outputs, Plan, Retry, Selector, Source, Task, TaskOutput, Work, check, names,
+    Caching, Component, ComponentKind, Condition, ContainerTask, Dag, Executor, Inputs, Iterator_, LoopItems,
+    Name, Outputs, Plan, Retry, Selector, Source, Task, TaskOutput, Work, check, names,
 };
+use crate::engine::of_name;
 use crate::spec::{
     ArtifactSource, ComponentSpec, DagOutputSource, DagSpec, ExecutorSpec, Items, KfPlatform,
     OutputDefinitions, ParameterSource, PipelineFile, RetryPolicy, RuntimeValue, TaskParameter, TaskSpec,
@@ -111,6 +112,7 @@ impl Lowering<'_> {
             version: kf.version,
             carrier: kf.executor,
             timeout: kf.timeout,
+            cache_ttl: kf.cache_ttl,
             resources: kf.resources,
             outputs,
         })
@@ -243,7 +245,12 @@ impl Lowering<'_> {
             strategy: policy.strategy.unwrap_or_default(),
             iterator: iterator(&place, spec)?,
             retry: self.retry(&place, spec)?,
-            cache: spec.caching_options.as_ref().is_some_and(|options| options.enable_cache),
+            caching: match &spec.caching_options {
+                Some(options) if !options.enable_cache => Caching::Off,
+                None => Caching::Off,
+                Some(options) if options.cache_key.is_empty() => Caching::Derived,
+                Some(options) => Caching::Named(of_name(&spec.component_ref.name, &options.cache_key)),
+            },
         })
     }
 }

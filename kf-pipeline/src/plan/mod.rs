@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kf_core::Digest;
 use kf_core::backoff::Backoff;
 use kf_core::resources::Resources;
 use serde_json::Value as Json;
@@ -157,6 +158,16 @@ pub(crate) struct Outputs {
     pub(crate) artifacts: BTreeMap<String, ArtifactOutput>,
 }
 
+impl Outputs {
+    /// Their names and types.
+    pub(crate) fn kinds(&self) -> Json {
+        let parameters: Vec<_> = self.parameters.iter().map(|(name, output)| (name, output.kind())).collect();
+        let artifacts: Vec<_> =
+            self.artifacts.iter().map(|(name, output)| (name, &output.artifact_type.schema_title)).collect();
+        serde_json::json!([parameters, artifacts])
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum ComponentKind {
     Dag(Dag),
@@ -172,6 +183,8 @@ pub(crate) struct Executor {
     pub(crate) version: Option<String>,
     pub(crate) carrier: Option<String>,
     pub(crate) timeout: Option<Duration>,
+    /// How old what stands for it may be.
+    pub(crate) cache_ttl: Option<Duration>,
     pub(crate) resources: Resources,
     pub(crate) outputs: Outputs,
 }
@@ -231,6 +244,16 @@ pub(crate) struct Dag {
     pub(crate) artifacts: Vec<(Name, Vec<TaskOutput>)>,
 }
 
+/// Whether an earlier execution may stand for a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caching {
+    Off,
+    /// Where all that decides what it gives is the same.
+    Derived,
+    /// Where its task names the same key.
+    Named(Digest),
+}
+
 /// An output of a task of the same DAG.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskOutput {
@@ -250,7 +273,7 @@ pub(crate) struct Task {
     pub(crate) strategy: TriggerStrategy,
     pub(crate) iterator: Option<Iterator_>,
     pub(crate) retry: Retry,
-    pub(crate) cache: bool,
+    pub(crate) caching: Caching,
 }
 
 /// Where a parameter or artifact comes from.

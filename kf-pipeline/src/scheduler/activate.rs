@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::frame::{Loop, LoopItem, Next, Node};
 use super::leaf::Leaf;
 use super::{End, Frame, FrameId, LeafId, Place, Scheduler, TaskState, Todo, Values, inputs};
-use crate::plan::{ComponentKind, Name};
+use crate::plan::{Caching, ComponentKind, Name};
 use crate::spec::TriggerStrategy;
 
 /// What came of asking a loop for its next iteration.
@@ -145,8 +145,8 @@ impl Scheduler {
             return;
         }
         let id = LeafId(self.fresh_id());
-        let cache = self.limits.cache && task.cache;
-        let mut leaf = Leaf::new(place, path, Arc::clone(executor), inputs, cache, exempt);
+        let caching = if self.limits.cache { task.caching } else { Caching::Off };
+        let mut leaf = Leaf::new(place, path, Arc::clone(executor), inputs, caching, exempt);
         let waits_until = self.past.attempts.remove(leaf.path.as_ref()).map(|failed| {
             leaf.attempt = failed.count;
             leaf.first_started = Some(failed.first_started);

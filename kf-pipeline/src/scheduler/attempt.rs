@@ -9,6 +9,8 @@ use super::leaf::Stage;
 use super::record::TaskEnd;
 use super::{Command, End, LeafId, Outcome, Record, Scheduler, TaskState, Todo, Values};
 
+use crate::plan::Caching;
+
 impl Scheduler {
     pub(super) fn make_ready(&mut self, id: LeafId) {
         if let Some(leaf) = self.leaves.get_mut(&id) {
@@ -23,7 +25,7 @@ impl Scheduler {
             return;
         }
         self.in_flight += 1;
-        let lookup = leaf.cache && !leaf.looked_up;
+        let lookup = leaf.caching != Caching::Off && !leaf.looked_up;
         if lookup {
             leaf.stage = Stage::Lookup;
         } else {

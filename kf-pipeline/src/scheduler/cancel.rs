@@ -17,9 +17,8 @@ impl Scheduler {
         leaves.sort_unstable_by_key(|(id, _)| *id);
         for (id, stage) in leaves {
             match stage {
-                Stage::Running => self.commands.push(Command::Cancel(id)),
-                // Its answer finds the run cancelled.
-                Stage::Lookup => {}
+                // The answer of a look-up finds the run cancelled.
+                Stage::Running | Stage::Lookup => self.commands.push(Command::Cancel(id)),
                 Stage::Ready | Stage::Waiting => self.leaf_canceled(id),
             }
         }

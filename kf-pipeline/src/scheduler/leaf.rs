@@ -6,7 +6,7 @@ use kf_core::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Place, Values};
-use crate::plan::Executor;
+use crate::plan::{Caching, Executor};
 
 /// The id of a leaf within its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,7 +28,7 @@ pub(crate) struct Leaf {
     pub(super) path: Arc<str>,
     pub(super) executor: Arc<Executor>,
     pub(super) inputs: Arc<Values>,
-    pub(super) cache: bool,
+    pub(super) caching: Caching,
     pub(super) looked_up: bool,
     pub(super) cache_key: Option<Digest>,
     pub(super) exempt: bool,
@@ -44,7 +44,7 @@ impl Leaf {
         path: Arc<str>,
         executor: Arc<Executor>,
         inputs: Arc<Values>,
-        cache: bool,
+        caching: Caching,
         exempt: bool,
     ) -> Self {
         Self {
@@ -52,7 +52,7 @@ impl Leaf {
             path,
             executor,
             inputs,
-            cache,
+            caching,
             looked_up: false,
             cache_key: None,
             exempt,
@@ -69,6 +69,7 @@ impl Leaf {
             attempt: self.attempt,
             executor: Arc::clone(&self.executor),
             inputs: Arc::clone(&self.inputs),
+            caching: self.caching,
         }
     }
 
@@ -88,6 +89,7 @@ pub(crate) struct Launch {
     pub(crate) attempt: u32,
     pub(crate) executor: Arc<Executor>,
     pub(crate) inputs: Arc<Values>,
+    pub(crate) caching: Caching,
 }
 
 /// How an attempt ended.

@@ -50,6 +50,9 @@ pub struct KfExecutor {
     /// The version that stands for the component's code in cache keys; the program's digest where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// How old an execution may be that stands for a task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_ttl: Option<Duration>,
     /// Which of the engine's executors carries it: `in-process` where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub executor: Option<String>,

@@ -4,6 +4,7 @@
 
 mod bad;
 mod bodies;
+mod cache;
 mod components;
 mod containers;
 mod flow;
@@ -22,11 +23,18 @@ fn main() -> ExitCode {
     {
         return code;
     }
-    let tests =
-        [bad::tests(), bodies::tests(), containers::tests(), flow::tests(), ir::tests(), resume::tests()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let tests = [
+        bad::tests(),
+        bodies::tests(),
+        cache::tests(),
+        containers::tests(),
+        flow::tests(),
+        ir::tests(),
+        resume::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), tests);
     let _ = std::fs::remove_dir_all(containers::cache());
     conclusion.exit_code()

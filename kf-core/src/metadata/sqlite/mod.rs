@@ -240,14 +240,17 @@ impl MetadataStore for SqliteMetadata {
         self.0.connections.read(read).await
     }
 
-    async fn cached(&self, key: &Digest) -> Result<Option<ExecutionRecord>> {
-        let key = *key;
+    async fn cached(&self, key: &Digest, not_of: &RunId) -> Result<Option<ExecutionRecord>> {
+        let (key, not_of) = (*key, not_of.clone());
         let read = move |connection: &rusqlite::Connection| {
             let mut query = connection.prepare_cached(
-                "SELECT record FROM executions WHERE cache_key = ? AND record ->> 'cache_key' = ?
+                "SELECT record FROM executions
+                 WHERE cache_key = ? AND record ->> 'cache_key' = ? AND record ->> 'run' <> ?
                  ORDER BY id DESC LIMIT 1",
             )?;
-            query.query_row(params![prefix(&key), key.to_string()], rows::execution).optional()
+            query
+                .query_row(params![prefix(&key), key.to_string(), not_of.as_str()], rows::execution)
+                .optional()
         };
         self.0.connections.read(read).await
     }

@@ -29,6 +29,7 @@ impl Lowering<'_> {
             version: definition.defaults.version.map(str::to_owned),
             executor: options.executor.clone(),
             timeout: options.timeout,
+            cache_ttl: options.cache_ttl,
             backoff_jitter: options.backoff.map(|backoff| backoff.jitter).filter(|jitter| *jitter > 0.0),
             resources: options.resources.clone(),
         };

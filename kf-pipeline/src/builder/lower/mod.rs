@@ -167,8 +167,11 @@ impl Lowering<'_> {
                     self.give(&mut task, node.scope, input, arg);
                 }
                 task.component_ref.name = self.component(definition, options);
-                task.caching_options =
-                    Some(CachingOptions { enable_cache: options.cache, ..Default::default() });
+                task.caching_options = Some(CachingOptions {
+                    enable_cache: options.cache,
+                    cache_key: options.cache_key.clone().unwrap_or_default(),
+                    ..Default::default()
+                });
                 task.retry_policy = retry_policy(options);
             }
             NodeKind::Import { uri, kind } => self.importer(&mut task, node, uri, kind),

@@ -265,6 +265,7 @@ impl World {
             events: HashMap::new(),
             numbered: 0,
             under_way: HashMap::new(),
+            looks_up: HashSet::new(),
             launched: HashSet::new(),
             records: 0,
             paused: false,
@@ -285,6 +286,8 @@ struct Engine<'a> {
     events: HashMap<u64, (LeafId, Event)>,
     numbered: u64,
     under_way: HashMap<LeafId, Arc<str>>,
+    /// Those for which the cache was asked last.
+    looks_up: HashSet<LeafId>,
     launched: HashSet<(Arc<str>, u32)>,
     records: usize,
     paused: bool,
@@ -375,10 +378,12 @@ impl Engine<'_> {
                     let hit = hit.then(|| self.world.outputs(&launch));
                     let wait = self.world.duration(("lookup", launch.task.as_ref()));
                     let leaf = launch.leaf;
+                    self.looks_up.insert(leaf);
                     self.later(wait, leaf, Event::Cached { leaf, hit, key: None });
                 }
                 Command::Launch(launch) => {
                     self.begins(&launch)?;
+                    self.looks_up.remove(&launch.leaf);
                     let failed = self.journal.failed.get(launch.task.as_ref()).copied().unwrap_or(0);
                     ensure!(launch.attempt == failed + 1, "attempt {} of {}", launch.attempt, launch.task);
                     let fresh = self.launched.insert((Arc::clone(&launch.task), launch.attempt));
@@ -391,7 +396,10 @@ impl Engine<'_> {
                     // Some heed it at once, some late, some not at all.
                     if !self.world.hash(("heeds", task.as_ref())).is_multiple_of(3) {
                         let wait = self.world.duration(("heeds", task.as_ref())) / 2;
-                        self.ends(leaf, wait, Outcome::Canceled);
+                        match self.looks_up.contains(&leaf) {
+                            true => self.later(wait, leaf, Event::Cached { leaf, hit: None, key: None }),
+                            false => self.ends(leaf, wait, Outcome::Canceled),
+                        }
                     }
                 }
                 Command::Finished { state, error } => {

@@ -210,8 +210,8 @@ impl MetadataStore for Watched {
         self.inner.journal(run, after, limit).await
     }
 
-    async fn cached(&self, key: &Digest) -> kf_core::Result<Option<ExecutionRecord>> {
-        self.inner.cached(key).await
+    async fn cached(&self, key: &Digest, not_of: &RunId) -> kf_core::Result<Option<ExecutionRecord>> {
+        self.inner.cached(key, not_of).await
     }
 
     async fn executions(&self, query: &LineageQuery) -> kf_core::Result<Page<ExecutionRecord>> {
