@@ -161,8 +161,8 @@ pub use component::{
 pub use container::{LocalContainers, Runner};
 pub use engine::{
     Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, CacheKeys, Engine, EngineBuilder,
-    Executor, ExecutorError, GivenArtifact, RunEvent, RunHandle, RunOutcome, RunOutputs, StartOptions,
-    Submission, TaskCounts, Work,
+    Executor, ExecutorError, GivenArtifact, RerunOptions, RunEvent, RunHandle, RunOutcome, RunOutputs,
+    StartOptions, Submission, TaskCounts, Work,
 };
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;

@@ -135,7 +135,12 @@ impl Pipeline {
 
     /// A run's arguments: completed with defaults, and each of its parameter's type.
     pub(crate) fn arguments(&self, args: &Args) -> Result<BTreeMap<String, Json>> {
-        let args = self.plan.arguments(args)?;
+        self.complete(args.values()?)
+    }
+
+    /// As [`arguments`](Self::arguments), from their JSON form.
+    pub(crate) fn complete(&self, args: &BTreeMap<String, Json>) -> Result<BTreeMap<String, Json>> {
+        let args = self.plan.complete(args)?;
         for (name, value) in &args {
             if let Some(check) = self.checks.get(name) {
                 check(value).map_err(|problem| Error::Argument { name: name.clone(), problem })?;

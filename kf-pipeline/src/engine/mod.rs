@@ -15,6 +15,7 @@ mod import;
 mod in_process;
 mod keep;
 pub(crate) mod local;
+mod rerun;
 mod start;
 mod subprocess;
 
@@ -30,6 +31,7 @@ use kf_core::{CancellationToken, Digest, RunId, Timestamp};
 use serde_json::{Value as Json, json};
 use tokio::sync::broadcast;
 
+use self::rerun::Seed;
 use admission::Admission;
 pub use builder::EngineBuilder;
 pub(crate) use builder::Options;
@@ -42,6 +44,7 @@ pub use executor::{
     GivenArtifact, Submission, Work,
 };
 pub use handle::{RunHandle, RunOutcome, RunOutputs, TaskCounts};
+pub use rerun::RerunOptions;
 pub use start::StartOptions;
 
 use crate::component::{Components, StateMap};
@@ -190,7 +193,7 @@ impl Engine {
         if let Some(handle) = inner.lock().active.get(&id).filter(|handle| !handle.is_over()) {
             return Ok(handle.clone());
         }
-        self.carry(id, pipeline, args, created_at, !options.no_cache).await
+        self.carry(id, pipeline, args, created_at, !options.no_cache, None).await
     }
 
     /// Takes a run and carries it on from where its journal ends.
@@ -201,12 +204,16 @@ impl Engine {
         args: BTreeMap<String, Json>,
         created_at: Timestamp,
         cache: bool,
+        seed: Option<Seed>,
     ) -> Result<RunHandle> {
         let inner = &self.inner;
         if inner.lock().draining {
             return Err(Error::Draining);
         }
-        let lease = inner.metadata.acquire(&id, "another engine", LEASE).await?;
+        let mut lease = inner.metadata.acquire(&id, "another engine", LEASE).await?;
+        if let Some(seed) = seed.filter(|_| lease.seq == 0) {
+            lease.seq = seed.write(inner.metadata.as_ref(), &lease).await?;
+        }
         let (past, counts, _) = inner.past(&id).await?;
         let (handle, end) = RunHandle::new(id.clone());
         let limits = Limits { in_flight: inner.options.max_in_flight, cache };

@@ -56,10 +56,9 @@ impl Plan {
         &self.name
     }
 
-    /// Completes `args` with the pipeline's defaults and compares them with its parameters.
-    pub(crate) fn arguments(&self, args: &Args) -> Result<BTreeMap<String, Json>> {
+    /// Completes arguments with the pipeline's defaults and compares them with its parameters.
+    pub(crate) fn complete(&self, args: &BTreeMap<String, Json>) -> Result<BTreeMap<String, Json>> {
         let inputs = &self.components[self.root].inputs;
-        let args = args.values()?;
         if let Some(name) = args.keys().find(|name| !inputs.parameters.contains_key(*name)) {
             let known: Vec<_> = inputs.parameters.keys().map(String::as_str).collect();
             return Err(Error::Argument {

@@ -70,7 +70,9 @@ impl ReportSource {
                         JournalEvent::Group { task, state, at, error } => {
                             tasks.push(blank(&task, state, at, error.as_deref()));
                         }
-                        JournalEvent::CancelAsked { .. } | JournalEvent::Outputs { .. } => {}
+                        JournalEvent::CancelAsked { .. }
+                        | JournalEvent::Outputs { .. }
+                        | JournalEvent::Rerun { .. } => {}
                     }
                 }
             }

@@ -145,7 +145,8 @@ impl Scheduler {
             return;
         }
         let id = LeafId(self.fresh_id());
-        let caching = if self.limits.cache { task.caching } else { Caching::Off };
+        let cached = self.limits.cache && !self.past.is_fresh(&path);
+        let caching = if cached { task.caching } else { Caching::Off };
         let mut leaf = Leaf::new(place, path, Arc::clone(executor), inputs, caching, exempt);
         let waits_until = self.past.attempts.remove(leaf.path.as_ref()).map(|failed| {
             leaf.attempt = failed.count;

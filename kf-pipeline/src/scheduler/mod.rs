@@ -16,6 +16,7 @@ mod frame;
 mod inputs;
 mod leaf;
 mod record;
+mod rerun;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -32,6 +33,7 @@ use leaf::Leaf;
 pub(crate) use leaf::{Failure, Launch, LeafId, Outcome};
 pub use record::TaskState;
 pub(crate) use record::{JournalEvent, Past, Record, TaskEnd, read_journal};
+pub(crate) use rerun::{Kept, keep};
 pub(crate) use values::Values;
 
 use crate::placeholder::RunNames;

@@ -7,7 +7,7 @@ use kf_core::metadata::JournalEntry;
 use kf_core::{Digest, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{End, Values};
+use super::{End, Values, rerun};
 use crate::plan::Executor;
 use crate::{Error, Result};
 
@@ -128,6 +128,12 @@ pub(crate) enum JournalEvent {
     Outputs {
         outputs: Arc<Values>,
     },
+    /// The run does again what another did, but for what it keeps of it, which follows as tasks that are cached.
+    Rerun {
+        of: RunId,
+        /// Tasks for which nothing may stand.
+        fresh: Vec<Arc<str>>,
+    },
 }
 
 /// The events of one entry of a run's journal.
@@ -186,6 +192,8 @@ pub(crate) struct Past {
     pub(super) cancels: u32,
     /// Of a cancelled run: what something happened inside of, and of a loop how many iterations had begun.
     begun: HashMap<Box<str>, usize>,
+    /// Tasks for which no earlier execution may stand.
+    fresh: Vec<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -216,6 +224,7 @@ impl Past {
                 self.groups.insert(task, state);
             }
             JournalEvent::Outputs { .. } => {}
+            JournalEvent::Rerun { fresh, .. } => self.fresh = fresh,
             JournalEvent::CancelAsked { reason } => {
                 self.canceled.get_or_insert(reason);
                 self.cancels += 1;
@@ -244,6 +253,11 @@ impl Past {
         self.ended.contains_key(path)
             || self.begun.contains_key(path)
             || self.groups.get(path).is_some_and(|state| *state != TaskState::Canceled)
+    }
+
+    /// Whether no earlier execution may stand for this task.
+    pub(super) fn is_fresh(&self, path: &str) -> bool {
+        self.fresh.iter().any(|fresh| rerun::lies_in(path, fresh))
     }
 
     pub(super) fn begun_iterations(&self, path: &str) -> usize {

@@ -9,6 +9,7 @@ mod components;
 mod containers;
 mod flow;
 mod ir;
+mod rerun;
 mod resume;
 
 use std::future::Future;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         containers::tests(),
         flow::tests(),
         ir::tests(),
+        rerun::tests(),
         resume::tests(),
     ]
     .into_iter()

@@ -1,0 +1,216 @@
+//! Running again a part of what another run did.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kf_core::artifact::ArtifactStore;
+use kf_core::metadata::{
+    Commit, Created, ExecutionRecord, ExecutionState, Lease, Lineage, LineageQuery, MetadataStore, NewRun,
+    RunState,
+};
+use kf_core::{Digest, RunId, Timestamp};
+use serde_json::Value as Json;
+
+use super::{Engine, JOURNAL_PAGE, RunHandle};
+use crate::scheduler::{JournalEvent, Kept, TaskState, keep, read_journal};
+use crate::{Error, Pipeline, Result};
+
+/// How many tasks are written at once.
+const CHUNK: usize = 500;
+/// How many executions are read at once.
+const PAGE: usize = 1000;
+
+/// What a run does again of what another did.
+#[derive(Clone, Debug, Default)]
+pub struct RerunOptions {
+    again: Vec<String>,
+    id: Option<RunId>,
+    no_cache: bool,
+}
+
+impl RerunOptions {
+    /// What did not succeed, and what comes after it.
+    pub fn failed() -> Self {
+        Self::default()
+    }
+
+    /// These tasks and what comes after them, whatever the cache has for them; also what did not succeed. A task is named
+    /// by its path, as in `prepare/split` or `for-loop-1[2]/train`; `for-loop-1` stands for all of a loop or a group.
+    pub fn from_tasks<S: Into<String>>(tasks: impl IntoIterator<Item = S>) -> Self {
+        Self { again: tasks.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// The new run's id. Asking again with the same one finds the run.
+    #[must_use]
+    pub fn id(mut self, id: RunId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Takes nothing from the cache besides what is kept.
+    #[must_use]
+    pub fn no_cache(mut self) -> Self {
+        self.no_cache = true;
+        self
+    }
+}
+
+/// What a new run keeps of another.
+pub(super) struct Seed {
+    of: RunId,
+    fresh: Vec<Arc<str>>,
+    tasks: BTreeMap<Arc<str>, Kept>,
+}
+
+impl Engine {
+    /// Starts a new run with the arguments of one that has ended, which keeps what that one did but for a part: what
+    /// failed, or chosen tasks, and what comes after. Kept tasks are [`Cached`](TaskState::Cached) in the new run.
+    ///
+    /// The pipeline may have been changed since: what is kept is found by its path.
+    ///
+    /// # Errors
+    /// [`Error::Run`] where there is no such run, it has not ended, is one of another pipeline, or what it gave is gone;
+    /// [`Error::Plan`] where a chosen task is none of the pipeline's. Otherwise as [`start`](Self::start).
+    pub async fn rerun(&self, pipeline: &Pipeline, run: &RunId, options: RerunOptions) -> Result<RunHandle> {
+        let inner = &self.inner;
+        let refuse = |problem: String| Error::Run { run: run.to_string(), problem };
+        let record =
+            inner.metadata.run(run).await?.ok_or_else(|| refuse("there is no such run".to_owned()))?;
+        if record.pipeline != pipeline.name() {
+            return Err(refuse(format!(
+                "it is a run of `{}`, not of `{}`",
+                record.pipeline,
+                pipeline.name()
+            )));
+        }
+        if !record.state.is_terminal() {
+            let problem =
+                format!("it is {}; start it again with this id and it goes on where it was", record.state);
+            return Err(refuse(problem));
+        }
+        inner.check(pipeline)?;
+        let (args, artifacts): (BTreeMap<String, Json>, BTreeMap<String, Json>) =
+            serde_json::from_str::<BTreeMap<String, Json>>(&record.args)
+                .map_err(|error| refuse(format!("its arguments are not understood: {error}")))?
+                .into_iter()
+                .partition(|(name, _)| !pipeline.plan().takes_artifact(name));
+        let mut args = pipeline.complete(&args)?;
+        args.extend(artifacts);
+        let tasks = keep(pipeline.plan(), self.journal(run).await?, &options.again)
+            .map_err(|problem| Error::plan(pipeline.name(), problem))?;
+        verify(inner.home.artifacts(), &tasks).await.map_err(refuse)?;
+        let seed = Seed {
+            of: run.clone(),
+            fresh: options.again.iter().map(|path| path.as_str().into()).collect(),
+            tasks,
+        };
+        let _starting = inner.starting.lock().await;
+        let id = options.id.unwrap_or_else(RunId::random);
+        let spec =
+            serde_json::to_string(pipeline.file()).expect("a pipeline is made of strings, numbers and JSON");
+        let new = NewRun {
+            id: id.clone(),
+            pipeline: pipeline.name().to_owned(),
+            spec_digest: Digest::of(&spec),
+            spec,
+            args: serde_json::to_string(&args).expect("arguments are JSON"),
+            created_at: Timestamp::now(),
+        };
+        let mut created_at = new.created_at;
+        if let Created::Existing(record) = inner.metadata.create_run(new).await? {
+            if record.state.is_terminal() {
+                return inner.ended(&record).await;
+            }
+            created_at = record.created_at;
+        }
+        if let Some(handle) = inner.lock().active.get(&id).filter(|handle| !handle.is_over()) {
+            return Ok(handle.clone());
+        }
+        self.carry(id, pipeline, args, created_at, !options.no_cache, Some(seed)).await
+    }
+
+    async fn journal(&self, run: &RunId) -> Result<Vec<JournalEvent>> {
+        let (mut events, mut after) = (Vec::new(), 0);
+        loop {
+            let page = self.inner.metadata.journal(run, after, JOURNAL_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(events) };
+            after = last.seq;
+            for entry in &page {
+                events.extend(read_journal(run, entry)?);
+            }
+        }
+    }
+}
+
+/// Sees to it that what kept tasks gave is still there.
+async fn verify(store: &ArtifactStore, tasks: &BTreeMap<Arc<str>, Kept>) -> std::result::Result<(), String> {
+    let mut seen = BTreeSet::new();
+    for (task, kept) in tasks {
+        for artifact in kept.outputs.artifacts().iter().flat_map(|(_, list)| list.iter()) {
+            let Some(digest) = artifact.digest.filter(|digest| seen.insert(*digest)) else { continue };
+            store.verify(&digest).await.map_err(|error| {
+                format!(
+                    "task `{task}` can't be kept, choose it to run again: its output `{}`: {error}",
+                    artifact.name
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
+impl Seed {
+    /// Writes what is kept as the first that the new run did; gives the number of the last commit.
+    pub(super) async fn write(self, store: &dyn MetadataStore, lease: &Lease) -> Result<u64> {
+        let mut executions = executions(store, &self.of).await?;
+        let mut seq = lease.seq;
+        let mut events = vec![JournalEvent::Rerun { of: self.of, fresh: self.fresh }];
+        let mut lineage = Lineage::default();
+        let mut tasks = self.tasks.into_iter().peekable();
+        loop {
+            for (task, kept) in tasks.by_ref().take(CHUNK) {
+                if let Some(execution) = executions.remove(task.as_ref()) {
+                    let state = ExecutionState::Cached;
+                    lineage.executions.push(ExecutionRecord { run: lease.run.clone(), state, ..execution });
+                }
+                events.push(JournalEvent::Task {
+                    task,
+                    state: TaskState::Cached,
+                    attempts: kept.attempts,
+                    started_at: kept.started_at,
+                    ended_at: kept.ended_at,
+                    outputs: kept.outputs,
+                    error: None,
+                });
+            }
+            let commit = Commit {
+                run: lease.run.clone(),
+                epoch: lease.epoch,
+                expected_seq: seq,
+                at: Timestamp::now(),
+                events: serde_json::to_string(&events).expect("events are made of names, numbers and JSON"),
+                state: (seq == 0).then_some((RunState::Running, None)),
+                lineage: std::mem::take(&mut lineage),
+            };
+            seq = store.commit(commit).await?;
+            events.clear();
+            if tasks.peek().is_none() {
+                return Ok(seq);
+            }
+        }
+    }
+}
+
+/// A run's executions by task.
+async fn executions(store: &dyn MetadataStore, run: &RunId) -> Result<BTreeMap<String, ExecutionRecord>> {
+    let mut query = LineageQuery { run: Some(run.clone()), limit: PAGE, ..LineageQuery::default() };
+    let mut found = BTreeMap::new();
+    loop {
+        let page = store.executions(&query).await?;
+        found.extend(page.items.into_iter().map(|execution| (execution.task.clone(), execution)));
+        query.after = page.next;
+        if query.after.is_none() {
+            return Ok(found);
+        }
+    }
+}

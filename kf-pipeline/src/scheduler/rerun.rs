@@ -1,0 +1,139 @@
+//! What of an ended run a new one may keep, so that it runs the rest again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use kf_core::Timestamp;
+
+use super::{JournalEvent, TaskState, Values};
+use crate::plan::{ComponentKind, Name, Plan};
+
+/// A task of an ended run that a new one keeps.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) started_at: Timestamp,
+    pub(crate) ended_at: Timestamp,
+    pub(crate) attempts: u32,
+    pub(crate) outputs: Arc<Values>,
+}
+
+/// A task chosen to run again, with what follows from it.
+struct Chosen(Vec<Level>);
+
+/// One DAG on the way from the outermost one to a chosen task.
+struct Level {
+    task: Name,
+    iteration: Option<usize>,
+    is_loop: bool,
+    /// The tasks of this DAG that wait for it, directly or not.
+    after: BTreeSet<Name>,
+}
+
+/// The tasks that succeeded in the run with this journal, but for those in `again` and what comes after them; where
+/// `again` is empty, but for what comes after those that did not succeed.
+///
+/// # Errors
+/// Names the part of a path that the plan does not have.
+pub(crate) fn keep(
+    plan: &Plan,
+    journal: Vec<JournalEvent>,
+    again: &[String],
+) -> Result<BTreeMap<Arc<str>, Kept>, String> {
+    let (mut kept, mut unwell) = (BTreeMap::new(), HashMap::new());
+    for event in journal {
+        match event {
+            JournalEvent::Task { task, state, attempts, started_at, ended_at, outputs, .. } => {
+                if matches!(state, TaskState::Succeeded | TaskState::Cached) {
+                    kept.insert(task, Kept { started_at, ended_at, attempts, outputs });
+                } else {
+                    unwell.insert(task, state);
+                }
+            }
+            JournalEvent::Group {
+                task, state: state @ (TaskState::Failed | TaskState::Canceled), ..
+            } => {
+                unwell.insert(task, state);
+            }
+            _ => {}
+        }
+    }
+    let chosen = match again {
+        [] => {
+            // Of a group, what failed in it: the rest of it is kept.
+            let inner = unwell
+                .keys()
+                .filter(|path| !unwell.keys().any(|other| other != *path && lies_in(other, path)));
+            // A path that a changed pipeline no longer has keeps nothing from running.
+            inner.filter_map(|path| Chosen::find(plan, path).ok()).collect()
+        }
+        again => again.iter().map(|path| Chosen::find(plan, path)).collect::<Result<Vec<_>, _>>()?,
+    };
+    kept.retain(|path, _| {
+        !chosen.iter().any(|chosen| chosen.drops(path))
+            && (again.is_empty() || Chosen::find(plan, path).is_ok())
+    });
+    Ok(kept)
+}
+
+/// Whether a task is this group or lies in it.
+pub(super) fn lies_in(path: &str, group: &str) -> bool {
+    path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '[']))
+}
+
+/// A part of a path: a task's name and its iteration.
+fn parse(part: &str) -> (&str, Option<usize>) {
+    let iteration = part.strip_suffix(']').and_then(|part| part.rsplit_once('['));
+    match iteration.and_then(|(name, number)| Some((name, number.parse().ok()?))) {
+        Some((name, number)) => (name, Some(number)),
+        None => (part, None),
+    }
+}
+
+impl Chosen {
+    fn find(plan: &Plan, path: &str) -> Result<Self, String> {
+        let (mut levels, mut component) = (Vec::new(), plan.root);
+        for part in path.split('/') {
+            let (name, iteration) = parse(part);
+            let ComponentKind::Dag(dag) = &plan.components[component].kind else {
+                return Err(format!("task `{path}`: what `{part}` is to lie in is no group"));
+            };
+            if levels.last().is_some_and(|level: &Level| level.is_loop && level.iteration.is_none()) {
+                return Err(format!(
+                    "task `{path}`: say which iteration of the loop before `{part}`, as in `loop[0]/{part}`"
+                ));
+            }
+            let Some(index) = dag.tasks.iter().position(|task| task.name.as_ref() == name) else {
+                let known: Vec<&str> = dag.tasks.iter().map(|task| task.name.as_ref()).collect();
+                return Err(format!("task `{path}`: there is no `{name}`; there are: {}", known.join(", ")));
+            };
+            let task = &dag.tasks[index];
+            if iteration.is_some() && task.iterator.is_none() {
+                return Err(format!("task `{path}`: `{name}` is no loop"));
+            }
+            let (mut after, mut next) = (BTreeSet::new(), task.downstream.clone());
+            while let Some(index) = next.pop() {
+                if after.insert(Name::clone(&dag.tasks[index].name)) {
+                    next.extend(&dag.tasks[index].downstream);
+                }
+            }
+            levels.push(Level { task: name.into(), iteration, is_loop: task.iterator.is_some(), after });
+            component = task.component;
+        }
+        Ok(Self(levels))
+    }
+
+    /// Whether a task runs again: it is this one, lies in it, or comes after it.
+    fn drops(&self, path: &str) -> bool {
+        let mut parts = path.split('/').map(parse);
+        for level in &self.0 {
+            let Some((name, iteration)) = parts.next() else { return false };
+            if name != level.task.as_ref() {
+                return level.after.contains(name);
+            }
+            if level.iteration.is_some() && iteration != level.iteration {
+                return false;
+            }
+        }
+        true
+    }
+}
