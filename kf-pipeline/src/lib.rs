@@ -160,15 +160,15 @@ pub use component::{
 };
 pub use container::{LocalContainers, Runner};
 pub use engine::{
-    Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, CacheKeys, Engine, EngineBuilder,
-    Executor, ExecutorError, GivenArtifact, RerunOptions, RunEvent, RunHandle, RunOutcome, RunOutputs,
-    StartOptions, Submission, TaskCounts, Work,
+    Approval, Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, CacheKeys, Engine,
+    EngineBuilder, Executor, ExecutorError, GivenArtifact, RerunOptions, RunEvent, RunHandle, RunOutcome,
+    RunOutputs, StartOptions, Submission, TaskCounts, Work,
 };
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;
 pub use kf_pipeline_macros::{Outputs, Param, component};
 pub use plan::{ContainerTask, Plan};
-pub use scheduler::TaskState;
+pub use scheduler::{Decision, TaskState};
 
 /// What generated code calls.
 #[doc(hidden)]

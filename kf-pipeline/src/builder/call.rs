@@ -39,6 +39,7 @@ pub struct CallOptions {
     pub(crate) cache_key: Option<String>,
     pub(crate) cache_ttl: Option<Duration>,
     pub(crate) executor: Option<String>,
+    pub(crate) locks: Vec<String>,
     pub(crate) problem: Option<String>,
 }
 
@@ -151,6 +152,14 @@ impl<'p, H> Call<'p, H> {
     /// Which of the engine's executors carries it, such as `subprocess`.
     pub fn executor(mut self, name: impl Into<String>) -> Self {
         self.options.executor = Some(name.into());
+        self
+    }
+
+    /// Runs only while it holds the mutex of this name, over all runs of an engine; or one of the places of a semaphore,
+    /// where the [engine](crate::EngineBuilder::semaphore) gives the name more than one. Placeholders such as
+    /// `{{$.inputs.parameters['region']}}` stand for its inputs.
+    pub fn mutex(mut self, name: impl Into<String>) -> Self {
+        self.options.locks.push(name.into());
         self
     }
 

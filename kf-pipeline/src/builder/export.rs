@@ -39,6 +39,13 @@ fn exported(file: &PipelineFile, export: &Export) -> Result<PipelineFile> {
     let mut file = file.clone();
     let kf = kf_platform(&file)?;
     file.platform_spec.platforms.remove("kf");
+    if let Some((component, task)) =
+        kf.components.iter().find_map(|(name, added)| Some((name, added.tasks.keys().next()?)))
+    {
+        let problem =
+            "has a fallback or a number of iterations that must succeed, for which upstream has no field";
+        return Err(Error::plan(format!("{component}/{task}"), problem));
+    }
     let mut deadlines = Map::new();
     for (label, kf) in &kf.executors {
         let place = || place(&file.pipeline_spec, label);
@@ -80,6 +87,12 @@ fn merge(into: &mut Json, from: Json) {
 fn refuse(kf: &KfExecutor) -> Result<(), String> {
     if let Some(executor) = kf.executor.as_deref().filter(|name| ![IN_PROCESS, SUBPROCESS].contains(name)) {
         return Err(format!("is carried by executor `{executor}`, which upstream does not have"));
+    }
+    if kf.approval.is_some() {
+        return Err("waits for a person, for which upstream has nothing".to_owned());
+    }
+    if let Some(name) = kf.locks.first() {
+        return Err(format!("holds `{name}` while it runs, and upstream has no mutexes or semaphores"));
     }
     if kf.cache_ttl.is_some() {
         return Err("what stands for it may be of some age only, for which upstream has no field".to_owned());
@@ -199,6 +212,8 @@ mod tests {
         for (kf, says) in [
             (json!({"component": "a", "backoffJitter": 0.5}), "jitter"),
             (json!({"component": "a", "executor": "my-cluster"}), "`my-cluster`"),
+            (json!({"component": "a", "locks": ["m"]}), "holds `m`"),
+            (json!({"approval": {"message": "?"}}), "waits for a person"),
             (json!({"component": "a", "cacheTtl": {"secs": 9, "nanos": 0}}), "of some age"),
             (json!({"component": "a", "resources": {"accelerators": {"gpu": "500m"}}}), "fraction of `gpu`"),
         ] {

@@ -1,6 +1,6 @@
 //! One attempt from its launch to its end: inputs fetched, carried, outputs kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,10 @@ use super::driver::sleep_until;
 use super::executor::{Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, Work};
 use super::import::import;
 use super::keep::{Strictness, keep};
+use super::locks::Held;
 use super::{Inner, RunEvent, RunSetup};
 use crate::component::ProgressSink;
+use crate::placeholder::{self, Placeholder};
 use crate::plan;
 use crate::scheduler::{Failure, Launch, Outcome};
 
@@ -40,9 +42,21 @@ pub(super) async fn carry(
     launch: Launch,
     cancel: CancellationToken,
 ) -> Carried {
+    let locks = match names_of_locks(&launch, &setup) {
+        Ok(names) => names,
+        Err(problem) => {
+            let outcome = Outcome::Failed(Failure::task(problem).permanent());
+            return Carried::Ended { outcome, started_at: Timestamp::now() };
+        }
+    };
+    let admitted = async {
+        // Resources come last: nobody is to wait for a mutex with a machine in hand.
+        let held = engine.locks.acquire(&locks).await;
+        (held, engine.admission.acquire(&launch.executor.resources).await)
+    };
     let permit = tokio::select! {
         biased;
-        permit = engine.admission.acquire(&launch.executor.resources) => permit,
+        permit = admitted => permit,
         () = cancel.cancelled() => {
             return Carried::Ended { outcome: Outcome::Canceled, started_at: Timestamp::now() };
         }
@@ -67,12 +81,22 @@ pub(super) async fn carry(
     Carried::Ended { outcome: outcome.unwrap_or_else(Outcome::Failed), started_at }
 }
 
+fn names_of_locks(launch: &Launch, setup: &RunSetup) -> Result<BTreeSet<String>, String> {
+    let lookup = |placeholder: Placeholder<'_>| match placeholder {
+        Placeholder::InputParameter(name) => {
+            Ok(launch.inputs.parameter(name).map(|value| value.as_ref().clone()))
+        }
+        other => Ok(setup.names.look_up(&launch.task, other)),
+    };
+    launch.executor.locks.iter().map(|name| placeholder::replace_text(name, &lookup)).collect()
+}
+
 /// Lets an executor carry the attempt; none where the engine drains before it has begun.
 async fn run(
     engine: &Inner,
     setup: &RunSetup,
     launch: &Launch,
-    permit: Option<Permit>,
+    permit: (Held, Option<Permit>),
     cancel: &CancellationToken,
 ) -> Result<Option<Outcome>, Failure> {
     let _ =
@@ -183,7 +207,7 @@ async fn prepare(
     setup: &RunSetup,
     launch: &Launch,
     work: Work,
-    permit: Option<Permit>,
+    permit: (Held, Option<Permit>),
     cancel: &CancellationToken,
 ) -> Result<Arc<Attempt>, Failure> {
     let dir = engine.home.run_dir(&setup.run).join(launch.task.as_ref()).join(launch.attempt.to_string());

@@ -13,6 +13,7 @@ use kf_core::resources::Capacity;
 use super::admission::Admission;
 use super::cache::CacheKeys;
 use super::in_process::InProcess;
+use super::locks::Locks;
 use super::subprocess::Subprocess;
 use super::{CONTAINER, Engine, Executor, IN_PROCESS, Inner, SUBPROCESS, cache};
 use crate::component::StateMap;
@@ -46,6 +47,7 @@ pub struct EngineBuilder {
     metadata: Option<Arc<dyn MetadataStore>>,
     containers: LocalContainers,
     subprocesses: usize,
+    semaphores: BTreeMap<String, usize>,
 }
 
 impl Default for EngineBuilder {
@@ -64,6 +66,7 @@ impl Default for EngineBuilder {
             executors: BTreeMap::new(),
             metadata: None,
             containers: LocalContainers::new(),
+            semaphores: BTreeMap::new(),
             subprocesses: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -81,6 +84,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn capacity(mut self, capacity: Capacity) -> Self {
         self.capacity = Some(capacity);
+        self
+    }
+
+    /// How many tasks, of all runs of this engine, may hold [this name](crate::Call::mutex) at once; one where not given.
+    #[must_use]
+    pub fn semaphore(mut self, name: impl Into<String>, places: usize) -> Self {
+        self.semaphores.insert(name.into(), places);
         self
     }
 
@@ -190,6 +200,7 @@ impl EngineBuilder {
             metadata,
             executors,
             state: Arc::new(self.state),
+            locks: Locks::new(self.semaphores),
             admission: Admission::new(self.capacity.unwrap_or_else(Capacity::of_this_machine)),
             program,
             options: self.options,

@@ -99,6 +99,9 @@ fn event_of(record: &Record) -> Option<RunEvent> {
         Record::Group { task, state, error, .. } => {
             Some(RunEvent::TaskEnded { task: Arc::clone(task), state: *state, error: error.clone() })
         }
+        Record::Asked { task, message, .. } => {
+            Some(RunEvent::ApprovalAsked { task: Arc::clone(task), message: message.clone() })
+        }
         Record::CancelAsked { .. } | Record::Outputs { .. } => None,
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::attempt::{self, Carried};
 use super::cache::{Flight, LookedUp};
 use super::commit::Writing;
-use super::handle::{Control, DriverEnd, Ending};
+use super::handle::{Answer, Control, DriverEnd, Ending};
 use super::{Inner, LEASE, RunEvent, RunOutcome, RunOutputs, RunSetup, TaskCounts, cache};
 use crate::scheduler::{Command, Event, Failure, Launch, LeafId, Outcome, Record, Scheduler};
 
@@ -40,6 +40,8 @@ pub(super) struct Driver {
     flights: HashMap<Arc<str>, Flight>,
     /// Records that are not written yet, and the commands that wait for them.
     records: Vec<Record>,
+    /// Who waits for these records to be written.
+    answers: Vec<Answer>,
     held: Vec<Command>,
     counts: TaskCounts,
     outputs: RunOutputs,
@@ -85,6 +87,7 @@ impl Driver {
             cancels: HashMap::new(),
             flights: HashMap::new(),
             records: Vec::new(),
+            answers: Vec::new(),
             held: Vec::new(),
             counts,
             outputs: RunOutputs::default(),
@@ -193,6 +196,17 @@ impl Driver {
     fn control(&mut self, control: Control) {
         match control {
             Control::Cancel(reason) => self.step(Event::Cancel { reason }),
+            Control::Decide(task, decision, answer) => {
+                match self.scheduler.decided(Timestamp::now(), &task, &decision) {
+                    Err(problem) => {
+                        let _ = answer.send(Err(problem));
+                    }
+                    Ok(commands) => {
+                        self.answers.push(answer);
+                        self.take(commands);
+                    }
+                }
+            }
             Control::Drain => self.scheduler.pause(),
         }
     }
@@ -324,8 +338,12 @@ impl Driver {
         let listened = self.end.events.receiver_count() > 0;
         let writing = Writing::new(&self.lease, self.seq, records, ended, listened);
         let writing = writing.write(Arc::clone(&self.engine.metadata), self.end.events.clone());
+        let answers = std::mem::take(&mut self.answers);
         Box::pin(async move {
             let written = writing.await;
+            if written.is_ok() {
+                answers.into_iter().for_each(|answer| drop(answer.send(Ok(()))));
+            }
             // Who waited for these tasks finds their ends in the store now.
             drop(flights);
             written

@@ -34,6 +34,13 @@ pub enum RunEvent {
         /// Why.
         error: Arc<str>,
     },
+    /// A task waits for a person, who [decides](crate::Engine::decide); this is committed.
+    ApprovalAsked {
+        /// The task's path.
+        task: Arc<str>,
+        /// What is asked.
+        message: String,
+    },
     /// A task ended; this is committed.
     TaskEnded {
         /// The task's path.

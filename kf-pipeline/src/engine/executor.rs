@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::admission::Permit;
+use super::locks::Held;
 use crate::component::{ComponentDef, Progress};
 use crate::placeholder::RunNames;
 use crate::plan::ContainerTask;
@@ -96,8 +97,8 @@ pub struct Attempt {
     pub(crate) progress: crate::component::ProgressSink,
     pub(crate) state: Arc<crate::component::StateMap>,
     pub(crate) report: Option<crate::report::ReportSource>,
-    /// The resources; given back when the last who may use them lets go of the attempt.
-    pub(crate) _permit: Option<Permit>,
+    /// Mutexes and resources; given back when the last who may use them lets go of the attempt.
+    pub(crate) _permit: (Held, Option<Permit>),
 }
 
 impl Attempt {

@@ -8,12 +8,12 @@ use kf_core::artifact::{ArtifactRef, Metadata};
 use kf_core::metadata::RunState;
 use kf_core::{CancellationToken, RunId};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::RunEvent;
 use crate::mutex::locked;
 use crate::scheduler::Values;
-use crate::{Error, Result};
+use crate::{Decision, Error, Result};
 
 /// How many events a listener may be behind before it misses some.
 pub(super) const EVENT_BUFFER: usize = 1024;
@@ -35,8 +35,12 @@ pub struct RunHandle {
 #[derive(Debug)]
 pub(super) enum Control {
     Cancel(String),
+    Decide(String, Box<Decision>, Answer),
     Drain,
 }
+
+/// Where whoever decided hears that this is committed, or why not.
+pub(super) type Answer = oneshot::Sender<std::result::Result<(), String>>;
 
 /// How a run left its driver.
 #[derive(Clone, Debug)]
@@ -177,6 +181,22 @@ impl RunHandle {
     pub async fn cancel(&self, reason: impl Into<String>) {
         // Where the run has ended, nobody listens, and that is fine.
         let _ = self.control.send(Control::Cancel(reason.into())).await;
+    }
+
+    /// Decides what a task waits for; returns when that is committed.
+    ///
+    /// # Errors
+    /// [`Error::Run`] where the task waits for nothing or asks for another kind of value, and where the run has ended.
+    pub async fn decide(&self, task: &str, decision: Decision) -> Result<()> {
+        let refuse = |problem: String| Error::Run { run: self.id.to_string(), problem };
+        let (answer, answered) = oneshot::channel();
+        let sent = self.control.send(Control::Decide(task.to_owned(), Box::new(decision), answer)).await;
+        let answered = match sent {
+            Ok(()) => answered.await.ok(),
+            Err(_) => None,
+        };
+        let over = || Err("it has ended or was stopped before the decision was committed".to_owned());
+        answered.unwrap_or_else(over).map_err(refuse)
     }
 
     pub(super) async fn drain(&self) {

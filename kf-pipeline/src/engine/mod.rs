@@ -1,6 +1,7 @@
 //! The engine: carries runs of pipelines.
 
 mod admission;
+mod approval;
 mod attempt;
 mod body;
 mod builder;
@@ -15,6 +16,7 @@ mod import;
 mod in_process;
 mod keep;
 pub(crate) mod local;
+mod locks;
 mod rerun;
 mod start;
 mod subprocess;
@@ -33,6 +35,7 @@ use tokio::sync::broadcast;
 
 use self::rerun::Seed;
 use admission::Admission;
+pub use approval::Approval;
 pub use builder::EngineBuilder;
 pub(crate) use builder::Options;
 pub use cache::CacheKeys;
@@ -84,6 +87,7 @@ pub(crate) struct Inner {
     executors: BTreeMap<String, Arc<dyn Executor>>,
     state: Arc<StateMap>,
     admission: Admission,
+    locks: locks::Locks,
     program: Digest,
     options: Options,
     flights: Arc<cache::Flights>,
@@ -317,7 +321,7 @@ impl Inner {
     /// Refuses a pipeline that this engine could not run to its end.
     fn check(&self, pipeline: &Pipeline) -> Result<()> {
         for executor in pipeline.plan().executors() {
-            if let plan::Work::Importer(_) = executor.work {
+            if let plan::Work::Importer(_) | plan::Work::Approval(_) = executor.work {
                 continue;
             }
             let refuse = |problem: String| Error::Unsupported {
@@ -372,6 +376,7 @@ impl Inner {
             plan::Work::Importer(_) => {
                 return Err("is an importer, which the engine carries itself".to_owned());
             }
+            plan::Work::Approval(_) => return Err("waits for a person, and nothing carries it".to_owned()),
         };
         let name = executor.carrier.as_deref().unwrap_or(match &work {
             Work::Component(_) => IN_PROCESS,

@@ -129,7 +129,7 @@ impl Engine {
         self.carry(id, pipeline, args, created_at, !options.no_cache, Some(seed)).await
     }
 
-    async fn journal(&self, run: &RunId) -> Result<Vec<JournalEvent>> {
+    pub(super) async fn journal(&self, run: &RunId) -> Result<Vec<JournalEvent>> {
         let (mut events, mut after) = (Vec::new(), 0);
         loop {
             let page = self.inner.metadata.journal(run, after, JOURNAL_PAGE).await?;

@@ -1,6 +1,8 @@
 //! Compares what tasks give and take.
 
-use super::{Component, ComponentKind, Dag, Iterator_, LoopItems, Name, Plan, Source, Task, TaskOutput};
+use super::{
+    Component, ComponentKind, Dag, Iterator_, LoopItems, Name, Plan, Source, Task, TaskOutput, platform,
+};
 use crate::spec::{ArtifactType, ParameterInput, ParameterOutput, ParameterType};
 use crate::{Error, Result};
 
@@ -8,6 +10,7 @@ pub(super) fn types(plan: &Plan) -> Result<()> {
     for component in &plan.components {
         if let ComponentKind::Dag(dag) = &component.kind {
             Checker { plan, component, dag }.check()?;
+            platform::check(plan, &component.name, dag)?;
         }
     }
     Ok(())
@@ -187,6 +190,9 @@ impl Checker<'_> {
     /// The type of a task's output; none where a loop makes a list of it.
     fn produced_parameter(&self, place: &str, output: &TaskOutput) -> Result<Option<ParameterType>> {
         let task = &self.dag.tasks[output.task];
+        if task.iterator.as_ref().is_some_and(|iterator| iterator.failures.as_ref() == Some(&output.key)) {
+            return Ok(Some(ParameterType::List));
+        }
         let producer = &self.plan.components[task.component];
         let found = producer.outputs.parameters.get(output.key.as_ref());
         let found = found.ok_or_else(|| no_output(place, task, "parameter", &output.key))?;

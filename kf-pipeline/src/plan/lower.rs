@@ -10,11 +10,11 @@ use serde_json::Value as Json;
 
 use super::{
     Caching, Component, ComponentKind, Condition, ContainerTask, Dag, Executor, Inputs, Iterator_, LoopItems,
-    Name, Outputs, Plan, Retry, Selector, Source, Task, TaskOutput, Work, check, names,
+    Name, Outputs, Plan, Retry, Selector, Source, Task, TaskOutput, Work, check, names, platform,
 };
 use crate::engine::of_name;
 use crate::spec::{
-    ArtifactSource, ComponentSpec, DagOutputSource, DagSpec, ExecutorSpec, Items, KfPlatform,
+    ArtifactSource, ComponentSpec, DagOutputSource, DagSpec, ExecutorSpec, Items, KfComponent, KfPlatform,
     OutputDefinitions, ParameterSource, PipelineFile, RetryPolicy, RuntimeValue, TaskParameter, TaskSpec,
 };
 use crate::{Error, Result, placeholder};
@@ -90,6 +90,9 @@ impl Lowering<'_> {
                 return Err(Error::plan(component, problem));
             }
             ExecutorSpec::Importer(importer) => Work::Importer(importer.clone()),
+            ExecutorSpec::Container(_) if kf.approval.is_some() => {
+                Work::Approval(kf.approval.map(|approval| approval.message).unwrap_or_default())
+            }
             ExecutorSpec::Container(container) if kf.component.is_empty() => {
                 Work::Container(Arc::new(ContainerTask {
                     container: container.as_ref().clone(),
@@ -114,6 +117,7 @@ impl Lowering<'_> {
             timeout: kf.timeout,
             cache_ttl: kf.cache_ttl,
             resources: kf.resources,
+            locks: kf.locks,
             outputs,
         })
     }
@@ -159,8 +163,10 @@ impl Lowering<'_> {
             .iter()
             .map(|(name, task)| self.task(&scope, name, task))
             .collect::<Result<Vec<_>>>()?;
+        let none = KfComponent::default();
+        platform::add(place, &mut tasks, self.platform.components.get(place).unwrap_or(&none))?;
         for task in 0..tasks.len() {
-            for upstream in tasks[task].upstream.clone() {
+            for upstream in [tasks[task].upstream.as_slice(), &tasks[task].waits].concat() {
                 tasks[upstream].downstream.push(task);
             }
         }
@@ -240,6 +246,9 @@ impl Lowering<'_> {
             parameters,
             artifacts,
             upstream: upstream.into_iter().collect(),
+            waits: Vec::new(),
+            fallback_of: None,
+            has_fallback: false,
             downstream: Vec::new(),
             condition: condition.map_err(|problem| Error::plan(&place, problem))?,
             strategy: policy.strategy.unwrap_or_default(),
@@ -361,7 +370,7 @@ fn iterator(place: &str, spec: &TaskSpec) -> Result<Option<Iterator_>> {
         }
     };
     let limit = spec.iterator_policy.as_ref().map_or(0, |policy| policy.parallelism_limit as usize);
-    Ok(Some(Iterator_ { items, input: input.as_str().into(), limit }))
+    Ok(Some(Iterator_ { items, input: input.as_str().into(), limit, min_success: None, failures: None }))
 }
 
 fn retry(place: &str, policy: Option<&RetryPolicy>) -> Result<Retry> {
@@ -388,8 +397,10 @@ fn duration(place: &str, text: &str) -> Result<Duration> {
 }
 
 fn refuse_cycles(place: &str, tasks: &[Task]) -> Result<()> {
-    let edges =
-        tasks.iter().enumerate().flat_map(|(to, task)| task.upstream.iter().map(move |&from| (from, to)));
+    let edges = tasks
+        .iter()
+        .enumerate()
+        .flat_map(|(to, task)| task.upstream.iter().chain(&task.waits).map(move |&from| (from, to)));
     if let Some(cycle) = cycle(tasks.len(), edges) {
         let names: Vec<&str> = cycle.iter().map(|&task| tasks[task].name.as_ref()).collect();
         return Err(Error::plan(place, format!("these tasks wait for one another: {}", names.join(", "))));

@@ -7,6 +7,7 @@ mod condition;
 mod expression;
 mod lower;
 mod names;
+mod platform;
 mod selector;
 #[cfg(test)]
 mod tests;
@@ -185,6 +186,8 @@ pub(crate) struct Executor {
     /// How old what stands for it may be.
     pub(crate) cache_ttl: Option<Duration>,
     pub(crate) resources: Resources,
+    /// Mutexes and semaphores, with placeholders.
+    pub(crate) locks: Vec<String>,
     pub(crate) outputs: Outputs,
 }
 
@@ -193,7 +196,9 @@ impl Executor {
     pub(crate) fn component(&self) -> &str {
         match &self.work {
             Work::Component { name, .. } => name,
-            Work::Container(_) | Work::Importer(_) => self.label.trim_start_matches("exec-"),
+            Work::Container(_) | Work::Importer(_) | Work::Approval(_) => {
+                self.label.trim_start_matches("exec-")
+            }
         }
     }
 }
@@ -208,6 +213,8 @@ pub(crate) enum Work {
     /// A container's command.
     Container(Arc<ContainerTask>),
     Importer(Box<ImporterSpec>),
+    /// Nothing: a person decides. The message, with placeholders.
+    Approval(String),
 }
 
 /// A command in an image, and what is declared around it.
@@ -267,6 +274,11 @@ pub(crate) struct Task {
     pub(crate) parameters: Vec<(Name, Source)>,
     pub(crate) artifacts: Vec<(Name, Source)>,
     pub(crate) upstream: Vec<usize>,
+    /// Tasks that must have ended too, in whatever way: fallbacks, and what this one is a fallback of.
+    pub(crate) waits: Vec<usize>,
+    /// The task for which this one stands where that has failed.
+    pub(crate) fallback_of: Option<usize>,
+    pub(crate) has_fallback: bool,
     pub(crate) downstream: Vec<usize>,
     pub(crate) condition: Option<Condition>,
     pub(crate) strategy: TriggerStrategy,
@@ -316,6 +328,26 @@ pub(crate) struct Iterator_ {
     pub(crate) input: Name,
     /// How many iterations run at once; 0 where there is no limit.
     pub(crate) limit: usize,
+    /// How many iterations must succeed; all where absent.
+    pub(crate) min_success: Option<MinSuccess>,
+    /// The output that lists the failed ones.
+    pub(crate) failures: Option<Name>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum MinSuccess {
+    Count(usize),
+    Ratio(f64),
+}
+
+impl MinSuccess {
+    /// How many of so many.
+    pub(crate) fn of(self, count: usize) -> usize {
+        match self {
+            Self::Count(least) => least.min(count),
+            Self::Ratio(share) => (count as f64 * share).ceil() as usize,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -72,7 +72,8 @@ impl ReportSource {
                         }
                         JournalEvent::CancelAsked { .. }
                         | JournalEvent::Outputs { .. }
-                        | JournalEvent::Rerun { .. } => {}
+                        | JournalEvent::Rerun { .. }
+                        | JournalEvent::Asked { .. } => {}
                     }
                 }
             }

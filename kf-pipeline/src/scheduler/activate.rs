@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::frame::{Loop, LoopItem, Next, Node};
 use super::leaf::Leaf;
 use super::{End, Frame, FrameId, LeafId, Place, Scheduler, TaskState, Todo, Values, inputs};
-use crate::plan::{Caching, ComponentKind, Name};
+use crate::plan::{Caching, ComponentKind, Name, Work};
 use crate::spec::TriggerStrategy;
 
 /// What came of asking a loop for its next iteration.
@@ -31,6 +31,18 @@ impl Scheduler {
         if self.is_canceled(exempt) && !self.past.reached(&frame.path_of(&task.name, None)) {
             self.end_unrun(place, End::without_outputs(TaskState::Canceled, None));
             return;
+        }
+        if let Some(of) = task.fallback_of {
+            let name = &frame.dag(&plan).tasks[of].name;
+            match frame.state_of(Some(of)) {
+                TaskState::Failed => {}
+                state => {
+                    let why = format!("`{name}`, for which it would stand, is {state}");
+                    let state = if state == TaskState::Canceled { state } else { TaskState::Skipped };
+                    self.end_unrun(place, End::without_outputs(state, Some(why.into())));
+                    return;
+                }
+            }
         }
         if !at_any_end && let Some(blocker) = task.upstream.iter().find(|&&up| !frame.succeeded(up)) {
             let blocker = &frame.dag(&plan).tasks[*blocker].name;
@@ -73,7 +85,7 @@ impl Scheduler {
                 self.end_unrun(place, End::without_outputs(TaskState::Failed, Some(problem.into())));
             }
             Ok(items) => {
-                let mut state = Loop::new(items, inputs, iterator.limit, exempt);
+                let mut state = Loop::new(items, inputs, iterator, exempt);
                 if self.canceled > u32::from(exempt) {
                     // Only those that had begun before a restart.
                     state.stop_at(self.past.begun_iterations(&frame.path_of(&task.name, None)));
@@ -145,6 +157,11 @@ impl Scheduler {
             return;
         }
         let id = LeafId(self.fresh_id());
+        if let Work::Approval(message) = &executor.work {
+            let leaf = Leaf::new(place, path, Arc::clone(executor), inputs, Caching::Off, exempt);
+            self.ask(id, leaf, message);
+            return;
+        }
         let cached = self.limits.cache && !self.past.is_fresh(&path);
         let caching = if cached { task.caching } else { Caching::Off };
         let mut leaf = Leaf::new(place, path, Arc::clone(executor), inputs, caching, exempt);
@@ -175,7 +192,7 @@ impl Scheduler {
             self.todo.push_back(Todo::CloseFrame(id));
         }
         for (index, task) in dag.tasks.iter().enumerate() {
-            if task.upstream.is_empty() {
+            if task.upstream.is_empty() && task.waits.is_empty() {
                 self.todo.push_back(Todo::Activate(id, index));
             }
         }

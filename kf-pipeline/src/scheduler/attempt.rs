@@ -117,6 +117,7 @@ impl Scheduler {
         ended_at: Timestamp,
     ) {
         let Some(leaf) = self.leaves.remove(&id) else { return };
+        self.asked.remove(&leaf.path);
         let place = leaf.place;
         self.record(Record::Task(Box::new(TaskEnd {
             task: leaf.path,

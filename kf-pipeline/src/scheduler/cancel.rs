@@ -19,7 +19,7 @@ impl Scheduler {
             match stage {
                 // The answer of a look-up finds the run cancelled.
                 Stage::Running | Stage::Lookup => self.commands.push(Command::Cancel(id)),
-                Stage::Ready | Stage::Waiting => self.leaf_canceled(id),
+                Stage::Ready | Stage::Waiting | Stage::Asked => self.leaf_canceled(id),
             }
         }
         for (frame, task) in self.loops_under_way() {
@@ -35,6 +35,7 @@ impl Scheduler {
     /// Ends a leaf that is not under way.
     pub(super) fn leaf_canceled(&mut self, id: LeafId) {
         if let Some(leaf) = self.leaves.remove(&id) {
+            self.asked.remove(&leaf.path);
             self.end_unrun(leaf.place, End::without_outputs(TaskState::Canceled, None));
         }
     }

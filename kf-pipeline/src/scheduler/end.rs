@@ -23,7 +23,7 @@ impl Scheduler {
     /// A task, or one iteration of it, has ended.
     pub(super) fn end(&mut self, place: Place, end: End) {
         let plan = Arc::clone(&self.plan);
-        if end.state == TaskState::Failed && self.first_error.is_none() {
+        if end.state == TaskState::Failed && self.first_error.is_none() && !self.is_made_up_for(place) {
             let path = self
                 .frames
                 .get(&place.frame)
@@ -45,6 +45,12 @@ impl Scheduler {
             return;
         }
         let task = &frame.dag(&plan).tasks[place.task];
+        let mut of = task.fallback_of.filter(|_| end.state != TaskState::Skipped);
+        while let Some(failed) = of.filter(|of| frame.state_of(Some(*of)) == TaskState::Failed) {
+            // From here on, what it gave is that one's.
+            frame.nodes[failed] = Node::Ended(end.clone());
+            of = frame.dag(&plan).tasks[failed].fallback_of;
+        }
         frame.nodes[place.task] = Node::Ended(end);
         frame.open -= 1;
         for &next in &task.downstream {
@@ -56,6 +62,21 @@ impl Scheduler {
         if frame.open == 0 {
             self.todo.push_back(Todo::CloseFrame(place.frame));
         }
+    }
+
+    /// Whether a failure here is made up for further out: by a fallback, or by a loop some of whose iterations may fail.
+    fn is_made_up_for(&self, place: Place) -> bool {
+        let mut place = Some(place);
+        while let Some(at) = place {
+            let Some(frame) = self.frames.get(&at.frame) else { return false };
+            let task = &frame.dag(&self.plan).tasks[at.task];
+            let may_fail = task.iterator.as_ref().is_some_and(|iterator| iterator.min_success.is_some());
+            if task.has_fallback || (may_fail && at.iteration.is_some()) {
+                return true;
+            }
+            place = frame.parent;
+        }
+        false
     }
 
     pub(super) fn close_loop(&mut self, frame_id: FrameId, index: usize) {

@@ -1,12 +1,13 @@
 //! Frames and loops: DAGs and iterators under way.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kf_core::artifact::ArtifactRef;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::{End, Place, TaskState, Values};
-use crate::plan::{Component, ComponentKind, Dag, Name, Plan, TaskOutput};
+use crate::plan::{Component, ComponentKind, Dag, Iterator_, Name, Plan, TaskOutput};
 
 /// The id of a frame within its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,8 +48,10 @@ impl Frame {
         let mut frame =
             Self { component, parent, path, inputs, nodes: Vec::new(), pending: Vec::new(), open: 0, exempt };
         let tasks = &frame.dag(plan).tasks;
-        let pending =
-            tasks.iter().map(|task| u32::try_from(task.upstream.len()).unwrap_or(u32::MAX)).collect();
+        let pending = tasks
+            .iter()
+            .map(|task| u32::try_from(task.upstream.len() + task.waits.len()).unwrap_or(u32::MAX))
+            .collect();
         frame.open = tasks.len();
         frame.nodes = tasks.iter().map(|_| Node::Waiting).collect();
         frame.pending = pending;
@@ -135,6 +138,16 @@ impl LoopList {
         }
     }
 
+    /// An item as data: its value, or its artifact's name and URI.
+    fn shown(&self, index: usize) -> Json {
+        match self {
+            Self::Values(list) => list.get(index).cloned().unwrap_or(Json::Null),
+            Self::Artifacts(list) => list
+                .get(index)
+                .map_or(Json::Null, |artifact| json!({"name": artifact.name, "uri": artifact.uri})),
+        }
+    }
+
     fn get(&self, index: usize) -> LoopItem {
         match self {
             Self::Values(list) => LoopItem::Value(Arc::new(list.get(index).cloned().unwrap_or(Json::Null))),
@@ -154,10 +167,13 @@ pub(crate) struct Loop {
     active: usize,
     /// What ended iterations gave; stays empty while none gave anything.
     outputs: Vec<Option<Arc<Values>>>,
-    failed: usize,
+    /// Failed iterations and their errors.
+    failed: BTreeMap<usize, Arc<str>>,
     canceled: bool,
-    /// The first failed iteration and its error.
-    first_error: Option<(usize, Arc<str>)>,
+    /// How many iterations may fail.
+    spare: usize,
+    /// The output that lists the failed ones.
+    failures: Option<Name>,
     /// Whether it waits for one of its iterations to end before it begins the next.
     pub(super) full: bool,
 }
@@ -174,20 +190,21 @@ pub(super) enum Next {
 }
 
 impl Loop {
-    pub(super) fn new(items: LoopList, inputs: Arc<Values>, limit: usize, exempt: bool) -> Self {
+    pub(super) fn new(items: LoopList, inputs: Arc<Values>, iterator: &Iterator_, exempt: bool) -> Self {
         let count = items.len();
         Self {
             items,
             count,
             inputs,
-            limit,
+            limit: iterator.limit,
+            spare: iterator.min_success.map_or(0, |least| count - least.of(count)),
+            failures: iterator.failures.clone(),
             exempt,
             next: 0,
             active: 0,
             outputs: Vec::new(),
-            failed: 0,
+            failed: BTreeMap::new(),
             canceled: false,
-            first_error: None,
             full: false,
         }
     }
@@ -224,11 +241,7 @@ impl Loop {
         self.active -= 1;
         match end.state {
             TaskState::Failed => {
-                self.failed += 1;
-                // Not the earliest in time, so that a restarted run says the same.
-                if self.first_error.as_ref().is_none_or(|(first, _)| iteration < *first) {
-                    self.first_error = Some((iteration, end.error.unwrap_or_else(|| "failed".into())));
-                }
+                self.failed.insert(iteration, end.error.unwrap_or_else(|| "failed".into()));
             }
             TaskState::Canceled => self.canceled = true,
             _ => {}
@@ -245,11 +258,18 @@ impl Loop {
 
     /// How the loop ended: its outputs are lists in the items' order, without those of iterations that gave none.
     pub(super) fn close(&mut self, component: &Component) -> End {
-        if self.failed > 0 {
-            let (iteration, error) = self.first_error.take().unwrap_or_default();
+        // Not the earliest in time, so that a restarted run says the same.
+        if let Some((iteration, error)) =
+            self.failed.first_key_value().filter(|_| self.failed.len() > self.spare)
+        {
+            let spare = match self.spare {
+                0 => String::new(),
+                spare => format!(", and {spare} may"),
+            };
             let error = format!(
-                "{} of {} iterations failed; iteration {iteration}: {error}",
-                self.failed, self.count
+                "{} of {} iterations failed{spare}; iteration {iteration}: {error}",
+                self.failed.len(),
+                self.count
             );
             return End::without_outputs(TaskState::Failed, Some(error.into()));
         }
@@ -267,7 +287,13 @@ impl Loop {
             let list: Vec<ArtifactRef> = list.flat_map(|list| list.iter().cloned()).collect();
             (Name::from(name.as_str()), Arc::from(list))
         });
-        let outputs = Values::new(parameters.collect(), artifacts.collect());
+        let mut outputs = Values::new(parameters.collect(), artifacts.collect());
+        if let Some(name) = &self.failures {
+            let failures = self.failed.iter().map(|(iteration, error)| {
+                json!({"iteration": iteration, "item": self.items.shown(*iteration), "error": error.as_ref()})
+            });
+            outputs = outputs.with_parameter(Name::clone(name), Arc::new(Json::Array(failures.collect())));
+        }
         self.outputs = Vec::new();
         End { state: TaskState::Succeeded, outputs: Arc::new(outputs), error: None }
     }

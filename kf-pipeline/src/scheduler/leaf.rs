@@ -21,6 +21,8 @@ pub(super) enum Stage {
     Running,
     /// Waits for its next attempt.
     Waiting,
+    /// Waits for a person.
+    Asked,
 }
 
 pub(crate) struct Leaf {

@@ -9,6 +9,7 @@
 //! that a loop over 100,000 items costs what its running iterations cost.
 
 mod activate;
+mod approval;
 mod attempt;
 mod cancel;
 mod end;
@@ -22,12 +23,13 @@ mod tests;
 mod values;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use kf_core::Timestamp;
 use kf_core::metadata::RunState;
 
+pub use approval::Decision;
 pub(crate) use frame::{Frame, FrameId};
 use leaf::Leaf;
 pub(crate) use leaf::{Failure, Launch, LeafId, Outcome};
@@ -125,6 +127,8 @@ pub(crate) struct Scheduler {
     in_flight: usize,
     canceled: u32,
     cancel_reason: Option<String>,
+    /// Leaves that wait for a person.
+    asked: BTreeMap<Arc<str>, LeafId>,
     commands: Vec<Command>,
     first_error: Option<String>,
     finished: bool,
@@ -157,6 +161,7 @@ impl Scheduler {
             loops: VecDeque::new(),
             timers: BinaryHeap::new(),
             in_flight: 0,
+            asked: BTreeMap::new(),
             commands: Vec::new(),
             first_error: None,
             finished: false,
@@ -186,6 +191,22 @@ impl Scheduler {
         std::mem::take(&mut self.commands)
     }
 
+    /// Takes in what a person decides and says what to do.
+    ///
+    /// # Errors
+    /// Says why that can't be decided, or not so; nothing has changed then.
+    pub(crate) fn decided(
+        &mut self,
+        now: Timestamp,
+        task: &str,
+        decision: &Decision,
+    ) -> Result<Vec<Command>, String> {
+        self.now = now;
+        self.decide(task, decision)?;
+        self.settle();
+        Ok(std::mem::take(&mut self.commands))
+    }
+
     /// When [`Event::Tick`] is due next.
     pub(crate) fn next_tick(&self) -> Option<Timestamp> {
         self.timers.peek().map(|Reverse((at, _))| *at)
@@ -208,8 +229,10 @@ impl Scheduler {
                 break;
             }
             self.timers.pop();
-            if self.leaves.get(&leaf).is_some_and(|leaf| leaf.stage == Stage::Waiting) {
-                self.make_ready(leaf);
+            match self.leaves.get(&leaf).map(|leaf| leaf.stage) {
+                Some(Stage::Waiting) => self.make_ready(leaf),
+                Some(Stage::Asked) => self.undecided(leaf),
+                _ => {}
             }
         }
         loop {

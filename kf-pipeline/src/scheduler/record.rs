@@ -73,6 +73,8 @@ pub(crate) enum Record {
     },
     /// A task ended that no executor carried: a DAG, a loop, or one that was skipped.
     Group { task: Arc<str>, state: TaskState, at: Timestamp, error: Option<Arc<str>> },
+    /// A task waits for a person.
+    Asked { task: Arc<str>, message: String, at: Timestamp },
     /// Somebody asked for the run's end.
     CancelAsked { reason: String },
     /// What the whole pipeline gave.
@@ -121,6 +123,11 @@ pub(crate) enum JournalEvent {
         at: Timestamp,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<Arc<str>>,
+    },
+    Asked {
+        task: Arc<str>,
+        message: String,
+        at: Timestamp,
     },
     CancelAsked {
         reason: String,
@@ -171,6 +178,9 @@ impl From<&Record> for JournalEvent {
             Record::Group { task, state, at, error } => {
                 Self::Group { task: Arc::clone(task), state: *state, at: *at, error: error.clone() }
             }
+            Record::Asked { task, message, at } => {
+                Self::Asked { task: Arc::clone(task), message: message.clone(), at: *at }
+            }
             Record::CancelAsked { reason } => Self::CancelAsked { reason: reason.clone() },
             Record::Outputs { outputs } => Self::Outputs { outputs: Arc::clone(outputs) },
         }
@@ -186,6 +196,8 @@ pub(crate) struct Past {
     pub(super) attempts: HashMap<Arc<str>, FailedAttempts>,
     /// Tasks without a leaf whose end is written down.
     pub(super) groups: HashMap<Arc<str>, TaskState>,
+    /// When a person was asked.
+    pub(super) asked: HashMap<Arc<str>, Timestamp>,
     /// Why the run was cancelled, where it was.
     pub(super) canceled: Option<String>,
     /// How often.
@@ -225,6 +237,9 @@ impl Past {
             }
             JournalEvent::Outputs { .. } => {}
             JournalEvent::Rerun { fresh, .. } => self.fresh = fresh,
+            JournalEvent::Asked { task, at, .. } => {
+                self.asked.insert(task, at);
+            }
             JournalEvent::CancelAsked { reason } => {
                 self.canceled.get_or_insert(reason);
                 self.cancels += 1;

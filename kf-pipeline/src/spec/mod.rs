@@ -20,7 +20,7 @@ pub use executor::{
     ExecutorSpec, ImporterSpec, Lifecycle, ResolverSpec,
 };
 pub(crate) use line::line_of;
-pub use platform::{KfExecutor, KfPlatform, Platforms};
+pub use platform::{KfApproval, KfComponent, KfExecutor, KfMinSuccess, KfPlatform, KfTask, Platforms};
 pub use task::{
     ArtifactItems, ArtifactIterator, ArtifactSource, CachingOptions, ComponentRef, Items, IteratorPolicy,
     ParameterIterator, ParameterSource, PrimitiveValue, RetryPolicy, RuntimeValue, TaskArtifact, TaskInfo,

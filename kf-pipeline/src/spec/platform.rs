@@ -35,6 +35,51 @@ impl Platforms {
 pub struct KfPlatform {
     /// What it adds to executors, by label.
     pub executors: BTreeMap<String, KfExecutor>,
+    /// What it adds to the tasks of components that are DAGs, by the component's name; `root` is the outermost.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub components: BTreeMap<String, KfComponent>,
+}
+
+/// What the platform `kf` adds to the tasks of a DAG.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KfComponent {
+    /// By name.
+    pub tasks: BTreeMap<String, KfTask>,
+}
+
+/// What the platform `kf` adds to a task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KfTask {
+    /// Of a loop: how many of its iterations must succeed for it to succeed; all where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_success: Option<KfMinSuccess>,
+    /// Of a loop: the name of a further output, the list of its failed iterations, each with `iteration` (from 0), `item`
+    /// and `error`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures: Option<String>,
+    /// The task of the same DAG that runs where this one has failed, and stands for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+}
+
+/// How many iterations of a loop must succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum KfMinSuccess {
+    /// So many; all where there are fewer.
+    Count(u64),
+    /// This share of all, 0 to 1.
+    Ratio(f64),
+}
+
+/// A step that waits for a person.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KfApproval {
+    /// What is asked, with placeholders of the task's inputs.
+    pub message: String,
 }
 
 /// What the platform `kf` adds to an executor.
@@ -64,4 +109,10 @@ pub struct KfExecutor {
     pub backoff_jitter: Option<f64>,
     /// What it needs.
     pub resources: Resources,
+    /// Mutexes and semaphores that its attempts hold, by name, with placeholders of the task's inputs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<String>,
+    /// Where it runs nothing and waits for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<KfApproval>,
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 mod bad;
+mod beyond;
 mod bodies;
 mod cache;
 mod components;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     }
     let tests = [
         bad::tests(),
+        beyond::tests(),
         bodies::tests(),
         cache::tests(),
         containers::tests(),

@@ -32,6 +32,8 @@ impl Lowering<'_> {
             cache_ttl: options.cache_ttl,
             backoff_jitter: options.backoff.map(|backoff| backoff.jitter).filter(|jitter| *jitter > 0.0),
             resources: options.resources.clone(),
+            locks: options.locks.clone(),
+            approval: None,
         };
         let key = (definition.name, serde_json::to_string(&kf).unwrap_or_default());
         if let Some(component) = self.labels.get(&key) {

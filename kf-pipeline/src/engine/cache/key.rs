@@ -12,7 +12,7 @@ pub(super) fn of(executor: &Executor, inputs: &Values, program: &Digest) -> Opti
     let (component, container, kubernetes) = match &executor.work {
         Work::Component { name, container } => (Some(name.as_ref()), container.as_ref(), None),
         Work::Container(task) => (None, &task.container, Some(&task.kubernetes)),
-        Work::Importer(_) => return None,
+        Work::Importer(_) | Work::Approval(_) => return None,
     };
     // What was named and never read may have changed since. Where a container was to write and wrote nothing, a path of
     // this machine is named, and there is nothing to read.

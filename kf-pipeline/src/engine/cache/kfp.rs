@@ -13,7 +13,7 @@ pub(super) fn fingerprint(executor: &Executor, inputs: &Values) -> Option<Digest
     let (container, kubernetes) = match &executor.work {
         Work::Component { container, .. } => (container.as_ref(), None),
         Work::Container(task) => (&task.container, Some(&task.kubernetes)),
-        Work::Importer(_) => return None,
+        Work::Importer(_) | Work::Approval(_) => return None,
     };
     let names = inputs.artifacts().iter().map(|(port, list)| {
         let names: Vec<&str> = list.iter().map(|artifact| artifact.name.as_str()).collect();

@@ -84,7 +84,9 @@ impl Journal {
                 }
                 self.ended(&task, Ended { state, outputs: json!(outputs.as_ref()), leaf: true })?;
             }
-            JournalEvent::Rerun { .. } => return Err("nothing was run before".into()),
+            JournalEvent::Rerun { .. } | JournalEvent::Asked { .. } => {
+                return Err("nothing was run before, and nobody is asked".into());
+            }
             JournalEvent::AttemptFailed { task, attempt, .. } => {
                 ensure!(!self.ends.contains_key(task.as_ref()), "an attempt of {task} after its end");
                 let failed = self.failed.entry(task.to_string()).or_insert(0);

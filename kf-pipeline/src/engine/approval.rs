@@ -1,0 +1,62 @@
+//! Tasks that wait for a person.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kf_core::{RunId, Timestamp};
+
+use super::Engine;
+use crate::scheduler::JournalEvent;
+use crate::{Decision, Error, Result};
+
+/// A task that waits for a person.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Approval {
+    /// The task's path.
+    pub task: Arc<str>,
+    /// What is asked.
+    pub message: String,
+    /// Since when.
+    pub asked_at: Timestamp,
+}
+
+impl Engine {
+    /// The tasks of a run that wait for a person, whichever engine carries it; none where the run has ended.
+    ///
+    /// # Errors
+    /// Where there is no such run, or it can't be read.
+    pub async fn approvals(&self, run: &RunId) -> Result<Vec<Approval>> {
+        let record = self.inner.metadata.run(run).await?;
+        let missing = || Error::Run { run: run.to_string(), problem: "there is no such run".to_owned() };
+        if record.ok_or_else(missing)?.state.is_terminal() {
+            return Ok(Vec::new());
+        }
+        let mut waiting = BTreeMap::new();
+        for event in self.journal(run).await? {
+            match event {
+                JournalEvent::Asked { task, message, at } => {
+                    waiting.insert(Arc::clone(&task), Approval { task, message, asked_at: at });
+                }
+                JournalEvent::Task { task, .. } | JournalEvent::Group { task, .. } => {
+                    waiting.remove(&task);
+                }
+                _ => {}
+            }
+        }
+        Ok(waiting.into_values().collect())
+    }
+
+    /// Decides what a task of a run waits for; returns when that is committed.
+    ///
+    /// # Errors
+    /// [`Error::Run`] where this engine does not carry the run, where the task waits for nothing, or asks for another
+    /// kind of value; it waits on then.
+    pub async fn decide(&self, run: &RunId, task: &str, decision: Decision) -> Result<()> {
+        let refuse = |problem: &str| Error::Run { run: run.to_string(), problem: problem.to_owned() };
+        let handle = self.handle(run);
+        let handle = handle
+            .ok_or_else(|| refuse("this engine does not carry it; start it again with its id first"))?;
+        handle.decide(task, decision).await
+    }
+}

@@ -1,0 +1,363 @@
+//! What Kubeflow Pipelines has no field for: fallbacks, maps some of whose items may fail, people who decide, mutexes.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use kf_core::metadata::RunState;
+use kf_pipeline::prelude::*;
+use kf_pipeline::spec::PipelineFile;
+use kf_pipeline::{Components, Decision, Pipeline, RunEvent, RunOutcome, StartOptions, TaskState};
+use libtest_mimic::Trial;
+use serde_json::{Value as Json, json};
+
+use crate::{Done, test};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        test("some_items_of_a_map_may_fail_and_the_next_step_hears_which", min_success),
+        test("a_fallback_stands_for_what_failed", fallback),
+        test("what_a_fallback_may_not_be_is_refused", bad_fallbacks),
+        test("a_person_decides_also_after_a_restart", approval),
+        test("a_decision_that_does_not_fit_is_refused_and_the_task_waits_on", bad_decisions),
+        test("nobody_decides_in_time", undecided),
+        test("mutexes_hold_across_runs_and_semaphores_have_places", mutexes),
+    ]
+}
+
+/// Fails on negative numbers.
+#[component]
+fn positive(number: i64) -> Result<i64, TaskError> {
+    match number < 0 {
+        true => Err(TaskError::permanent(format!("{number} is negative"))),
+        false => Ok(number),
+    }
+}
+
+#[component]
+fn describe(numbers: Vec<i64>, failures: Vec<serde_json::Value>) -> String {
+    format!("{numbers:?} {}", serde_json::Value::from(failures))
+}
+
+#[component]
+fn say(what: String) -> String {
+    what
+}
+
+#[component]
+fn number(number: i64) -> i64 {
+    number
+}
+
+fn components() -> Components {
+    Components::new().with::<positive>().with::<describe>().with::<say>().with::<number>().with::<alone>()
+}
+
+fn executor(component: &str) -> Json {
+    json!({"container": {"image": "self", "args": [component]}})
+}
+
+fn integer() -> Json {
+    json!({"parameterType": "NUMBER_INTEGER"})
+}
+
+/// A pipeline of these tasks over `positive`, `describe`, `say` and `number`.
+fn file(tasks: &Json, kf: &Json) -> Json {
+    let text = json!({"parameterType": "STRING"});
+    let list = json!({"parameterType": "LIST"});
+    let mut kf = kf.clone();
+    for name in ["positive", "describe", "say", "number", "alone"] {
+        kf["executors"][format!("exec-{name}")]["component"] = name.into();
+    }
+    if kf["executors"]["exec-ask"].is_null() {
+        kf["executors"]["exec-ask"] = json!({"approval": {"message": "?"}});
+    }
+    json!({
+        "pipeline_spec": {
+            "pipelineInfo": {"name": "beyond"},
+            "deploymentSpec": {"executors": {
+                "exec-positive": executor("positive"), "exec-describe": executor("describe"),
+                "exec-say": executor("say"), "exec-number": executor("number"), "exec-alone": executor("alone"),
+                "exec-ask": {"container": {"image": "self"}},
+            }},
+            "components": {
+                "comp-positive": {"executorLabel": "exec-positive",
+                    "inputDefinitions": {"parameters": {"number": integer()}},
+                    "outputDefinitions": {"parameters": {"Output": integer()}}},
+                "comp-number": {"executorLabel": "exec-number",
+                    "inputDefinitions": {"parameters": {"number": integer()}},
+                    "outputDefinitions": {"parameters": {"Output": integer()}}},
+                "comp-describe": {"executorLabel": "exec-describe",
+                    "inputDefinitions": {"parameters": {"numbers": list, "failures": list}},
+                    "outputDefinitions": {"parameters": {"Output": text}}},
+                "comp-say": {"executorLabel": "exec-say",
+                    "inputDefinitions": {"parameters": {"what": text}},
+                    "outputDefinitions": {"parameters": {"Output": text}}},
+                "comp-alone": {"executorLabel": "exec-alone",
+                    "inputDefinitions": {"parameters": {"folder": text, "name": text, "most": integer()}}},
+                "comp-ask": {"executorLabel": "exec-ask",
+                    "inputDefinitions": {"parameters": {"accuracy": {"parameterType": "NUMBER_DOUBLE"}}},
+                    "outputDefinitions": {"parameters": {"by": text, "value": integer()}}},
+            },
+            "root": {"dag": {"tasks": tasks}},
+        },
+        "platform_spec": {"platforms": {"kf": kf}},
+    })
+}
+
+fn pipeline(tasks: &Json, kf: &Json) -> Result<Pipeline, kf_pipeline::Error> {
+    Pipeline::from_file(serde_json::from_value::<PipelineFile>(file(tasks, kf)).unwrap(), components())
+}
+
+fn constant(value: impl Into<Json>) -> Json {
+    json!({"runtimeValue": {"constant": value.into()}})
+}
+
+fn output(task: &str, key: &str) -> Json {
+    json!({"taskOutputParameter": {"producerTask": task, "outputParameterKey": key}})
+}
+
+fn task(component: &str, parameters: &Json) -> Json {
+    json!({"componentRef": {"name": format!("comp-{component}")}, "inputs": {"parameters": parameters}})
+}
+
+async fn run(
+    pipeline: &Pipeline,
+) -> Result<(RunOutcome, kf_pipeline::report::Report), Box<dyn std::error::Error>> {
+    let home = tempfile::tempdir()?;
+    let engine = Engine::open(home.path()).await?;
+    let run = engine.start(pipeline, args! {}).await?;
+    let outcome = run.wait().await?;
+    Ok((outcome, engine.report(run.id()).await?))
+}
+
+async fn min_success() -> Done {
+    let mut each = task("positive", &json!({}));
+    each["parameterIterator"] = json!({"items": {"raw": "[1, -2, 3, -4]"}, "itemInput": "number"});
+    let tasks = json!({
+        "each": each,
+        "tell": task("describe", &json!({"numbers": output("each", "Output"), "failures": output("each", "bad")})),
+    });
+    let kf = |min: Json| json!({"components": {"root": {"tasks": {"each": {"minSuccess": min, "failures": "bad"}}}}});
+    for (min, goes_on) in [
+        (json!({"count": 2}), true),
+        (json!({"ratio": 0.5}), true),
+        (json!({"count": 0}), true),
+        (json!({"count": 3}), false),
+        (json!({"ratio": 0.51}), false),
+        (json!({"count": 99}), false),
+    ] {
+        let (outcome, report) = run(&pipeline(&tasks, &kf(min.clone()))?).await?;
+        if goes_on {
+            assert_eq!(
+                (outcome.state, outcome.error, outcome.tasks.failed),
+                (RunState::Succeeded, None, 2),
+                "{min}"
+            );
+            let told: String = report.task("tell").unwrap().output("Output")?;
+            assert_eq!(
+                told,
+                "[1, 3] [{\"iteration\":1,\"item\":-2,\"error\":\"-2 is negative\"},\
+                 {\"iteration\":3,\"item\":-4,\"error\":\"-4 is negative\"}]"
+            );
+        } else {
+            assert_eq!(outcome.state, RunState::Failed, "{min}");
+            let error = outcome.error.unwrap();
+            assert!(
+                error.contains("task `each`: 2 of 4 iterations failed") && error.contains("iteration 1"),
+                "{error}"
+            );
+        }
+    }
+    let error = pipeline(&tasks, &kf(json!({"ratio": 1.5}))).unwrap_err().to_string();
+    assert!(error.contains("root/each") && error.contains("from 0 to 1"), "{error}");
+    let none = json!({"components": {"root": {"tasks": {"tell": {"minSuccess": {"count": 1}}}}}});
+    let error = pipeline(&json!({"tell": task("say", &json!({"what": constant("x")}))}), &none)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("which are for loops"), "{error}");
+    Ok(())
+}
+
+/// `first`, which fails where it takes a negative number, its fallbacks, and what takes its output.
+fn with_fallbacks(first: i64, second: i64) -> (Json, Json) {
+    let number = |value: i64| json!({"number": constant(value)});
+    let tasks = json!({
+        "first": task("positive", &number(first)),
+        "second": task("positive", &number(second)),
+        "third": task("number", &json!({"number": output("source", "Output")})),
+        "source": task("number", &number(7)),
+        "use": task("number", &json!({"number": output("first", "Output")})),
+    });
+    let kf = json!({"components": {"root": {"tasks": {"first": {"fallback": "second"}, "second": {"fallback": "third"}}}}});
+    (tasks, kf)
+}
+
+async fn fallback() -> Done {
+    for (first, second, used, states) in [
+        (1, 2, 1, [TaskState::Succeeded, TaskState::Skipped, TaskState::Skipped]),
+        (-1, 2, 2, [TaskState::Failed, TaskState::Succeeded, TaskState::Skipped]),
+        (-1, -2, 7, [TaskState::Failed, TaskState::Failed, TaskState::Succeeded]),
+    ] {
+        let (tasks, kf) = with_fallbacks(first, second);
+        let (outcome, report) = run(&pipeline(&tasks, &kf)?).await?;
+        assert_eq!((outcome.state, outcome.error), (RunState::Succeeded, None), "{first} {second}");
+        assert_eq!(report.task("use").unwrap().output::<i64>("Output")?, used);
+        let found = ["first", "second", "third"].map(|name| report.task(name).unwrap().state);
+        assert_eq!(found, states);
+    }
+    let (mut tasks, kf) = with_fallbacks(-1, -2);
+    tasks["third"] = task("positive", &json!({"number": constant(-3)}));
+    let (outcome, report) = run(&pipeline(&tasks, &kf)?).await?;
+    assert_eq!(outcome.state, RunState::Failed);
+    assert!(outcome.error.unwrap().contains("task `third`: -3 is negative"));
+    assert_eq!(report.task("use").unwrap().state, TaskState::Skipped);
+    Ok(())
+}
+
+async fn bad_fallbacks() -> Done {
+    let refused = |tasks: &Json, kf: &Json| pipeline(tasks, kf).unwrap_err().to_string();
+    let (tasks, _) = with_fallbacks(1, 2);
+    let kf = |pairs: &[(&str, &str)]| {
+        let tasks: serde_json::Map<_, _> =
+            pairs.iter().map(|(of, by)| ((*of).to_owned(), json!({"fallback": by}))).collect();
+        json!({"components": {"root": {"tasks": tasks}}})
+    };
+    assert!(refused(&tasks, &kf(&[("first", "nobody")])).contains("names task `nobody`"));
+    assert!(refused(&tasks, &kf(&[("nobody", "first")])).contains("names task `nobody`"));
+    assert!(
+        refused(&tasks, &kf(&[("first", "second"), ("source", "second")]))
+            .contains("`second` is that of `first`")
+    );
+    assert!(refused(&tasks, &kf(&[("second", "first")])).contains("`use` waits for its fallback `first`"));
+    assert!(refused(&tasks, &kf(&[("source", "third")])).contains("takes something from it"));
+    assert!(refused(&tasks, &kf(&[("second", "second")])).contains("wait for one another"));
+    let mut other = tasks.clone();
+    other["second"] = task("say", &json!({"what": constant("x")}));
+    assert!(refused(&other, &kf(&[("first", "second")])).contains("no output `Output` of the same type"));
+    let mut looped = tasks.clone();
+    looped["second"]["parameterIterator"] = json!({"items": {"raw": "[1]"}, "itemInput": "number"});
+    assert!(refused(&looped, &kf(&[("first", "second")])).contains("is a loop"));
+    Ok(())
+}
+
+fn asking(timeout: Option<u64>) -> Result<Pipeline, kf_pipeline::Error> {
+    let tasks = json!({
+        "ask": task("ask", &json!({"accuracy": constant(0.97)})),
+        "go": task("say", &json!({"what": output("ask", "by")})),
+    });
+    let mut ask = json!({"approval": {"message": "Publish {{$.inputs.parameters['accuracy']}}?"}});
+    if let Some(millis) = timeout {
+        ask["timeout"] = json!({"secs": 0, "nanos": millis * 1_000_000});
+    }
+    pipeline(&tasks, &json!({"executors": {"exec-ask": ask}}))
+}
+
+/// Waits until a person is asked.
+async fn asked(run: &kf_pipeline::RunHandle) -> String {
+    let mut events = run.events();
+    while let Some(event) = events.next().await {
+        if let RunEvent::ApprovalAsked { message, .. } = event {
+            return message;
+        }
+    }
+    panic!("nobody was asked");
+}
+
+async fn approval() -> Done {
+    let home = tempfile::tempdir()?;
+    let id: kf_core::RunId = "asks".parse()?;
+    let options = || StartOptions::new().id("asks".parse().unwrap());
+    let engine = Engine::open(home.path()).await?;
+    let pipeline = asking(None)?;
+    let run = engine.start_with(&pipeline, args! {}, options()).await?;
+    assert_eq!(asked(&run).await, "Publish 0.97?");
+    let first = engine.approvals(&id).await?;
+    engine.drain().await;
+    assert!(run.wait().await.unwrap_err().to_string().contains("drained"));
+    drop(engine);
+    let engine = Engine::open(home.path()).await?;
+    assert_eq!(engine.approvals(&id).await?, first, "it waits on, asked then");
+    let decision = || Decision::approve().by("ann").value(3);
+    let error = engine.decide(&id, "ask", decision()).await.unwrap_err().to_string();
+    assert!(error.contains("start it again"), "{error}");
+    let run = engine.start_with(&pipeline, args! {}, options()).await?;
+    engine.decide(&id, "ask", decision()).await?;
+    assert!(engine.approvals(&id).await?.is_empty());
+    let outcome = run.wait().await?;
+    assert_eq!(outcome.state, RunState::Succeeded);
+    let report = engine.report(&id).await?;
+    assert_eq!(report.task("go").unwrap().output::<String>("Output")?, "ann");
+    assert_eq!(report.task("ask").unwrap().output::<i64>("value")?, 3);
+    // The cache never decides.
+    let again = engine.start(&pipeline, args! {}).await?;
+    asked(&again).await;
+    engine.decide(again.id(), "ask", Decision::reject().by("bob").comment("too late")).await?;
+    let outcome = again.wait().await?;
+    assert_eq!(outcome.error.as_deref(), Some("task `ask`: was rejected by bob: too late"));
+    Ok(())
+}
+
+async fn bad_decisions() -> Done {
+    let home = tempfile::tempdir()?;
+    let engine = Engine::open(home.path()).await?;
+    let run = engine.start(&asking(None)?, args! {}).await?;
+    asked(&run).await;
+    let refused = async |task: &str, decision| run.decide(task, decision).await.unwrap_err().to_string();
+    assert!(refused("go", Decision::approve()).await.contains("waits for no decision; these do: ask"));
+    assert!(refused("ask", Decision::approve()).await.contains("asks for a value"));
+    assert!(refused("ask", Decision::approve().value("three")).await.contains("found \"three\""));
+    run.cancel("enough").await;
+    assert_eq!(run.wait().await?.state, RunState::Canceled);
+    assert!(refused("ask", Decision::approve().value(3)).await.contains("has ended"));
+    Ok(())
+}
+
+async fn undecided() -> Done {
+    let (outcome, _) = run(&asking(Some(100))?).await?;
+    assert_eq!(outcome.error.as_deref(), Some("task `ask`: nobody decided within 100ms"));
+    Ok(())
+}
+
+/// Fails where more than `most` run at once.
+#[component(cache = false)]
+fn alone(folder: String, name: String, most: i64) -> Result<(), TaskError> {
+    let own = format!("{folder}/{name}-{}", uuid());
+    std::fs::write(&own, "")?;
+    let at_once = std::fs::read_dir(&folder)?.count();
+    std::thread::sleep(Duration::from_millis(20));
+    std::fs::remove_file(&own)?;
+    match at_once > usize::try_from(most)? {
+        true => Err(TaskError::permanent(format!("{at_once} at once"))),
+        false => Ok(()),
+    }
+}
+
+fn uuid() -> String {
+    kf_core::RunId::random().to_string()
+}
+
+async fn mutexes() -> Done {
+    for places in [1, 3] {
+        let (home, folder) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let engine = Engine::builder().semaphore("door-a", places).open(home.path()).await?;
+        let mut each = task(
+            "alone",
+            &json!({"folder": constant(folder.path().display().to_string()), "most": constant(places)}),
+        );
+        each["parameterIterator"] =
+            json!({"items": {"raw": "[\"1\", \"2\", \"3\", \"4\", \"5\"]"}, "itemInput": "name"});
+        each["inputs"]["parameters"]["way"] = constant("a");
+        let mut file = file(
+            &json!({"each": each}),
+            &json!({"executors": {"exec-alone": {"locks": ["door-{{$.inputs.parameters['way']}}"]}}}),
+        );
+        let component = &mut file["pipeline_spec"]["components"]["comp-alone"];
+        component["inputDefinitions"]["parameters"]["way"] = json!({"parameterType": "STRING"});
+        let pipeline = Pipeline::from_file(serde_json::from_value::<PipelineFile>(file)?, components())?;
+        let runs = [engine.start(&pipeline, args! {}).await?, engine.start(&pipeline, args! {}).await?];
+        for run in runs {
+            assert_eq!(run.wait().await?.error, None);
+        }
+    }
+    Ok(())
+}
