@@ -9,6 +9,7 @@ use tempfile::TempPath;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::guard::Guarded;
 use super::lines::Recent;
 use super::output::Output;
 use super::{Capture, Exit};
@@ -131,6 +132,7 @@ impl Drop for Watched {
 pub(super) fn supervise(
     what: String,
     mut process: tokio::process::Child,
+    guarded: Guarded,
     output: Output,
     request: TempPath,
     ends: CancellationToken,
@@ -154,6 +156,7 @@ pub(super) fn supervise(
         };
         let ended = Ended { exit: status.map_or(Exit::Signal(0), Exit::from), at: Instant::now() };
         watched.0.leave();
+        drop(guarded);
         if let Err(error) = capture.complete(LAST_WORDS).await {
             tracing::warn!(child = %name, %error, "the log is incomplete");
         }

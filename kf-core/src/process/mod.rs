@@ -21,8 +21,8 @@
 //! # Limits
 //! - The program must call [`run_if_asked`](crate::worker::run_if_asked) first thing in `main`; without it, starting
 //!   is refused.
-//! - Processes that a foreign program starts itself are ended with its process group, but after a SIGKILL of *this*
-//!   process only the program we started is ended by the kernel.
+//! - Processes that a foreign program starts itself are ended with its process group, also after a SIGKILL of this
+//!   process: a copy of this program waits beside it for that. What leaves its group (`setsid`) is not ended.
 //! - Needs a tokio runtime with I/O and time enabled.
 
 mod capture;
@@ -30,6 +30,7 @@ mod child;
 mod command;
 mod error;
 mod exit;
+pub(crate) mod guard;
 mod lines;
 mod log;
 mod output;
@@ -40,4 +41,5 @@ pub use child::Child;
 pub use command::{Command, Log};
 pub use error::SpawnError;
 pub use exit::Exit;
+pub use guard::{Guarded, Guards};
 pub use spawner::Spawner;

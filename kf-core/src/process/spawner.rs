@@ -1,9 +1,10 @@
 //! The one thread that starts children.
 
+use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tempfile::TempPath;
 use tokio::net::unix::pipe;
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::child::{self, Child};
+use super::guard::{Guard, Guarded, Guards};
 use super::log::BoundedLog;
 use super::output::Output;
 use super::{Command, SpawnError};
@@ -24,6 +26,7 @@ use crate::worker;
 #[derive(Debug)]
 pub struct Spawner {
     jobs: mpsc::Sender<Job>,
+    guard: Arc<OnceLock<Guard>>,
     ends: CancellationToken,
     _ends_children: DropGuard,
 }
@@ -31,7 +34,7 @@ pub struct Spawner {
 struct Job {
     command: std::process::Command,
     runtime: Handle,
-    reply: oneshot::Sender<io::Result<tokio::process::Child>>,
+    reply: oneshot::Sender<io::Result<(tokio::process::Child, Guarded)>>,
 }
 
 impl Spawner {
@@ -41,20 +44,47 @@ impl Spawner {
     /// [`SpawnError::Start`] where the system has no thread left.
     pub fn new() -> Result<Self, SpawnError> {
         let (jobs, mut queue) = mpsc::channel::<Job>(64);
+        let guard = Arc::<OnceLock<Guard>>::default();
+        let guards = Arc::clone(&guard);
         std::thread::Builder::new()
             .name("kf-spawner".into())
             .stack_size(256 << 10)
             .spawn(move || {
+                let mut guards_process = None;
                 while let Some(job) = queue.blocking_recv() {
+                    if guards_process.is_none() {
+                        // Without one, only what is started itself ends with this process.
+                        match Guard::start() {
+                            Ok((guard, process)) => {
+                                drop(guards.set(guard));
+                                guards_process = Some(process);
+                            }
+                            Err(error) => tracing::warn!(%error, "no guard process for what children start"),
+                        }
+                    }
                     let _inside = job.runtime.enter();
                     let mut command = tokio::process::Command::from(job.command);
                     // A reply that nobody waits for any more drops the child, which ends it.
-                    let _ = job.reply.send(command.kill_on_drop(true).spawn());
+                    let started = command.kill_on_drop(true).spawn().map(|child| {
+                        let group = Guarded::new(guards.get().cloned(), child.id().unwrap_or_default());
+                        (child, group)
+                    });
+                    let _ = job.reply.send(started);
+                }
+                drop(guards);
+                if let Some(mut process) = guards_process {
+                    // It ends when the last child's handle is gone, too.
+                    let _ = process.wait();
                 }
             })
             .map_err(|source| SpawnError::Start { what: "the spawner's thread".into(), source })?;
         let ends = CancellationToken::new();
-        Ok(Self { jobs, _ends_children: ends.clone().drop_guard(), ends })
+        Ok(Self { jobs, guard, _ends_children: ends.clone().drop_guard(), ends })
+    }
+
+    /// What has process groups ended that children make.
+    pub fn guards(&self) -> Guards {
+        Guards(self.guard.get().cloned())
     }
 
     /// Starts a child. Where the returned future is dropped, no child stays.
@@ -90,8 +120,8 @@ impl Spawner {
         let command = prepare(&command, &request, write).map_err(start)?;
         let closed = || start(io::Error::other("the spawner's thread has ended"));
         self.jobs.send(Job { command, runtime, reply }).await.map_err(|_| closed())?;
-        let process = started.await.map_err(|_| closed())?.map_err(start)?;
-        child::supervise(what.clone(), process, output, request, self.ends.clone()).map_err(start)
+        let (process, guarded) = started.await.map_err(|_| closed())?.map_err(start)?;
+        child::supervise(what.clone(), process, guarded, output, request, self.ends.clone()).map_err(start)
     }
 }
 
@@ -102,14 +132,20 @@ fn write_request(json: &str) -> io::Result<TempPath> {
     Ok(file.into_temp_path())
 }
 
-fn prepare(command: &Command, request: &Path, output: io::PipeWriter) -> io::Result<std::process::Command> {
-    use std::os::unix::process::CommandExt;
+/// The file of this program, and what it was called by.
+pub(super) fn this_program() -> io::Result<(PathBuf, OsString)> {
     // The link follows the running program even where its file was replaced or removed.
     #[cfg(target_os = "linux")]
-    let program = std::path::PathBuf::from("/proc/self/exe");
+    let program = PathBuf::from("/proc/self/exe");
     #[cfg(not(target_os = "linux"))]
     let program = std::env::current_exe()?;
     let name = std::env::args_os().next().unwrap_or_else(|| program.clone().into());
+    Ok((program, name))
+}
+
+fn prepare(command: &Command, request: &Path, output: io::PipeWriter) -> io::Result<std::process::Command> {
+    use std::os::unix::process::CommandExt;
+    let (program, name) = this_program()?;
     let mut process = std::process::Command::new(program);
     process
         .arg0(name)

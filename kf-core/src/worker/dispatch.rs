@@ -19,6 +19,9 @@ pub const EXIT_PANIC: u8 = 101;
 /// The built-in entry that becomes another program, under the same protection.
 pub(crate) const EXEC_ENTRY: &str = "kf:exec";
 
+/// The built-in entry that ends what another process leaves behind.
+pub(crate) const GUARD_ENTRY: &str = "kf:guard";
+
 /// Whether this process has asked; without that, a copy of it would run `main` proper and copy itself again.
 static DISPATCHES: AtomicBool = AtomicBool::new(false);
 
@@ -78,6 +81,10 @@ fn answer(workers: &Workers, asked: OsString) -> Result<(), Ended> {
         orphan::die_with_parent(&parent.to_string_lossy()).map_err(Ended::Refused)?;
     }
     let name = asked.to_string_lossy().into_owned();
+    if name == GUARD_ENTRY {
+        crate::process::guard::run();
+        return Ok(());
+    }
     if name == EXEC_ENTRY {
         let request = read_request(&name).and_then(|request| request.parse()).map_err(Ended::Refused)?;
         return Err(Ended::Refused(exec(request)));

@@ -44,7 +44,7 @@ mod dispatch;
 mod entry;
 mod orphan;
 
-pub(crate) use dispatch::{EXEC_ENTRY, dispatches};
+pub(crate) use dispatch::{EXEC_ENTRY, GUARD_ENTRY, dispatches};
 pub use dispatch::{EXIT_FAILED, EXIT_PANIC, EXIT_REFUSED, run_if_asked};
 pub(crate) use entry::ExecRequest;
 pub use entry::{Entry, Request, WorkerError, Workers, entry};

@@ -8,13 +8,14 @@ use kf_core::worker::WorkerError;
 
 use super::{lives, until};
 
-/// The parent's part: starts an entry, a foreign program and a parent's parent, notes their ids, waits for ever.
+/// The parent's part: starts an entry and a foreign program that starts another, notes their ids, waits for ever.
 pub(crate) fn parent(witness: &Path) -> Result<(), WorkerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(WorkerError::failed)?.block_on(async {
         let spawner = Spawner::new().map_err(WorkerError::failed)?;
         let entry = Command::entry("sleep", &()).map_err(WorkerError::failed)?;
-        let program = Command::program("sleep", ["600"]);
+        let script = "sleep 600 & echo $! >> \"$0\"; wait";
+        let program = Command::program("sh", ["-c", script, &witness.display().to_string()]);
         let entry = spawner.spawn(entry).await.map_err(WorkerError::failed)?;
         let program = spawner.spawn(program).await.map_err(WorkerError::failed)?;
         let mut file =
@@ -34,10 +35,10 @@ pub(crate) async fn none_after_sigkill_of_the_parent() {
             let text = std::fs::read_to_string(&witness).unwrap_or_default();
             text.lines().filter_map(|line| line.parse().ok()).collect()
         };
-        until("the parent has started both", || pids().len() == 2).await;
+        until("the parent has started all", || pids().len() == 3).await;
         let pids = pids();
         assert!(pids.iter().all(|&pid| lives(pid)), "{pids:?}");
-        // Its children have groups of their own, so that only the kernel can end them.
+        // Its children have groups of their own, so that only the kernel can end them, and the guard what they started.
         parent.kill();
         assert_eq!(parent.wait().await, Exit::Signal(9));
         for pid in pids {

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kf_core::metadata::RunState;
+use kf_core::process::{Command, Spawner};
+use kf_core::worker::{Entry, WorkerError, entry};
 use kf_pipeline::spec::PipelineFile;
 use kf_pipeline::{Args, Components, Engine, Error, LocalContainers, Pipeline, RunEvent, RunOutcome, Runner};
 use libtest_mimic::Trial;
@@ -18,6 +20,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("nothing_leaks_from_step_to_step", leaks),
         test("a_steps_end_is_told_in_words", ends),
         test("a_cancelled_step_is_gone_and_so_is_what_it_started", canceled),
+        test("what_steps_started_ends_with_a_killed_engine_and_a_killed_server", orphans),
         test("a_killed_server_fails_its_steps_and_the_next_one_gets_another", killed_server),
         test("an_environment_is_made_once", environments),
         test("what_cannot_be_installed_is_said", uninstallable),
@@ -190,6 +193,74 @@ async fn canceled() -> Done {
         gone(pid).await?;
     }
     Ok(())
+}
+
+/// Two steps at once that start a process each and note both ids in a file of this folder.
+fn starters(folder: &Path) -> Json {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let source = format!(
+        "import os, subprocess, time\ndef f():\n    child = subprocess.Popen(['sleep', '600'])\n    \
+         open({0:?}, 'w').write(f'{{os.getppid()}} {{os.getpid()}} {{child.pid}} .')\n    time.sleep(600)\n",
+        file("python")
+    );
+    let script = format!("sleep 600 & echo \"$$ $! .\" > {}; wait", file("shell"));
+    let mut spec = chain(&[python("", &source), shell(&script)]);
+    spec["root"]["dag"]["tasks"]["step-1"]["dependentTasks"] = json!([]);
+    spec
+}
+
+/// What they have noted: the process ids, of the server first.
+async fn started(folder: &Path) -> Vec<u32> {
+    for _ in 0..3000 {
+        let texts =
+            ["python", "shell"].map(|name| std::fs::read_to_string(folder.join(name)).unwrap_or_default());
+        if texts.iter().all(|text| text.trim_end().ends_with('.')) {
+            return texts.join(" ").split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the steps did not start");
+}
+
+/// An engine in a process of its own.
+pub(crate) const STARTERS: &str = "starters";
+
+pub(crate) fn worker() -> impl Entry {
+    entry(STARTERS, |request| {
+        let folder: std::path::PathBuf = request.parse()?;
+        let runtime = tokio::runtime::Runtime::new().map_err(WorkerError::failed)?;
+        runtime.block_on(async {
+            let engine = engine(&folder.join("home")).await.map_err(WorkerError::failed)?;
+            let pipeline = pipeline(&starters(&folder)).map_err(WorkerError::failed)?;
+            let run = engine.start(&pipeline, Args::new()).await.map_err(WorkerError::failed)?;
+            run.wait().await.map(drop).map_err(WorkerError::failed)
+        })
+    })
+}
+
+async fn orphans() -> Done {
+    let folder = tempfile::tempdir()?;
+    let spawner = Spawner::new()?;
+    let child = spawner.spawn(Command::entry(STARTERS, &folder.path())?).await?;
+    let pids = started(folder.path()).await;
+    assert_eq!(pids.len(), 5);
+    child.kill();
+    for pid in pids {
+        gone(pid).await?;
+    }
+    // Only the server is killed: its step's child goes with it, the other step goes on.
+    let folder = tempfile::tempdir()?;
+    let engine = engine(&folder.path().join("home")).await?;
+    let run = engine.start(&pipeline(&starters(folder.path()))?, Args::new()).await?;
+    let pids = started(folder.path()).await;
+    std::process::Command::new("kill").args(["-9", &pids[0].to_string()]).status()?;
+    for pid in &pids[..3] {
+        gone(*pid).await?;
+    }
+    assert!(Path::new(&format!("/proc/{}", pids[4])).exists());
+    run.cancel("enough").await;
+    run.wait().await?;
+    gone(pids[4]).await
 }
 
 /// That a process ends soon.

@@ -20,9 +20,12 @@ use kf_core::worker::{Workers, run_if_asked};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    if let Some(code) =
-        run_if_asked(&Workers::new().with(bad::with_components(components::all())).with(resume::worker()))
-    {
+    if let Some(code) = run_if_asked(
+        &Workers::new()
+            .with(bad::with_components(components::all()))
+            .with(resume::worker())
+            .with(containers::worker()),
+    ) {
         return code;
     }
     let tests = [

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kf_core::process::{Child, Command, Exit, Spawner};
+use kf_core::process::{Child, Command, Exit, Guarded, Guards, Spawner};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,15 @@ pub(crate) struct Server {
     next: AtomicU64,
 }
 
-type Steps = Mutex<HashMap<u64, oneshot::Sender<Exit>>>;
+type Steps = Mutex<HashMap<u64, Waiting>>;
+
+/// A step of which the end is waited for.
+#[derive(Debug)]
+struct Waiting {
+    ended: oneshot::Sender<Exit>,
+    /// Ends what it has started where this process is killed.
+    guarded: Option<Guarded>,
+}
 
 #[derive(Serialize)]
 struct Message<'a> {
@@ -85,6 +93,7 @@ struct Message<'a> {
 #[derive(Deserialize)]
 struct Reply {
     id: Option<u64>,
+    pid: Option<u32>,
     status: Option<i32>,
 }
 
@@ -117,7 +126,7 @@ impl Server {
             }
         };
         let steps = Arc::<Steps>::default();
-        tokio::spawn(listen(read, Arc::clone(&steps)));
+        tokio::spawn(listen(read, Arc::clone(&steps), spawner.guards()));
         Ok(Self { child, socket: write.into(), steps, next: AtomicU64::new(0) })
     }
 
@@ -133,7 +142,7 @@ impl Server {
     ) -> Result<(Step, oneshot::Receiver<Exit>), String> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
-        locked(&self.steps).insert(id, sender);
+        locked(&self.steps).insert(id, Waiting { ended: sender, guarded: None });
         let message = serde_json::json!(Message { id, step: Some(&step), signal: None }).to_string();
         // The message is sent also where nobody waits for that any more.
         let step = Step { server: Arc::clone(self), id };
@@ -210,19 +219,32 @@ async fn send_head(socket: &UnixStream, head: &[u8; 4], output: Option<&PipeWrit
 }
 
 /// Tells steps how they ended, until the server ends.
-async fn listen(mut read: BufReader<OwnedReadHalf>, steps: Arc<Steps>) {
+async fn listen(mut read: BufReader<OwnedReadHalf>, steps: Arc<Steps>, guards: Guards) {
     let mut line = String::new();
     loop {
         line.clear();
         if !matches!(read.read_line(&mut line).await, Ok(read) if read > 0) {
             break;
         }
-        let Ok(Reply { id: Some(id), status: Some(status) }) = serde_json::from_str(&line) else { continue };
+        let (id, status) = match serde_json::from_str(&line) {
+            Ok(Reply { id: Some(id), pid: Some(pid), .. }) => {
+                if let Some(step) = locked(&steps).get_mut(&id) {
+                    step.guarded = Some(guards.guard(pid));
+                }
+                continue;
+            }
+            Ok(Reply { id: Some(id), status: Some(status), .. }) => (id, status),
+            _ => continue,
+        };
         let exit = if status < 0 { Exit::Signal(-status) } else { Exit::Code(status) };
         if let Some(step) = locked(&steps).remove(&id) {
-            let _ = step.send(exit);
+            let _ = step.ended.send(exit);
         }
     }
-    // Their receivers hear that the server has ended.
-    locked(&steps).clear();
+    // Their receivers hear that the server has ended. Killed, it left behind what its steps had started.
+    for (_, step) in locked(&steps).drain() {
+        if let Some(guarded) = step.guarded {
+            guarded.kill();
+        }
+    }
 }
