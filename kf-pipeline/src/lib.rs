@@ -147,6 +147,8 @@ mod plan;
 pub mod report;
 mod scheduler;
 pub mod spec;
+#[cfg(feature = "arrow")]
+mod table;
 
 pub use args::Args;
 pub use builder::{
@@ -169,6 +171,8 @@ pub use kf_core::artifact::Metadata;
 pub use kf_pipeline_macros::{Outputs, Param, component};
 pub use plan::{ContainerTask, Plan};
 pub use scheduler::{Decision, TaskState};
+#[cfg(feature = "arrow")]
+pub use table::Table;
 
 /// What generated code calls.
 #[doc(hidden)]

@@ -1,5 +1,6 @@
 //! What a component's body holds while it runs: inputs, outputs and context.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,6 +11,7 @@ use kf_core::artifact::{ArtifactKind, ArtifactRef, Metadata};
 use kf_core::{CancellationToken, Digest, RunId};
 use serde_json::Value as Json;
 
+use super::memory::{InMemory, Memory, Written};
 use super::{Outputs, Param, State, StateMap, TaskError};
 use crate::mutex::locked;
 use crate::report::ReportSource;
@@ -18,7 +20,21 @@ use crate::report::ReportSource;
 pub struct Input<K> {
     artifact: ArtifactRef,
     path: Option<PathBuf>,
+    memory: Option<Memory>,
     kind: PhantomData<fn() -> K>,
+}
+
+#[cfg_attr(not(feature = "arrow"), allow(dead_code, reason = "tables are the only values so far"))]
+impl<K> Input<K> {
+    pub(crate) fn in_memory(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.memory.as_ref()?.get(self.artifact.digest.as_ref()?)
+    }
+
+    pub(crate) fn keep_in_memory(&self, value: InMemory) {
+        if let (Some(memory), Some(digest)) = (&self.memory, self.artifact.digest) {
+            memory.keep(digest, value);
+        }
+    }
 }
 
 impl<K: ArtifactKind> Input<K> {
@@ -33,7 +49,7 @@ impl<K: ArtifactKind> Input<K> {
             size: 0,
             metadata: Metadata::new(),
         };
-        Self { artifact, path: Some(path), kind: PhantomData }
+        Self { artifact, path: Some(path), memory: None, kind: PhantomData }
     }
 
     /// The local file or folder with the content.
@@ -82,13 +98,22 @@ impl<K> fmt::Debug for Input<K> {
 pub struct Output<K> {
     path: PathBuf,
     metadata: Arc<Mutex<Metadata>>,
+    #[cfg_attr(not(feature = "arrow"), allow(dead_code, reason = "tables are the only values so far"))]
+    written: Arc<Mutex<Option<Written>>>,
     kind: PhantomData<fn() -> K>,
+}
+
+#[cfg_attr(not(feature = "arrow"), allow(dead_code, reason = "tables are the only values so far"))]
+impl<K> Output<K> {
+    pub(crate) fn written(&self, written: Written) {
+        *locked(&self.written) = Some(written);
+    }
 }
 
 impl<K: ArtifactKind> Output<K> {
     /// An output made by hand, as a unit test does.
     pub fn to_path(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), metadata: Arc::default(), kind: PhantomData }
+        Self { path: path.into(), metadata: Arc::default(), written: Arc::default(), kind: PhantomData }
     }
 
     /// Where to write. The folder above it exists.
@@ -264,6 +289,14 @@ pub(crate) struct InputArtifact {
 pub(crate) struct OutputArtifact {
     pub(crate) path: PathBuf,
     pub(crate) metadata: Arc<Mutex<Metadata>>,
+    pub(crate) written: Arc<Mutex<Option<Written>>>,
+}
+
+impl OutputArtifact {
+    /// One that is to be written here.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path, metadata: Arc::default(), written: Arc::default() }
+    }
 }
 
 /// What is handed to a component's body; the generated code takes its arguments out of it.
@@ -277,6 +310,8 @@ pub(crate) struct TaskIoParts {
     pub(crate) outputs: BTreeMap<String, OutputArtifact>,
     pub(crate) context: Context,
     pub(crate) state: Arc<StateMap>,
+    /// What other tasks gave that is in memory here.
+    pub(crate) memory: Option<Memory>,
 }
 
 /// What a component's body gave: its output parameters.
@@ -317,6 +352,7 @@ impl TaskIo {
         let input = |found: &InputArtifact| Input {
             artifact: found.artifact.clone(),
             path: found.path.clone(),
+            memory: self.0.memory.clone(),
             kind: PhantomData,
         };
         list.iter().map(input).collect()
@@ -329,7 +365,12 @@ impl TaskIo {
     pub fn output<K: ArtifactKind>(&self, name: &str) -> Result<Output<K>, TaskError> {
         let found = self.0.outputs.get(name);
         let found = found.ok_or_else(|| TaskError::permanent(format!("there is no output `{name}`")))?;
-        Ok(Output { path: found.path.clone(), metadata: Arc::clone(&found.metadata), kind: PhantomData })
+        Ok(Output {
+            path: found.path.clone(),
+            metadata: Arc::clone(&found.metadata),
+            written: Arc::clone(&found.written),
+            kind: PhantomData,
+        })
     }
 
     /// Injected state.

@@ -6,6 +6,7 @@
 mod definition;
 mod error;
 mod io;
+pub(crate) mod memory;
 mod outputs;
 mod param;
 mod state;
@@ -14,6 +15,7 @@ pub use definition::{Body, Component, ComponentDef, Components, Defaults, TaskFu
 pub use error::{TaskError, TaskResult};
 pub use io::{Context, Input, Output, Progress, TaskIo, TaskOutputs};
 pub(crate) use io::{InputArtifact, OutputArtifact, ProgressSink, TaskIoParts};
+pub(crate) use memory::{Memory, Written};
 pub use outputs::{Field, definitions, finish};
 pub use outputs::{OutputParameter, Outputs, Single, SingleLists};
 pub use param::{Ordered, Param};

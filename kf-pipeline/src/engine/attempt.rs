@@ -14,7 +14,7 @@ use super::admission::Permit;
 use super::driver::sleep_until;
 use super::executor::{Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, Work};
 use super::import::import;
-use super::keep::{Strictness, keep};
+use super::keep::{Keeping, Strictness, keep};
 use super::locks::Held;
 use super::{Inner, RunEvent, RunSetup};
 use crate::component::ProgressSink;
@@ -145,7 +145,13 @@ async fn run(
     match end {
         AttemptEnd::Succeeded(given) => {
             let declared = &launch.executor.outputs;
-            let kept = keep(engine.home.artifacts(), declared, given, &outputs, strictness).await?;
+            let keeping = Keeping {
+                store: engine.home.artifacts(),
+                paths: &outputs,
+                strictness,
+                memory: &engine.memory,
+            };
+            let kept = keep(&keeping, declared, given).await?;
             if strictness == Strictness::Any {
                 folders.outputs = None;
             }
@@ -259,6 +265,7 @@ async fn prepare(
         progress,
         state: Arc::clone(&engine.state),
         report: Some(engine.report_source()),
+        memory: Some(engine.memory.clone()),
         _permit: permit,
     }))
 }

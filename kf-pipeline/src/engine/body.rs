@@ -2,25 +2,19 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use kf_core::artifact::Metadata;
-
-use super::executor::{Attempt, AttemptEnd, AttemptOutputs};
+use super::executor::{Attempt, AttemptEnd, AttemptOutputs, GivenArtifact};
 use crate::component::{Context, InputArtifact, OutputArtifact, TaskIo, TaskIoParts, TaskOutputs};
 use crate::mutex::locked;
 
-/// The metadata of output artifacts, which the body fills.
-pub(super) type OutputMetadata = BTreeMap<String, Arc<Mutex<Metadata>>>;
+/// The output artifacts, which the body fills.
+pub(super) type BodyOutputs = BTreeMap<String, OutputArtifact>;
 
 /// What the body of an attempt's component is handed.
-pub(super) fn task_io(attempt: &Attempt) -> (TaskIo, OutputMetadata) {
-    let mut metadata = OutputMetadata::new();
-    let outputs = attempt.outputs.iter().map(|(name, path)| {
-        let said = Arc::<Mutex<Metadata>>::default();
-        metadata.insert(name.clone(), Arc::clone(&said));
-        (name.clone(), OutputArtifact { path: path.clone(), metadata: said })
-    });
+pub(super) fn task_io(attempt: &Attempt) -> (TaskIo, BodyOutputs) {
+    let outputs = attempt.outputs.iter().map(|(name, path)| (name.clone(), OutputArtifact::at(path.clone())));
+    let outputs: BodyOutputs = outputs.collect();
     let artifacts = attempt.artifacts.iter().map(|(name, list)| {
         let list = list.iter().map(|(artifact, path)| {
             let (artifact, path) = (artifact.clone(), path.clone());
@@ -31,7 +25,7 @@ pub(super) fn task_io(attempt: &Attempt) -> (TaskIo, OutputMetadata) {
     let parts = TaskIoParts {
         parameters: attempt.parameters.clone(),
         artifacts: artifacts.collect(),
-        outputs: outputs.collect(),
+        outputs: outputs.clone(),
         context: Context {
             run: attempt.run.clone(),
             task: Arc::clone(&attempt.task),
@@ -42,19 +36,24 @@ pub(super) fn task_io(attempt: &Attempt) -> (TaskIo, OutputMetadata) {
             report: attempt.report.clone(),
         },
         state: Arc::clone(&attempt.state),
+        memory: attempt.memory.clone(),
     };
-    (TaskIo(parts), metadata)
+    (TaskIo(parts), outputs)
 }
 
 /// How an attempt ended whose body gave `result`.
-pub(super) fn end_of(result: Result<TaskOutputs, AttemptEnd>, metadata: OutputMetadata) -> AttemptEnd {
+pub(super) fn end_of(result: Result<TaskOutputs, AttemptEnd>, outputs: BodyOutputs) -> AttemptEnd {
     let parameters = match result {
         Ok(TaskOutputs(parameters)) => parameters,
         Err(end) => return end,
     };
-    let artifacts = metadata.into_iter().map(|(name, said)| {
-        let said = locked(&said).clone();
-        (name, vec![said.into()])
+    let artifacts = outputs.into_iter().map(|(name, output)| {
+        let given = GivenArtifact {
+            metadata: locked(&output.metadata).clone(),
+            written: locked(&output.written).take(),
+            ..GivenArtifact::default()
+        };
+        (name, vec![given])
     });
     AttemptEnd::Succeeded(AttemptOutputs { parameters, artifacts: artifacts.collect() })
 }

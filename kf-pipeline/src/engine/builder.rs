@@ -16,7 +16,7 @@ use super::in_process::InProcess;
 use super::locks::Locks;
 use super::subprocess::Subprocess;
 use super::{CONTAINER, Engine, Executor, IN_PROCESS, Inner, SUBPROCESS, cache};
-use crate::component::StateMap;
+use crate::component::{Memory, StateMap};
 use crate::container::LocalContainers;
 use crate::{Result, TaskState};
 
@@ -48,6 +48,7 @@ pub struct EngineBuilder {
     containers: LocalContainers,
     subprocesses: usize,
     semaphores: BTreeMap<String, usize>,
+    in_memory: usize,
 }
 
 impl Default for EngineBuilder {
@@ -67,6 +68,7 @@ impl Default for EngineBuilder {
             metadata: None,
             containers: LocalContainers::new(),
             semaphores: BTreeMap::new(),
+            in_memory: 4 << 30,
             subprocesses: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -91,6 +93,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn semaphore(mut self, name: impl Into<String>, places: usize) -> Self {
         self.semaphores.insert(name.into(), places);
+        self
+    }
+
+    /// How many bytes of what tasks gave are kept in memory for the tasks that take it, where components give tables (feature
+    /// `arrow`); 4 GiB where not given, 0 for none. What was not asked for longest goes first.
+    #[must_use]
+    pub fn in_memory(mut self, bytes: usize) -> Self {
+        self.in_memory = bytes;
         self
     }
 
@@ -201,6 +211,7 @@ impl EngineBuilder {
             executors,
             state: Arc::new(self.state),
             locks: Locks::new(self.semaphores),
+            memory: Memory::new(self.in_memory),
             admission: Admission::new(self.capacity.unwrap_or_else(Capacity::of_this_machine)),
             program,
             options: self.options,

@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 
 use super::admission::Permit;
 use super::locks::Held;
-use crate::component::{ComponentDef, Progress};
+use crate::component::{ComponentDef, Memory, Progress, Written};
 use crate::placeholder::RunNames;
 use crate::plan::ContainerTask;
 
@@ -97,6 +97,8 @@ pub struct Attempt {
     pub(crate) progress: crate::component::ProgressSink,
     pub(crate) state: Arc<crate::component::StateMap>,
     pub(crate) report: Option<crate::report::ReportSource>,
+    /// What other tasks gave that is in memory here.
+    pub(crate) memory: Option<Memory>,
     /// Mutexes and resources; given back when the last who may use them lets go of the attempt.
     pub(crate) _permit: (Held, Option<Permit>),
 }
@@ -185,6 +187,8 @@ pub struct GivenArtifact {
     pub path: Option<PathBuf>,
     /// Where it lies outside of this machine; it is named then, not read.
     pub uri: Option<String>,
+    /// The file as the body wrote it, and its content as a value.
+    pub(crate) written: Option<Written>,
 }
 
 impl From<Metadata> for GivenArtifact {

@@ -10,6 +10,7 @@ use kf_core::artifact::{
 };
 
 use super::executor::{AttemptOutputs, GivenArtifact};
+use crate::component::{Memory, Written};
 use crate::plan;
 use crate::scheduler::{Failure, Values};
 use crate::spec::ArtifactOutput;
@@ -23,14 +24,22 @@ pub(super) enum Strictness {
     Any,
 }
 
+/// Where what an attempt gave is to be kept.
+pub(super) struct Keeping<'a> {
+    pub(super) store: &'a ArtifactStore,
+    /// Where its output artifacts were to be written.
+    pub(super) paths: &'a BTreeMap<String, PathBuf>,
+    pub(super) strictness: Strictness,
+    pub(super) memory: &'a Memory,
+}
+
 /// Checks what an attempt gave against what its component declares, and keeps its artifacts.
 pub(super) async fn keep(
-    store: &ArtifactStore,
+    keeping: &Keeping<'_>,
     declared: &plan::Outputs,
     given: AttemptOutputs,
-    paths: &BTreeMap<String, PathBuf>,
-    strictness: Strictness,
 ) -> Result<Values, Failure> {
+    let strictness = keeping.strictness;
     let mut parameters = Vec::with_capacity(declared.parameters.len());
     let mut values = given.parameters;
     for (name, output) in &declared.parameters {
@@ -49,7 +58,14 @@ pub(super) async fn keep(
     let mut said = given.artifacts;
     let mut artifacts = Vec::with_capacity(declared.artifacts.len());
     for (name, output) in &declared.artifacts {
-        let keeper = Keeper { store, name, output, path: paths.get(name).map(PathBuf::as_path), strictness };
+        let keeper = Keeper {
+            store: keeping.store,
+            name,
+            output,
+            path: keeping.paths.get(name).map(PathBuf::as_path),
+            strictness,
+            memory: keeping.memory,
+        };
         let said =
             said.remove(name).filter(|list| !list.is_empty()).unwrap_or_else(|| vec![Default::default()]);
         let mut list = Vec::with_capacity(said.len());
@@ -69,9 +85,21 @@ struct Keeper<'a> {
     /// Where it was to be written.
     path: Option<&'a Path>,
     strictness: Strictness,
+    memory: &'a Memory,
 }
 
 impl Keeper<'_> {
+    /// Takes a file that was hashed when it was written; none where it was changed since.
+    async fn take_written(&self, path: &Path, written: Written) -> Result<Option<Stored>, Failure> {
+        if !written.is_still(path) {
+            return Ok(None);
+        }
+        let stored = self.store.put_path_hashed(path, written.digest).await;
+        let stored = stored.map_err(|error| Failure::carrier(format!("output `{}`: {error}", self.name)))?;
+        self.memory.keep(stored.digest, written.value);
+        Ok(Some(stored))
+    }
+
     async fn keep(&self, given: GivenArtifact) -> Result<ArtifactRef, Failure> {
         let mut metadata: Metadata = self.output.metadata.clone();
         metadata.extend(given.metadata);
@@ -95,7 +123,14 @@ impl Keeper<'_> {
         };
         match content {
             Some((path, own)) => {
-                let stored = self.take(path, own).await?;
+                let taken = match given.written.filter(|_| own) {
+                    Some(written) => self.take_written(path, written).await?,
+                    None => None,
+                };
+                let stored = match taken {
+                    Some(stored) => stored,
+                    None => self.take(path, own).await?,
+                };
                 artifact.uri = self.uri(&stored, path);
                 if own && self.strictness == Strictness::Any {
                     self.leave_link(&stored, path).await?;

@@ -50,7 +50,7 @@ pub use handle::{RunHandle, RunOutcome, RunOutputs, TaskCounts};
 pub use rerun::RerunOptions;
 pub use start::StartOptions;
 
-use crate::component::{Components, StateMap};
+use crate::component::{Components, Memory, StateMap};
 use crate::mutex::locked;
 use crate::placeholder::RunNames;
 use crate::plan;
@@ -88,6 +88,7 @@ pub(crate) struct Inner {
     state: Arc<StateMap>,
     admission: Admission,
     locks: locks::Locks,
+    memory: Memory,
     program: Digest,
     options: Options,
     flights: Arc<cache::Flights>,

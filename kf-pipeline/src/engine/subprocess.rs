@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -220,9 +220,9 @@ impl Components {
         })?;
         let mut said = BTreeMap::new();
         let outputs = request.outputs.into_iter().map(|(name, path)| {
-            let metadata = Arc::<Mutex<Metadata>>::default();
-            said.insert(name.clone(), Arc::clone(&metadata));
-            (name, OutputArtifact { path, metadata })
+            let output = OutputArtifact::at(path);
+            said.insert(name.clone(), Arc::clone(&output.metadata));
+            (name, output)
         });
         let artifacts = request.artifacts.into_iter().map(|(name, list)| {
             (name, list.into_iter().map(|(artifact, path)| InputArtifact { artifact, path }).collect())
@@ -243,6 +243,7 @@ impl Components {
                 report: None,
             },
             state: Arc::new(self.state.clone()),
+            memory: None,
         });
         let outputs = match component.body {
             Body::Blocking(body) => body(io)?,

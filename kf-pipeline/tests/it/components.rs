@@ -3,14 +3,17 @@
 use kf_pipeline::prelude::*;
 
 pub(crate) fn all() -> Components {
-    Components::new()
+    let components = Components::new()
         .with::<make>()
         .with::<double>()
         .with::<join>()
         .with::<measure>()
         .with::<flaky>()
         .with::<fail>()
-        .with::<witness>()
+        .with::<witness>();
+    #[cfg(feature = "arrow")]
+    let components = components.with::<crate::tables::make_table>().with::<crate::tables::take_table>();
+    components
 }
 
 /// Writes a number.

@@ -12,6 +12,8 @@ mod flow;
 mod ir;
 mod rerun;
 mod resume;
+#[cfg(feature = "arrow")]
+mod tables;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         ir::tests(),
         rerun::tests(),
         resume::tests(),
+        #[cfg(feature = "arrow")]
+        tables::tests(),
     ]
     .into_iter()
     .flatten()

@@ -113,6 +113,16 @@ impl Local {
         Ok((digest, size))
     }
 
+    /// Moves a file of this digest in, and gives its size; none where it must be copied and hashed.
+    pub(super) fn move_hashed(&self, path: &Path, digest: &Digest) -> Result<Option<u64>> {
+        let meta = fs::symlink_metadata(path).map_err(Error::io("look at", path))?;
+        if !meta.is_file() || meta.nlink() != 1 {
+            return Ok(None);
+        }
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        Ok(self.move_in(path, &file, digest)?.then_some(meta.len()))
+    }
+
     /// Moves a hashed file to its digest; false where it must be copied after all.
     fn move_in(&self, path: &Path, file: &File, digest: &Digest) -> Result<bool> {
         if !same_device(path, &self.root) || finish(file).is_err() {

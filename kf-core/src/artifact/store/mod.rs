@@ -135,6 +135,21 @@ impl ArtifactStore {
         self.put(path.to_owned(), Source::Given).await
     }
 
+    /// As [`put_path_owned`](Self::put_path_owned) for a file that the caller has hashed while it was written. Where the
+    /// digest is not the file's, it is found out when the content is fetched by another process or store.
+    ///
+    /// # Errors
+    /// Those of [`put_path`](Self::put_path).
+    pub async fn put_path_hashed(&self, path: &Path, digest: Digest) -> Result<Stored> {
+        let from = path.to_owned();
+        let moved = self.blocking(move |local| local.move_hashed(&from, &digest)).await?;
+        let Some(size) = moved else { return self.put_path_owned(path).await };
+        if let Some(remote) = &self.0.remote {
+            remote.upload(&self.0.local, &digest).await?;
+        }
+        Ok(Stored { digest, size, folder: false })
+    }
+
     async fn put(&self, path: PathBuf, source: Source) -> Result<Stored> {
         let (stored, manifest) = self.blocking(move |local| put(local, &path, source)).await?;
         if let Some(remote) = &self.0.remote {
