@@ -4,16 +4,20 @@
 //! [`Scope::on_exit`](crate::Scope::on_exit).
 
 mod html;
+mod logs;
+mod model;
 mod source;
 mod task;
+mod text;
 
 use std::collections::BTreeMap;
 
 use kf_core::metadata::RunRecord;
 use kf_core::{Digest, Timestamp};
 
+pub use logs::LogTail;
 pub(crate) use source::ReportSource;
-pub use task::{FailedAttempt, TaskReport};
+pub use task::{CachedFrom, FailedAttempt, TaskReport};
 
 use crate::component::{Context, Output, TaskResult};
 use crate::spec::PipelineFile;
