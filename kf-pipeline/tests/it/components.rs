@@ -11,6 +11,7 @@ pub(crate) fn all() -> Components {
         .with::<flaky>()
         .with::<fail>()
         .with::<witness>()
+        .with::<talker>()
 }
 
 /// Writes a number.
@@ -54,6 +55,18 @@ pub(crate) async fn flaky(context: Context) -> TaskResult<u32> {
         return Err(TaskError::new(format!("attempt {}", context.attempt())));
     }
     Ok(context.attempt())
+}
+
+/// Says a lot, and on the first attempt fails.
+#[component(retries = 1)]
+pub(crate) async fn talker(context: Context, lines: i64) -> TaskResult<i64> {
+    for line in 0..lines {
+        println!("attempt {} line {line} </script>", context.attempt());
+    }
+    if context.attempt() == 1 {
+        return Err(TaskError::new("the first attempt never does"));
+    }
+    Ok(lines)
 }
 
 #[component]

@@ -10,6 +10,7 @@ mod components;
 mod containers;
 mod flow;
 mod ir;
+mod report;
 mod rerun;
 mod resume;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         containers::tests(),
         flow::tests(),
         ir::tests(),
+        report::tests(),
         rerun::tests(),
         resume::tests(),
     ]

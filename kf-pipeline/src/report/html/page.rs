@@ -162,12 +162,14 @@ fn tally(root: &Dag, facts: &Facts<'_>) -> Counts {
 
 fn progress(out: &mut String, counts: &Counts) {
     out.push_str("<div class=counts><svg class=stack height=8 aria-hidden=true>");
-    let share = |number: usize| number as f64 / counts.total().max(1) as f64 * 100.0;
-    let mut at = 0;
+    // A single one among thousands is seen too.
+    let least = counts.total() as f64 / 100.0;
+    let whole: f64 = counts.present().map(|(_, number)| (number as f64).max(least)).sum();
+    let mut at = 0.0;
     for (state, number) in counts.present() {
-        let (x, width) = (share(at), share(number));
-        put!(out, "<rect class=\"s-{}\" x=\"{x:.3}%\" width=\"{width:.3}%\" height=8 />", word(state));
-        at += number;
+        let width = (number as f64).max(least) / whole * 100.0;
+        put!(out, "<rect class=\"s-{}\" x=\"{at:.3}%\" width=\"{width:.3}%\" height=8 />", word(state));
+        at += width;
     }
     put!(out, "</svg><ul><li>{}", plural(counts.total(), "task"));
     for (state, number) in counts.present() {

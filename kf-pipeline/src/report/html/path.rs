@@ -17,11 +17,11 @@ pub(super) fn draw(out: &mut String, steps: &[Step], facts: &Facts<'_>) {
     let whole = |steps: &[Step]| steps.iter().map(|step| step.took + step.waited).sum::<Duration>();
     let total = whole(steps).max(Duration::from_millis(1));
     let waited: Duration = steps.iter().map(|step| step.waited).sum();
-    put!(out, "<p>{} in a row took {}", plural(steps.len(), "task"), duration(total));
+    put!(out, "<p>{} in {}", plural(steps.len(), "task"), duration(total));
     if waited >= Duration::from_millis(1) {
         put!(out, ", {} of it waiting to start", duration(waited));
     }
-    out.push_str(". The run ends no sooner unless one of these is faster.</p><ol>");
+    out.push_str(": the run can't end sooner than they do.</p><ol>");
     let mut longest: Vec<usize> = (0..steps.len()).collect();
     longest.sort_by_key(|place| std::cmp::Reverse(steps[*place].took + steps[*place].waited));
     longest.truncate(STEPS);

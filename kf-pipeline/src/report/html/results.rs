@@ -168,8 +168,8 @@ pub(super) fn pictures(
                 .filter(|(_, io)| io.port == port)
                 .map(|(report, io)| (report, &io.artifact))
                 .collect();
-            compare(&mut cards, &mut left, item, port, &made);
-            let mut each = SHOWN_EACH;
+            let compared = compare(&mut cards, &mut left, item, port, &made);
+            let mut each = if compared { 0 } else { SHOWN_EACH };
             for (report, artifact) in made {
                 if cards.len() + kept.len() > BYTES {
                     break;
@@ -213,26 +213,33 @@ fn head(out: &mut String, name: &str, port_name: &str, artifact: &ArtifactRef) {
     );
 }
 
-/// The ROC curves of a loop's iterations over each other.
+/// The ROC curves of a loop's iterations over each other, with the first of their matrices; whether there are any.
 fn compare(
     out: &mut String,
     left: &mut usize,
     item: &Item,
     port: &str,
     made: &[(&TaskReport, &ArtifactRef)],
-) {
+) -> bool {
     let curves: Vec<(String, Curve)> = made
         .iter()
         .filter_map(|(report, artifact)| Some((iteration(&report.path), visuals::curve(artifact)?)))
         .take(roc::CURVES)
         .collect();
-    if let ([_, _, ..], Some((_, first))) = (curves.as_slice(), made.first())
-        && *left > 0
-    {
-        *left -= 1;
-        head(out, &format!("{}, iterations compared", clipped(&item.name, 60)), port, first);
-        out.push_str("<div class=visual>");
-        roc::draw(out, &curves);
-        out.push_str("</div></figure>\n");
+    let ([_, _, ..], Some((_, first))) = (curves.as_slice(), made.first()) else { return false };
+    if *left == 0 {
+        return false;
     }
+    *left -= 1;
+    head(out, &format!("{}, iterations compared", clipped(&item.name, 60)), port, first);
+    out.push_str("<div class=visual>");
+    roc::draw(out, &curves);
+    let matrices = made.iter().filter_map(|(report, artifact)| Some((report, visuals::matrix(artifact)?)));
+    for (report, matrix) in matrices.take(SHOWN_EACH) {
+        put!(out, "<div><h4>{}</h4>", iteration(&report.path));
+        matrix.draw(out);
+        out.push_str("</div>");
+    }
+    out.push_str("</div></figure>\n");
+    true
 }

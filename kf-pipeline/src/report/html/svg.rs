@@ -223,6 +223,9 @@ fn group_words(item: &Item, facts: &Facts<'_>, counts: Counts, state: TaskState)
             counts.present().map(|(state, count)| format!("{} {}", number(count), word(state))).collect();
         let mut note = match state {
             TaskState::Skipped | TaskState::Canceled if counts.total() == 0 => word(state).to_owned(),
+            _ if counts.total() == 0 && !facts.report.run.state.is_terminal() => {
+                "no iteration has ended".to_owned()
+            }
             _ => plural(counts.total(), "iteration"),
         };
         if counts.total() > 0 {

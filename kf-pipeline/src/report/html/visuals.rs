@@ -22,12 +22,7 @@ pub(super) fn draw(report: &Report, artifact: &ArtifactRef) -> Option<String> {
     } else {
         let curve = curve(artifact).map(|curve| (String::new(), curve));
         curve.into_iter().for_each(|curve| roc::draw(&mut out, &[curve]));
-        artifact
-            .metadata
-            .get("confusionMatrix")
-            .and_then(Matrix::read)
-            .iter()
-            .for_each(|it| it.draw(&mut out));
+        matrix(artifact).iter().for_each(|matrix| matrix.draw(&mut out));
     }
     if let Some(text) = artifact.digest.and_then(|digest| report.contents.get(&digest)) {
         content(&mut out, artifact, text);
@@ -37,6 +32,10 @@ pub(super) fn draw(report: &Report, artifact: &ArtifactRef) -> Option<String> {
 
 pub(super) fn curve(artifact: &ArtifactRef) -> Option<Curve> {
     artifact.metadata.get("confidenceMetrics").and_then(Curve::read)
+}
+
+pub(super) fn matrix(artifact: &ArtifactRef) -> Option<Matrix> {
+    artifact.metadata.get("confusionMatrix").and_then(Matrix::read)
 }
 
 fn slices(out: &mut String, artifact: &ArtifactRef) {

@@ -57,7 +57,10 @@ const log = (task) => {
 
 const describe = (row) => {
   const task = data.tasks[row.task];
-  const title = el("h2", { id: "detail-name" }, icon(row.state), el("span", {}, row.name, row.note ? el("em", {}, ` ${row.note}`) : null));
+  const around = [];
+  for (let at = row.parent; at >= 0; at = rows[at].parent) if (rows[at].kind === "iteration") around.unshift(rows[at].name);
+  const note = [around.join(""), row.note].filter((part) => part).join(" ");
+  const title = el("h2", { id: "detail-name" }, icon(row.state), el("span", {}, row.name, note ? el("em", {}, ` ${note}`) : null));
   const close = el("button", { type: "button", class: "close", "aria-label": "Close", onclick: () => hide(true) }, "✕");
   if (!task) return [el("header", {}, title, close), el("p", { class: "note" }, "Details are left out to keep the report small.")];
   const facts = [["State", el("span", { class: `state s-${row.state}` }, row.state)]];
@@ -86,6 +89,7 @@ const show = (row, focus) => {
   panel.replaceChildren(...describe(row).filter((part) => part));
   panel.hidden = false;
   panel.scrollTop = 0;
+  for (const log of panel.querySelectorAll(".log")) log.scrollTop = log.scrollHeight;
   panel.setAttribute("aria-labelledby", "detail-name");
   document.body.classList.add("with-detail");
   if (focus) panel.focus({ preventScroll: true });

@@ -119,11 +119,11 @@ const canvas = el("div", { class: "canvas", role: "rowgroup" });
 const PRINTED = 3000;
 const render = () => {
   if (!tree) return;
-  const shown = tree.clientHeight || 800;
-  let first = Math.max(0, Math.floor(tree.scrollTop / HEIGHT) - 12);
-  let last = Math.min(visible.length, Math.ceil((tree.scrollTop + shown) / HEIGHT) + 12);
-  if (everything) [first, last] = [0, Math.min(visible.length, PRINTED)];
-  canvas.style.height = `${(everything ? last : visible.length) * HEIGHT}px`;
+  const all = everything ? Math.min(visible.length, PRINTED) : visible.length;
+  canvas.style.height = `${all * HEIGHT}px`;
+  const [top, shown] = [tree.scrollTop, tree.clientHeight];
+  const first = everything ? 0 : Math.max(0, Math.floor(top / HEIGHT) - 12);
+  const last = everything ? all : Math.min(all, Math.ceil((top + shown) / HEIGHT) + 12);
   canvas.replaceChildren(...visible.slice(first, last).map((row, n) => draw(row, first + n)));
   tree.setAttribute("aria-activedescendant", visible[current] ? `r${visible[current].at}` : "");
   tree.setAttribute("aria-rowcount", visible.length + 1);

@@ -6,7 +6,7 @@ const el = (name, props = {}, ...children) => {
     else if (key.startsWith("on")) made[key] = value;
     else if (value !== null && value !== undefined) made.setAttribute(key, value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ""));
   return made;
 };
 const icon = (state) => {

@@ -1,0 +1,120 @@
+//! What reports say of runs that went well, badly, or not at all.
+
+use kf_core::metadata::RunState;
+
+use super::fixtures::{digits, digits_report, group, hostile_report, ran, report, thousands};
+use super::{assert_well_formed, data, rows};
+use crate::TaskState::*;
+use crate::spec::PipelineFile;
+
+#[test]
+fn the_digits_pipeline_is_told_whole() {
+    let mut report = digits_report();
+    let html = report.to_html();
+    assert_well_formed(&html);
+    for expected in [
+        "<title>digits · SUCCEEDED</title>",
+        "Written by the run's own last task",
+        "for each over rates",
+        "3 iterations · 3 succeeded",
+        "when evaluate-accuracy ≥ 0.95",
+        "false: skipped",
+        "4 attempts",
+        "Rows are true classes",
+        "1 failed attempt took 3.72 s of it",
+    ] {
+        assert!(html.contains(expected), "{expected}");
+    }
+    for task in
+        ["importer", "check", "split", "fit", "pick-best", "evaluate", "register", "alert", "run-report"]
+    {
+        assert_eq!(html.matches(&format!("class=name>{task}</text>")).count(), 1, "{task} is drawn once");
+    }
+    assert_eq!(
+        rows(&html),
+        [
+            "importer succeeded critical",
+            "check cached critical",
+            "split succeeded critical",
+            "for-loop-1 over rates succeeded critical",
+            "  fit [0] lr = 0.03 succeeded",
+            "  fit [1] lr = 0.1 succeeded",
+            "  fit [2] lr = 0.3 succeeded critical",
+            "pick-best succeeded critical",
+            "evaluate succeeded critical",
+            "condition-1 evaluate-accuracy ≥ 0.95 succeeded critical",
+            "  register succeeded critical",
+            "condition-2 evaluate-accuracy < 0.95 skipped",
+            "  alert skipped",
+            "run-report running",
+        ]
+    );
+    let tasks = &data(&html)["tasks"];
+    assert_eq!(tasks[1]["cached"][0], "0193f2b4-0000-7d35-9e0b-51c2d6a7f001");
+    assert_eq!(tasks[7]["failed"][0][3].as_str().unwrap().lines().count(), 4, "{}", tasks[7]);
+    assert_eq!(tasks[7]["log"][2], 1_200_000);
+    report.run.state = RunState::Succeeded;
+    report.run.ended_at = Some(report.at);
+    report.tasks.push(ran("run-report", Succeeded, 13_400, 13_440));
+    let html = report.to_html();
+    assert_eq!(rows(&html).last().unwrap(), "run-report succeeded critical");
+    assert_well_formed(&html);
+}
+
+#[test]
+fn a_run_that_has_not_begun_is_shown() {
+    let mut report = report("digits", digits().file().clone(), RunState::Pending, Vec::new());
+    report.run.args = "not json".to_owned();
+    let html = report.to_html();
+    assert_well_formed(&html);
+    assert!(html.contains("· PENDING</title>") && html.contains("No task has run."));
+    report.pipeline = PipelineFile::default();
+    assert_well_formed(&report.to_html());
+}
+
+#[test]
+fn a_failed_run_says_what_failed_and_where() {
+    let mut failed = ran("exit-handler-1/check", Failed, 30, 60);
+    failed.error = Some("column `label`: expected int64, found utf8\nat row 3".to_owned());
+    failed.attempts = 3;
+    let tasks = vec![
+        ran("exit-handler-1/importer", Succeeded, 4, 22),
+        failed,
+        group("exit-handler-1/split", Skipped, 61),
+        group("exit-handler-1/for-loop-1", Skipped, 61),
+        group("exit-handler-1", Failed, 62),
+    ];
+    let mut report = report("digits", digits().file().clone(), RunState::Running, tasks);
+    let html = report.to_html();
+    assert_well_formed(&html);
+    assert!(html.contains("· FAILED</title>"), "the outcome is known before the exit handler ends");
+    assert!(html.contains("<a href=\"#t1\">exit-handler-1/check</a> after 3 attempts"));
+    report.run.state = RunState::Failed;
+    report.run.error = Some("`check`: column `label`: expected int64, found utf8".to_owned());
+    let html = report.to_html();
+    assert!(html.contains("1 task failed") && html.contains("<pre>`check`: column"));
+    assert_eq!(rows(&html)[1], "check failed critical");
+}
+
+#[test]
+fn hostile_names_and_values_stay_text() {
+    let html = hostile_report().to_html();
+    assert_well_formed(&html);
+    assert!(!html.contains("<img"), "markup got through");
+    assert!(html.contains("srcdoc=\"&lt;p onclick=&quot;x&quot;&gt;hello"));
+    assert_eq!(html.matches("</script>").count(), 2);
+    assert!(html.contains("shortened from 1.0 MB") && html.len() < 400_000, "{} bytes", html.len());
+    assert!(data(&html)["tasks"][1]["in"].to_string().contains("<img src=x"), "told whole, as text")
+}
+
+#[test]
+fn thousands_of_tasks_stay_readable() {
+    let html = thousands().to_html();
+    assert_well_formed(&html);
+    assert!(html.len() < 9_000_000, "{} bytes", html.len());
+    assert!(html.contains("5,000 iterations · 4,999 succeeded"));
+    let rows = rows(&html);
+    assert_eq!(rows.len(), 1 + 3 * 5_000 + 300);
+    assert!(rows.contains(&"    second failed".to_owned()));
+    assert!(html.contains("The first 120 tasks are drawn"));
+}
