@@ -22,9 +22,13 @@ pub struct LogTail {
     pub size: u64,
 }
 
+fn ran(task: &TaskReport) -> bool {
+    task.attempts > 0 && task.state != TaskState::Cached
+}
+
 /// Reads the logs of the last attempts, of failed tasks first. What can't be read is left out.
 pub(super) fn read(run_dir: &Path, tasks: &mut [TaskReport]) {
-    let mut order: Vec<usize> = (0..tasks.len()).filter(|index| tasks[*index].attempts > 0).collect();
+    let mut order: Vec<usize> = (0..tasks.len()).filter(|index| ran(&tasks[*index])).collect();
     order.sort_by_key(|index| tasks[*index].state != TaskState::Failed);
     let mut left = LOGS;
     for index in order {

@@ -13,7 +13,7 @@ mod text;
 use std::collections::BTreeMap;
 
 use kf_core::metadata::RunRecord;
-use kf_core::{Digest, Timestamp};
+use kf_core::{Digest, RunId, Timestamp};
 
 pub use logs::LogTail;
 pub(crate) use source::ReportSource;
@@ -27,6 +27,8 @@ use crate::spec::PipelineFile;
 pub struct Report {
     /// The run.
     pub run: RunRecord,
+    /// The run that it does again, where it does; tasks that it keeps of that are cached and ended before it began.
+    pub rerun_of: Option<RunId>,
     /// The pipeline.
     pub pipeline: PipelineFile,
     /// Every task that has ended, in the order of their ends. Loops, branches and skipped tasks are among them.

@@ -40,7 +40,7 @@ impl ReportSource {
         })?;
         let mut executions = self.executions(run).await?;
         let mut failed: HashMap<Arc<str>, Vec<FailedAttempt>> = HashMap::new();
-        let (mut tasks, mut after, mut traced) = (Vec::new(), 0, 0);
+        let (mut tasks, mut after, mut traced, mut rerun_of) = (Vec::new(), 0, 0, None);
         loop {
             let page = self.metadata.journal(run, after, PAGE).await?;
             let Some(last) = page.last() else { break };
@@ -57,7 +57,12 @@ impl ReportSource {
                             if let Some(execution) = execution {
                                 if state == TaskState::Cached && traced < TRACED {
                                     traced += 1;
-                                    report.cached_from = self.cached_from(&execution).await?;
+                                    report.cached_from = match &rerun_of {
+                                        Some(of) if ended_at < record.created_at => {
+                                            Some(CachedFrom { run: RunId::clone(of), task: task.to_string() })
+                                        }
+                                        _ => self.cached_from(run, &execution).await?,
+                                    };
                                 }
                                 report.component = execution.component;
                                 report.inputs = execution.inputs;
@@ -75,9 +80,9 @@ impl ReportSource {
                         JournalEvent::Group { task, state, at, error } => {
                             tasks.push(blank(&task, state, at, error.as_deref()));
                         }
+                        JournalEvent::Rerun { of, .. } => rerun_of = Some(of),
                         JournalEvent::CancelAsked { .. }
                         | JournalEvent::Outputs { .. }
-                        | JournalEvent::Rerun { .. }
                         | JournalEvent::Asked { .. } => {}
                     }
                 }
@@ -93,7 +98,7 @@ impl ReportSource {
             .map_err(std::io::Error::from)
             .map_err(kf_core::Error::io("read the logs in", self.home.run_dir(run)))?;
         let contents = self.contents(&tasks).await;
-        Ok(Report { run: record, pipeline, tasks, contents, at: Timestamp::now() })
+        Ok(Report { run: record, rerun_of, pipeline, tasks, contents, at: Timestamp::now() })
     }
 
     /// The text of small HTML and Markdown artifacts; what is gone or no text is left out.
@@ -118,9 +123,9 @@ impl ReportSource {
     }
 
     /// The execution that a cached one stands for: the newest of its key, unless it ended later.
-    async fn cached_from(&self, cached: &ExecutionRecord) -> Result<Option<CachedFrom>> {
+    async fn cached_from(&self, run: &RunId, cached: &ExecutionRecord) -> Result<Option<CachedFrom>> {
         let Some(key) = &cached.cache_key else { return Ok(None) };
-        let found = self.metadata.cached(key).await?;
+        let found = self.metadata.cached(key, run).await?;
         let earlier = found.filter(|found| found.ended_at <= cached.ended_at);
         Ok(earlier.map(|found| CachedFrom { run: found.run, task: found.task }))
     }

@@ -1,7 +1,7 @@
 //! What the report finds beside the journal: logs, and where cached outputs come from.
 
 use kf_pipeline::prelude::*;
-use kf_pipeline::{Pipeline, TaskState};
+use kf_pipeline::{Pipeline, RerunOptions, TaskState};
 use libtest_mimic::Trial;
 
 use crate::components::talker;
@@ -41,5 +41,15 @@ async fn logs_and_origins() -> Done {
     assert_eq!((task.state, &from.run), (TaskState::Cached, first.id()));
     assert_eq!((from.task.as_str(), &task.log), ("for-loop-1[1]/talker", &None));
     assert!(report.to_html().contains(&format!("\"cached\":[\"{}\"", first.id())));
+
+    // What a run that does another again keeps of it did not take any of its time.
+    let options = RerunOptions::default();
+    let third = engine.rerun(&pipeline, first.id(), options).await?;
+    third.wait().await?;
+    let report = engine.report(third.id()).await?;
+    let task = report.task("for-loop-1[1]/talker").unwrap();
+    assert_eq!((report.rerun_of.as_ref(), task.state), (Some(first.id()), TaskState::Cached));
+    assert_eq!(&task.cached_from.as_ref().unwrap().run, first.id());
+    assert!(report.to_html().contains("No task has run."));
     Ok(())
 }

@@ -120,6 +120,9 @@ fn header(out: &mut String, report: &Report, facts: &Facts<'_>, root: &Dag, outc
     let fact = |out: &mut String, name: &str, value: &str| put!(out, "<div><dt>{name}<dd>{value}</div>");
     out.push_str("<dl class=facts>");
     fact(out, "Run", &format!("<code>{}</code>", Safe(run.id.as_str())));
+    if let Some(of) = &report.rerun_of {
+        fact(out, "Runs again", &format!("<code>{}</code>", Safe(of.as_str())));
+    }
     fact(out, "Started", &time(run.created_at));
     if let Some(ended) = run.ended_at {
         fact(out, "Ended", &time(ended));

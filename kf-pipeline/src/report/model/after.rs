@@ -94,9 +94,12 @@ impl Walk<'_, '_> {
 }
 
 impl Facts<'_> {
-    /// When a task ran; none where it did not.
+    /// When a task ran; none where it did not, or in an earlier run only, which this one does again.
     pub(in crate::report) fn span(&self, index: usize) -> Option<Span> {
         let task = self.task(index);
+        if task.ended_at < self.report.run.created_at {
+            return None;
+        }
         Some(Span { start: task.started_at?, end: task.ended_at })
     }
 }

@@ -81,7 +81,9 @@ impl<'r> Facts<'r> {
             by_path.insert(task.path.as_str(), index);
             by_place.entry(place(&task.path, &mut iterations)).or_default().push(index);
         }
-        let start = report.tasks.iter().filter_map(|task| task.started_at).min();
+        let begun = report.run.created_at;
+        let starts = report.tasks.iter().filter(|task| task.ended_at >= begun);
+        let start = starts.filter_map(|task| task.started_at).min();
         let start = start.unwrap_or(report.run.created_at);
         Self { report, by_path, by_place, iterations, start }
     }
@@ -178,8 +180,7 @@ impl<'r> Facts<'r> {
 
     /// How long a task took; none where it did not run.
     pub(in crate::report) fn took(&self, index: usize) -> Option<Duration> {
-        let task = self.task(index);
-        task.started_at.map(|started| task.ended_at.since(started))
+        self.span(index).map(|span| span.end.since(span.start))
     }
 }
 

@@ -68,7 +68,7 @@ const describe = (row) => {
     facts.push(["Took", duration(row.to - row.from)], ["Started", `${moment(data.start + row.from)}, +${duration(row.from)}`]);
   }
   facts.push(["Ended", moment(data.start + task.ended)]);
-  if (task.attempts > 1) facts.push(["Attempts", String(task.attempts)]);
+  if (task.attempts > 1 && row.state !== "cached") facts.push(["Attempts", String(task.attempts)]);
   if (task.component) facts.push(["Component", el("code", {}, task.component)]);
   if (task.cached) facts.push(["Outputs from", el("span", {}, "run ", el("code", {}, task.cached[0]), " task ", el("code", {}, task.cached[1]))]);
   if (row.critical) facts.push(["Critical path", "the end of the run waited for this task"]);

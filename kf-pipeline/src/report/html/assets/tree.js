@@ -94,7 +94,7 @@ const draw = (row, place) => {
   const words = row.kind === "branch" ? ["when ", el("code", {}, row.note)]
     : row.kind === "loop" ? [row.name, el("em", {}, ` ${row.note} · ${total ? plural(total, "iteration") : row.state === "succeeded" ? "no iterations" : row.state}`)]
     : [row.name, row.note ? el("em", {}, ` ${row.note}`) : null];
-  const attempts = taskOf(row)?.attempts ?? 0;
+  const attempts = row.state === "cached" ? 0 : taskOf(row)?.attempts ?? 0;
   const open = fold && (row.open || isFiltered());
   const name = el("div", { class: "task", role: "gridcell" },
     el("span", { class: "twist", "aria-hidden": "true" }, fold ? (open ? "▾" : "▸") : ""), icon(row.state),

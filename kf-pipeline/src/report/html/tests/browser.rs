@@ -21,7 +21,9 @@ fn browser() -> Option<PathBuf> {
 }
 
 /// The page's elements after its script has run, and what the script and the policy complained of.
-fn load(browser: &Path, folder: &Path, report: &Report, hash: &str) -> (String, Vec<String>) {
+fn load(browser: &Path, report: &Report, hash: &str) -> (String, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
     let page = folder.join("report.html");
     std::fs::write(&page, report.to_html()).unwrap();
     let (out, log) = (folder.join("dom.html"), folder.join("log.txt"));
@@ -60,8 +62,6 @@ fn a_browser_shows_it() {
         println!("JUDGE chromium skipped: no chromium, chromium-browser or google-chrome in PATH");
         return;
     };
-    let folder = tempfile::tempdir().unwrap();
-    let load = |report: &Report, hash| load(&browser, folder.path(), report, hash);
     let body = |dom: &str| dom.split_once("<script type=\"application/json\"").unwrap().0.to_owned();
     let none: [String; 0] = [];
     // Pages of artifacts may not run scripts or fetch; the browser says so.
@@ -69,7 +69,22 @@ fn a_browser_shows_it() {
         complaints.into_iter().filter(|line| !line.contains("about:srcdoc")).collect()
     };
 
-    let (dom, complaints) = load(&digits_report(), "#t7");
+    let empty = report("digits", digits().file().clone(), RunState::Pending, Vec::new());
+    let pages = [
+        (digits_report(), "#t7"),
+        (hostile_report(), "#t1"),
+        (metrics_report(), "#t6"),
+        (thousands(), ""),
+        (empty, "#t99"),
+    ];
+    let browser = &browser;
+    let loaded = std::thread::scope(|scope| {
+        let begun = pages.map(|(report, hash)| scope.spawn(move || load(browser, &report, hash)));
+        begun.map(|page| page.join().unwrap())
+    });
+    let [of_digits, of_hostile, of_metrics, of_thousands, of_empty] = loaded;
+
+    let (dom, complaints) = of_digits;
     let page = body(&dom);
     assert_eq!(complaints, none);
     assert_eq!(page.matches("role=\"row\"").count(), 1 + 14, "a head and a row for each");
@@ -80,27 +95,26 @@ fn a_browser_shows_it() {
         assert!(detail.contains(expected), "{expected} in {detail}");
     }
 
-    let (dom, complaints) = load(&hostile_report(), "#t1");
+    let (dom, complaints) = of_hostile;
     let page = body(&dom);
     assert_eq!(own(complaints), none);
     assert!(!page.contains("<img") && page.contains("&lt;/script&gt;"), "markup got through");
     assert!(page.contains("shortened from 1.0 MB"));
 
-    let (dom, complaints) = load(&metrics_report(), "#t6");
+    let (dom, complaints) = of_metrics;
     assert!(dom.contains("<title>iris · SUCCEEDED</title>"), "no script of an artifact reached the page");
     assert!(complaints.iter().any(|line| line.contains("Blocked script execution")), "{complaints:?}");
     assert_eq!(own(complaints), none);
     let detail = body(&dom).split_once("<aside id=\"detail\"").unwrap().1.to_owned();
     assert!(detail.contains("class=\"roc\"") && detail.contains("class=\"matrix\""), "kept in a template");
 
-    let (dom, complaints) = load(&thousands(), "");
+    let (dom, complaints) = of_thousands;
     let page = body(&dom);
     assert_eq!(complaints, none);
     let rows = page.matches("role=\"row\"").count();
     assert!((20..100).contains(&rows), "{rows} rows in the page of 15,301");
 
-    let empty = report("digits", digits().file().clone(), RunState::Pending, Vec::new());
-    let (dom, complaints) = load(&empty, "#t99");
+    let (dom, complaints) = of_empty;
     assert_eq!(complaints, none);
     assert!(body(&dom).contains("role=\"row\""));
     println!("JUDGE chromium passed");

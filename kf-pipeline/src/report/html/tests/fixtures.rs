@@ -109,6 +109,7 @@ pub(super) fn report(pipeline: &str, file: PipelineFile, state: RunState, tasks:
     };
     Report {
         run,
+        rerun_of: None,
         pipeline: file,
         tasks,
         contents: BTreeMap::new(),

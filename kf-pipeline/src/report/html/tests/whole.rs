@@ -1,6 +1,7 @@
 //! What reports say of runs that went well, badly, or not at all.
 
 use kf_core::metadata::RunState;
+use serde_json::json;
 
 use super::fixtures::{digits, digits_report, group, hostile_report, ran, report, thousands};
 use super::{assert_well_formed, data, rows};
@@ -117,4 +118,63 @@ fn thousands_of_tasks_stay_readable() {
     assert_eq!(rows.len(), 1 + 3 * 5_000 + 300);
     assert!(rows.contains(&"    second failed".to_owned()));
     assert!(html.contains("The first 120 tasks are drawn"));
+}
+
+#[test]
+fn the_critical_path_goes_through_limits_and_what_was_skipped() {
+    let leaf = |after: &[&str]| json!({ "componentRef": { "name": "leaf" }, "dependentTasks": after });
+    let spec = json!({
+        "components": {
+            "leaf": { "executorLabel": "x" },
+            "body": { "dag": { "tasks": { "first": leaf(&[]), "second": leaf(&["first"]) } } },
+            "branch": { "dag": { "tasks": { "never": leaf(&[]) } } },
+        },
+        "pipelineInfo": { "name": "limits" },
+        "root": { "dag": { "tasks": {
+            "loop": {
+                "componentRef": { "name": "body" },
+                "parameterIterator": { "items": { "raw": "[1, 2, 3]" }, "itemInput": "item" },
+                "iteratorPolicy": { "parallelismLimit": 2 },
+            },
+            "branch": {
+                "componentRef": { "name": "branch" },
+                "dependentTasks": ["loop"],
+                "triggerPolicy": { "condition": "false" },
+            },
+            "last": leaf(&["branch"]),
+        } } },
+    });
+    let file =
+        PipelineFile { pipeline_spec: serde_json::from_value(spec).unwrap(), ..PipelineFile::default() };
+    let mut tasks = Vec::new();
+    // The third iteration starts when the first has ended; the second takes longer, but is not waited for.
+    for (n, from, middle, to) in [(0, 0, 10, 50), (1, 0, 30, 80), (2, 51, 60, 90)] {
+        tasks.push(ran(&format!("loop[{n}]/first"), Succeeded, from, middle));
+        tasks.push(ran(&format!("loop[{n}]/second"), Succeeded, middle, to));
+        tasks.push(group(&format!("loop[{n}]"), Succeeded, to));
+    }
+    tasks.push(group("loop", Succeeded, 90));
+    tasks.push(group("branch", Skipped, 91));
+    tasks.push(ran("last", Cached, 92, 92));
+    let html = report("limits", file, RunState::Succeeded, tasks).to_html();
+    assert_well_formed(&html);
+    assert_eq!(
+        rows(&html),
+        [
+            "loop over [1, 2, 3] succeeded critical",
+            "  [0] succeeded critical",
+            "    first succeeded critical",
+            "    second succeeded critical",
+            "  [1] succeeded",
+            "    first succeeded",
+            "    second succeeded",
+            "  [2] succeeded critical",
+            "    first succeeded critical",
+            "    second succeeded critical",
+            "branch false skipped",
+            "  never skipped",
+            "last cached critical",
+        ]
+    );
+    assert!(html.contains("5 tasks in 92 ms, 3 ms of it waiting to start"));
 }
