@@ -2,6 +2,13 @@
 //!
 //! [`Engine::report`](crate::Engine::report) gives it for any run; [`run_report`](fn@run_report) is a component that writes it, for
 //! [`Scope::on_exit`](crate::Scope::on_exit).
+//!
+//! The file shows the pipeline with the state of each task, the critical path, what tasks came to (metrics of a loop's
+//! iterations in one table, curves and confusion matrices drawn, Markdown and HTML artifacts), and all tasks as a tree on
+//! a time axis, with each one's attempts, parameters, artifacts, errors and the end of its log. It loads nothing from
+//! anywhere, and its Content-Security-Policy lets no script run but its own: what tasks, files and users wrote stays
+//! text, and pages that tasks made are shown in frames without scripts. What is long is shortened and says so; a run of
+//! 10,000 tasks makes a file of some MB.
 
 mod html;
 mod logs;

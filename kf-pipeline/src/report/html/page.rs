@@ -59,8 +59,8 @@ pub(in crate::report) fn render(report: &Report) -> String {
     path::draw(&mut out, &steps, &facts);
     results::numbers(&mut out, &found);
     out.push_str("</div></div>\n");
-    results::pictures(&mut out, &found, &facts, &artifacts);
     tasks(&mut out, &root, &rows);
+    results::pictures(&mut out, &found, &facts, &artifacts);
     footer(&mut out, report);
     put!(out, "</main><aside id=detail hidden tabindex=-1 aria-label=\"Task\"></aside>\n");
     put!(out, "<script type=\"application/json\" id=data>{data}</script>\n");

@@ -16,7 +16,7 @@ use crate::report::text::{Safe, clipped, is_scalar, kind, plural, port, put, sho
 const TABLES: usize = 12;
 const ROWS: usize = 500;
 const COLUMNS: usize = 12;
-/// How many pictures are shown before the list of tasks, and of one output in a loop; how large all may be.
+/// How many pictures are shown, and of one output in a loop; how large all may be.
 const SHOWN: usize = 16;
 const SHOWN_EACH: usize = 3;
 const BYTES: usize = 6 << 20;
