@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::artifacts::Artifacts;
 use super::icons::word;
+use crate::TaskState;
 use crate::report::model::{Counts, Facts, Kind, Row, Rows, STATES};
 use crate::report::text::{is_scalar, kind, plain, plain_part, port, value};
 use crate::report::{LogTail, TaskReport};
@@ -34,16 +35,14 @@ pub(super) fn write(rows: &Rows, facts: &Facts<'_>, artifacts: &Artifacts<'_>) -
     let since = |at: Timestamp| at.as_millis().saturating_sub(facts.start.as_millis());
     let list: Vec<Json> = rows.rows.iter().map(|row| row_json(row, &since)).collect();
     let mut left = Left(0);
-    let tasks: Vec<Json> = facts
-        .report
-        .tasks
-        .iter()
-        .enumerate()
-        .map(|(index, task)| match rows.listed.contains(&index) {
-            true => left.measured(|measure| task_json(task, artifacts, measure, &since)),
-            false => Json::Null,
-        })
-        .collect();
+    let all = &facts.report.tasks;
+    // What failed is told of first, while there is room.
+    let mut order: Vec<usize> = (0..all.len()).filter(|index| rows.listed.contains(index)).collect();
+    order.sort_by_key(|index| all[*index].state != TaskState::Failed);
+    let mut tasks = vec![Json::Null; all.len()];
+    for index in order {
+        tasks[index] = left.measured(|measure| task_json(&all[index], artifacts, measure, &since));
+    }
     let artifacts: Vec<Json> = artifacts
         .list
         .iter()
@@ -67,7 +66,12 @@ pub(super) fn write(rows: &Rows, facts: &Facts<'_>, artifacts: &Artifacts<'_>) -
         "artifacts": artifacts,
         "leftOut": rows.left_out,
     });
-    all.to_string().replace('<', "\\u003c")
+    safe(&all)
+}
+
+/// JSON that ends no `script` element.
+fn safe(json: &Json) -> String {
+    json.to_string().replace('<', "\\u003c")
 }
 
 /// What has been written so far decides how much the next may say.
@@ -79,7 +83,7 @@ impl Left {
             return Json::Null;
         }
         let json = make(if self.0 > FULL_BYTES { SHORT } else { FULL });
-        self.0 += json.to_string().len();
+        self.0 += safe(&json).len();
         json
     }
 }

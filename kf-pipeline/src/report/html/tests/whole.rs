@@ -3,7 +3,7 @@
 use kf_core::metadata::RunState;
 use serde_json::json;
 
-use super::fixtures::{digits, digits_report, group, hostile_report, ran, report, thousands};
+use super::fixtures::{digits, digits_report, group, hostile_report, io, object, ran, report, thousands};
 use super::{assert_well_formed, data, rows};
 use crate::TaskState::*;
 use crate::spec::PipelineFile;
@@ -177,4 +177,75 @@ fn the_critical_path_goes_through_limits_and_what_was_skipped() {
         ]
     );
     assert!(html.contains("5 tasks in 92 ms, 3 ms of it waiting to start"));
+}
+
+#[test]
+fn loops_in_loops_are_rows_in_rows() {
+    let leaf = json!({
+        "componentRef": { "name": "leaf" },
+        "inputs": { "parameters": { "size": { "componentInputParameter": "item" } } },
+    });
+    let each = |body: &str| {
+        json!({
+            "componentRef": { "name": body },
+            "parameterIterator": { "items": { "raw": "[1, 2]" }, "itemInput": "item" },
+        })
+    };
+    let spec = json!({
+        "components": {
+            "leaf": { "executorLabel": "x" },
+            "inner": { "dag": { "tasks": { "one": leaf, "two": leaf } } },
+            "outer": { "dag": { "tasks": { "inner": each("inner") } } },
+        },
+        "pipelineInfo": { "name": "nested" },
+        "root": { "dag": { "tasks": { "outer": each("outer") } } },
+    });
+    let file =
+        PipelineFile { pipeline_spec: serde_json::from_value(spec).unwrap(), ..PipelineFile::default() };
+    let mut task = ran("outer[1]/inner[0]/one", Succeeded, 0, 5);
+    task.inputs = object(json!({ "size": 7 }));
+    let tasks = vec![task, ran("outer[1]/inner[0]/two", Failed, 2, 9)];
+    let html = report("nested", file, RunState::Running, tasks).to_html();
+    assert_well_formed(&html);
+    assert_eq!(
+        rows(&html),
+        [
+            "outer over [1, 2] running critical",
+            "  [1] failed critical",
+            "    inner over [1, 2] running critical",
+            "      [0] size = 7 failed critical",
+            "        one succeeded",
+            "        two failed critical",
+        ]
+    );
+}
+
+#[test]
+fn endless_values_make_a_file_of_bounded_size() {
+    let leaf = json!({ "componentRef": { "name": "leaf" } });
+    let tasks: serde_json::Map<_, _> = (0..3_000).map(|n| (format!("t{n}"), leaf.clone())).collect();
+    let spec = json!({
+        "components": { "leaf": { "executorLabel": "x" } },
+        "pipelineInfo": { "name": "long" },
+        "root": { "dag": { "tasks": tasks } },
+    });
+    let file =
+        PipelineFile { pipeline_spec: serde_json::from_value(spec).unwrap(), ..PipelineFile::default() };
+    let inputs: serde_json::Map<_, _> =
+        (0..20).map(|n| (format!("p{n}"), "<\u{1}".repeat(400).into())).collect();
+    let all = (0..3_000).map(|n| {
+        let mut task = ran(&format!("t{n}"), Failed, n, n + 9);
+        task.inputs.clone_from(&inputs);
+        task.error = Some(if n == 0 { "e<".repeat(5 << 20) } else { "e<".repeat(4_000) });
+        task.output_artifacts = vec![io("model", "Model", n as u64, json!({ "long": "m".repeat(2_000) }))];
+        task
+    });
+    let html = report("long", file, RunState::Failed, all.collect()).to_html();
+    assert!(html.len() < 18_000_000, "{} bytes", html.len());
+    let data = data(&html);
+    assert_eq!(data["rows"].as_array().unwrap().len(), 3_000, "all are listed");
+    let task = |n: usize| &data["tasks"][n];
+    assert!(task(0)["error"].as_str().unwrap().ends_with("… shortened from 10 MB"));
+    assert!(task(0)["in"][0][1].as_str().unwrap().len() > 400, "the first are told in full");
+    assert!(data["tasks"].as_array().unwrap().iter().any(|task| task["in"][6] == 14), "then shorter");
 }
