@@ -26,6 +26,7 @@ pub use logs::LogTail;
 pub(crate) use source::ReportSource;
 pub use task::{CachedFrom, FailedAttempt, TaskReport};
 
+use crate::Approval;
 use crate::component::{Context, Output, TaskResult};
 use crate::spec::PipelineFile;
 
@@ -36,6 +37,8 @@ pub struct Report {
     pub run: RunRecord,
     /// The run that it does again, where it does; tasks that it keeps of that are cached and ended before it began.
     pub rerun_of: Option<RunId>,
+    /// The tasks that wait for a person.
+    pub waiting: Vec<Approval>,
     /// The pipeline.
     pub pipeline: PipelineFile,
     /// Every task that has ended, in the order of their ends. Loops, branches and skipped tasks are among them.

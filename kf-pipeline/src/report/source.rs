@@ -9,7 +9,7 @@ use kf_core::{Digest, Home, RunId, Timestamp};
 
 use super::{CachedFrom, FailedAttempt, Report, TaskReport, logs};
 use crate::scheduler::{JournalEvent, read_journal};
-use crate::{Error, Result, TaskState};
+use crate::{Approval, Error, Result, TaskState};
 
 const PAGE: usize = 1000;
 /// How large an artifact is shown at most, and how many are.
@@ -40,6 +40,7 @@ impl ReportSource {
         })?;
         let mut executions = self.executions(run).await?;
         let mut failed: HashMap<Arc<str>, Vec<FailedAttempt>> = HashMap::new();
+        let mut waiting: BTreeMap<Arc<str>, Approval> = BTreeMap::new();
         let (mut tasks, mut after, mut traced, mut rerun_of) = (Vec::new(), 0, 0, None);
         loop {
             let page = self.metadata.journal(run, after, PAGE).await?;
@@ -49,6 +50,7 @@ impl ReportSource {
                 for event in read_journal(run, entry)? {
                     match event {
                         JournalEvent::Task { task, state, attempts, started_at, ended_at, error, .. } => {
+                            waiting.remove(&task);
                             let execution = executions.remove(task.as_ref());
                             let mut report = blank(&task, state, ended_at, error.as_deref());
                             report.attempts = attempts;
@@ -78,12 +80,14 @@ impl ReportSource {
                             failed.entry(task).or_default().push(attempt);
                         }
                         JournalEvent::Group { task, state, at, error } => {
+                            waiting.remove(&task);
                             tasks.push(blank(&task, state, at, error.as_deref()));
                         }
                         JournalEvent::Rerun { of, .. } => rerun_of = Some(of),
-                        JournalEvent::CancelAsked { .. }
-                        | JournalEvent::Outputs { .. }
-                        | JournalEvent::Asked { .. } => {}
+                        JournalEvent::Asked { task, message, at } => {
+                            waiting.insert(Arc::clone(&task), Approval { task, message, asked_at: at });
+                        }
+                        JournalEvent::CancelAsked { .. } | JournalEvent::Outputs { .. } => {}
                     }
                 }
             }
@@ -98,7 +102,9 @@ impl ReportSource {
             .map_err(std::io::Error::from)
             .map_err(kf_core::Error::io("read the logs in", self.home.run_dir(run)))?;
         let contents = self.contents(&tasks).await;
-        Ok(Report { run: record, rerun_of, pipeline, tasks, contents, at: Timestamp::now() })
+        let over = record.state.is_terminal();
+        let waiting = waiting.into_values().filter(|_| !over).collect();
+        Ok(Report { run: record, rerun_of, waiting, pipeline, tasks, contents, at: Timestamp::now() })
     }
 
     /// The text of small HTML and Markdown artifacts; what is gone or no text is left out.

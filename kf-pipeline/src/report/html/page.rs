@@ -49,6 +49,7 @@ pub(in crate::report) fn render(report: &Report) -> String {
     out.push_str(SYMBOLS);
     out.push_str("<main>\n");
     header(&mut out, report, &facts, &root, outcome);
+    waiting(&mut out, report);
     failures(&mut out, report, &facts, &rows, outcome);
     let beside = if size.width <= BESIDE { " beside" } else { "" };
     put!(out, "<div class=\"overview{beside}\">");
@@ -199,6 +200,29 @@ fn arguments(out: &mut String, args: &str) {
     if args.len() > ARGUMENTS {
         put!(out, "<p class=note>{} not shown.</p>", plural(args.len() - ARGUMENTS, "more argument"));
     }
+}
+
+/// What the run waits for a person to decide.
+fn waiting(out: &mut String, report: &Report) {
+    if report.waiting.is_empty() {
+        return;
+    }
+    out.push_str("<section class=\"failure s-running\"><h2>");
+    icon(out, TaskState::Running);
+    match report.waiting.len() {
+        1 => out.push_str("A task waits for a person"),
+        number => put!(out, "{} wait for a person", plural(number, "task")),
+    }
+    out.push_str("</h2><ul>");
+    for approval in report.waiting.iter().take(FAILURES) {
+        let task = Safe(&clipped(&approval.task, 200)).to_string();
+        let message = shortened(&approval.message, 400);
+        put!(out, "<li><b>{task}</b> since {}: <span>{message}</span>", time(approval.asked_at));
+    }
+    if report.waiting.len() > FAILURES {
+        put!(out, "<li>and {}", plural(report.waiting.len() - FAILURES, "more task"));
+    }
+    out.push_str("</ul></section>\n");
 }
 
 /// What went wrong: the run's error, and the tasks that failed.

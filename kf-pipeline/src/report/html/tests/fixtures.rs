@@ -110,6 +110,7 @@ pub(super) fn report(pipeline: &str, file: PipelineFile, state: RunState, tasks:
     Report {
         run,
         rerun_of: None,
+        waiting: Vec::new(),
         pipeline: file,
         tasks,
         contents: BTreeMap::new(),
