@@ -316,7 +316,7 @@ impl Inner {
     }
 
     pub(crate) fn report_source(&self) -> ReportSource {
-        ReportSource::new(Arc::clone(&self.metadata), self.home.artifacts().clone())
+        ReportSource::new(Arc::clone(&self.metadata), self.home.clone())
     }
 
     /// Refuses a pipeline that this engine could not run to its end.

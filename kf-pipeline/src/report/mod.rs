@@ -2,19 +2,31 @@
 //!
 //! [`Engine::report`](crate::Engine::report) gives it for any run; [`run_report`](fn@run_report) is a component that writes it, for
 //! [`Scope::on_exit`](crate::Scope::on_exit).
+//!
+//! The file shows the pipeline with the state of each task, the critical path, what tasks came to (metrics of a loop's
+//! iterations in one table, curves and confusion matrices drawn, Markdown and HTML artifacts), and all tasks as a tree on
+//! a time axis, with each one's attempts, parameters, artifacts, errors and the end of its log. It loads nothing from
+//! anywhere, and its Content-Security-Policy lets no script run but its own: what tasks, files and users wrote stays
+//! text, and pages that tasks made are shown in frames without scripts. What is long is shortened and says so; a run of
+//! 10,000 tasks makes a file of some MB.
 
 mod html;
+mod logs;
+mod model;
 mod source;
 mod task;
+mod text;
 
 use std::collections::BTreeMap;
 
 use kf_core::metadata::RunRecord;
-use kf_core::{Digest, Timestamp};
+use kf_core::{Digest, RunId, Timestamp};
 
+pub use logs::LogTail;
 pub(crate) use source::ReportSource;
-pub use task::{FailedAttempt, TaskReport};
+pub use task::{CachedFrom, FailedAttempt, TaskReport};
 
+use crate::Approval;
 use crate::component::{Context, Output, TaskResult};
 use crate::spec::PipelineFile;
 
@@ -23,6 +35,10 @@ use crate::spec::PipelineFile;
 pub struct Report {
     /// The run.
     pub run: RunRecord,
+    /// The run that it does again, where it does; tasks that it keeps of that are cached and ended before it began.
+    pub rerun_of: Option<RunId>,
+    /// The tasks that wait for a person.
+    pub waiting: Vec<Approval>,
     /// The pipeline.
     pub pipeline: PipelineFile,
     /// Every task that has ended, in the order of their ends. Loops, branches and skipped tasks are among them.

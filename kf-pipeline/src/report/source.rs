@@ -3,30 +3,31 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use kf_core::Digest;
-use kf_core::artifact::{ArtifactKind as _, ArtifactStore, Html, Markdown, Metadata};
+use kf_core::artifact::{ArtifactKind as _, Html, Markdown, Metadata};
 use kf_core::metadata::{ExecutionRecord, LineageQuery, MetadataStore};
-use kf_core::{RunId, Timestamp};
+use kf_core::{Digest, Home, RunId, Timestamp};
 
-use super::{FailedAttempt, Report, TaskReport};
+use super::{CachedFrom, FailedAttempt, Report, TaskReport, logs};
 use crate::scheduler::{JournalEvent, read_journal};
-use crate::{Error, Result};
+use crate::{Approval, Error, Result, TaskState};
 
 const PAGE: usize = 1000;
 /// How large an artifact is shown at most, and how many are.
 const SHOWN_BYTES: u64 = 256 * 1024;
-const SHOWN: usize = 12;
+const SHOWN: usize = 24;
+/// Of how many cached tasks it is looked up where their outputs come from.
+const TRACED: usize = 1_000;
 
 /// Where reports are read from.
 #[derive(Clone, Debug)]
 pub(crate) struct ReportSource {
     metadata: Arc<dyn MetadataStore>,
-    artifacts: ArtifactStore,
+    home: Home,
 }
 
 impl ReportSource {
-    pub(crate) fn new(metadata: Arc<dyn MetadataStore>, artifacts: ArtifactStore) -> Self {
-        Self { metadata, artifacts }
+    pub(crate) fn new(metadata: Arc<dyn MetadataStore>, home: Home) -> Self {
+        Self { metadata, home }
     }
 
     pub(crate) async fn report(&self, run: &RunId) -> Result<Report> {
@@ -39,7 +40,8 @@ impl ReportSource {
         })?;
         let mut executions = self.executions(run).await?;
         let mut failed: HashMap<Arc<str>, Vec<FailedAttempt>> = HashMap::new();
-        let (mut tasks, mut after) = (Vec::new(), 0);
+        let mut waiting: BTreeMap<Arc<str>, Approval> = BTreeMap::new();
+        let (mut tasks, mut after, mut traced, mut rerun_of) = (Vec::new(), 0, 0, None);
         loop {
             let page = self.metadata.journal(run, after, PAGE).await?;
             let Some(last) = page.last() else { break };
@@ -48,12 +50,22 @@ impl ReportSource {
                 for event in read_journal(run, entry)? {
                     match event {
                         JournalEvent::Task { task, state, attempts, started_at, ended_at, error, .. } => {
+                            waiting.remove(&task);
                             let execution = executions.remove(task.as_ref());
                             let mut report = blank(&task, state, ended_at, error.as_deref());
                             report.attempts = attempts;
                             report.started_at = Some(started_at);
                             report.failed_attempts = failed.remove(&task).unwrap_or_default();
                             if let Some(execution) = execution {
+                                if state == TaskState::Cached && traced < TRACED {
+                                    traced += 1;
+                                    report.cached_from = match &rerun_of {
+                                        Some(of) if ended_at < record.created_at => {
+                                            Some(CachedFrom { run: RunId::clone(of), task: task.to_string() })
+                                        }
+                                        _ => self.cached_from(run, &execution).await?,
+                                    };
+                                }
                                 report.component = execution.component;
                                 report.inputs = execution.inputs;
                                 report.outputs = execution.outputs;
@@ -68,18 +80,31 @@ impl ReportSource {
                             failed.entry(task).or_default().push(attempt);
                         }
                         JournalEvent::Group { task, state, at, error } => {
+                            waiting.remove(&task);
                             tasks.push(blank(&task, state, at, error.as_deref()));
                         }
-                        JournalEvent::CancelAsked { .. }
-                        | JournalEvent::Outputs { .. }
-                        | JournalEvent::Rerun { .. }
-                        | JournalEvent::Asked { .. } => {}
+                        JournalEvent::Rerun { of, .. } => rerun_of = Some(of),
+                        JournalEvent::Asked { task, message, at } => {
+                            waiting.insert(Arc::clone(&task), Approval { task, message, asked_at: at });
+                        }
+                        JournalEvent::CancelAsked { .. } | JournalEvent::Outputs { .. } => {}
                     }
                 }
             }
         }
+        let run_dir = self.home.run_dir(run);
+        let read = tokio::task::spawn_blocking(move || {
+            logs::read(&run_dir, &mut tasks);
+            tasks
+        });
+        let tasks = read
+            .await
+            .map_err(std::io::Error::from)
+            .map_err(kf_core::Error::io("read the logs in", self.home.run_dir(run)))?;
         let contents = self.contents(&tasks).await;
-        Ok(Report { run: record, pipeline, tasks, contents, at: Timestamp::now() })
+        let over = record.state.is_terminal();
+        let waiting = waiting.into_values().filter(|_| !over).collect();
+        Ok(Report { run: record, rerun_of, waiting, pipeline, tasks, contents, at: Timestamp::now() })
     }
 
     /// The text of small HTML and Markdown artifacts; what is gone or no text is left out.
@@ -94,13 +119,21 @@ impl ReportSource {
         });
         let mut contents = BTreeMap::new();
         for digest in digests.filter_map(|artifact| artifact.digest).take(SHOWN) {
-            if let Ok(bytes) = self.artifacts.read(&digest).await
+            if let Ok(bytes) = self.home.artifacts().read(&digest).await
                 && let Ok(text) = String::from_utf8(bytes.to_vec())
             {
                 contents.insert(digest, text);
             }
         }
         contents
+    }
+
+    /// The execution that a cached one stands for: the newest of its key, unless it ended later.
+    async fn cached_from(&self, run: &RunId, cached: &ExecutionRecord) -> Result<Option<CachedFrom>> {
+        let Some(key) = &cached.cache_key else { return Ok(None) };
+        let found = self.metadata.cached(key, run).await?;
+        let earlier = found.filter(|found| found.ended_at <= cached.ended_at);
+        Ok(earlier.map(|found| CachedFrom { run: found.run, task: found.task }))
     }
 
     async fn executions(&self, run: &RunId) -> Result<HashMap<String, ExecutionRecord>> {
@@ -127,6 +160,8 @@ fn blank(task: &str, state: crate::TaskState, ended_at: Timestamp, error: Option
         ended_at,
         error: error.map(str::to_owned),
         failed_attempts: Vec::new(),
+        cached_from: None,
+        log: None,
         inputs: Metadata::new(),
         outputs: Metadata::new(),
         input_artifacts: Vec::new(),

@@ -1,9 +1,10 @@
 //! One task of a report.
 
-use kf_core::Timestamp;
 use kf_core::artifact::{ArtifactRef, Metadata};
 use kf_core::metadata::Io;
+use kf_core::{RunId, Timestamp};
 
+use super::LogTail;
 use crate::TaskState;
 use crate::component::{Param, TaskError};
 
@@ -26,6 +27,10 @@ pub struct TaskReport {
     pub error: Option<String>,
     /// Attempts that failed before its last.
     pub failed_attempts: Vec<FailedAttempt>,
+    /// Where its outputs come from, of a cached task, as far as that is known.
+    pub cached_from: Option<CachedFrom>,
+    /// The end of its last attempt's log, where it left one.
+    pub log: Option<LogTail>,
     /// Input parameters.
     pub inputs: Metadata,
     /// Output parameters.
@@ -34,6 +39,15 @@ pub struct TaskReport {
     pub input_artifacts: Vec<Io>,
     /// Output artifacts.
     pub output_artifacts: Vec<Io>,
+}
+
+/// The execution whose outputs a cached task has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedFrom {
+    /// Its run.
+    pub run: RunId,
+    /// Its path in that run.
+    pub task: String,
 }
 
 /// An attempt that failed and was followed by another.

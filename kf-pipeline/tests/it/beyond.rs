@@ -272,6 +272,9 @@ async fn approval() -> Done {
     let run = engine.start_with(&pipeline, args! {}, options()).await?;
     assert_eq!(asked(&run).await, "Publish 0.97?");
     let first = engine.approvals(&id).await?;
+    let report = engine.report(&id).await?;
+    assert_eq!(report.waiting, first);
+    assert!(report.to_html().contains("A task waits for a person"));
     engine.drain().await;
     assert!(run.wait().await.unwrap_err().to_string().contains("drained"));
     drop(engine);
@@ -283,6 +286,7 @@ async fn approval() -> Done {
     let run = engine.start_with(&pipeline, args! {}, options()).await?;
     engine.decide(&id, "ask", decision()).await?;
     assert!(engine.approvals(&id).await?.is_empty());
+    assert!(engine.report(&id).await?.waiting.is_empty());
     let outcome = run.wait().await?;
     assert_eq!(outcome.state, RunState::Succeeded);
     let report = engine.report(&id).await?;

@@ -10,7 +10,8 @@ pub(crate) fn all() -> Components {
         .with::<measure>()
         .with::<flaky>()
         .with::<fail>()
-        .with::<witness>();
+        .with::<witness>()
+        .with::<talker>();
     #[cfg(feature = "arrow")]
     let components = components.with::<crate::tables::make_table>().with::<crate::tables::take_table>();
     components
@@ -57,6 +58,18 @@ pub(crate) async fn flaky(context: Context) -> TaskResult<u32> {
         return Err(TaskError::new(format!("attempt {}", context.attempt())));
     }
     Ok(context.attempt())
+}
+
+/// Says a lot, and on the first attempt fails.
+#[component(retries = 1)]
+pub(crate) async fn talker(context: Context, lines: i64) -> TaskResult<i64> {
+    for line in 0..lines {
+        println!("attempt {} line {line} </script>", context.attempt());
+    }
+    if context.attempt() == 1 {
+        return Err(TaskError::new("the first attempt never does"));
+    }
+    Ok(lines)
 }
 
 #[component]

@@ -10,6 +10,7 @@ mod components;
 mod containers;
 mod flow;
 mod ir;
+mod report;
 mod rerun;
 mod resume;
 #[cfg(feature = "arrow")]
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         containers::tests(),
         flow::tests(),
         ir::tests(),
+        report::tests(),
         rerun::tests(),
         resume::tests(),
         #[cfg(feature = "arrow")]

@@ -2,12 +2,12 @@
 
 use kf_core::metadata::RunState;
 
-use super::text::put;
 use crate::TaskState;
+use crate::report::text::put;
 
 /// The drawings, once, for `<use>`.
 pub(super) const SYMBOLS: &str = concat!(
-    "<svg width=0 height=0 style=\"position:absolute\" aria-hidden=true>",
+    "<svg width=0 height=0 class=symbols aria-hidden=true>",
     "<symbol id=i-succeeded viewBox=\"0 0 16 16\"><circle cx=8 cy=8 r=8 fill=\"var(--c)\" />",
     "<path d=\"M4.6 8.3l2.4 2.4 4.5-5\" class=glyph /></symbol>",
     "<symbol id=i-cached viewBox=\"0 0 16 16\"><circle cx=8 cy=8 r=8 fill=\"var(--c)\" />",

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::report::model::Edge;
+
 const GAP_X: f64 = 22.0;
 const GAP_Y: f64 = 34.0;
 /// The room that a passing edge takes.
@@ -17,14 +19,6 @@ const SWEEPS: usize = 8;
 pub(super) struct Size {
     pub(super) width: f64,
     pub(super) height: f64,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Edge {
-    pub(super) from: usize,
-    pub(super) to: usize,
-    /// Whether it is an order only, with no data along it.
-    pub(super) order: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,17 +1,18 @@
 //! The report as HTML: one file that needs nothing else, and nothing from the network.
 
-mod detail;
-mod facts;
+mod artifacts;
+mod data;
 mod icons;
 mod layout;
+mod markdown;
+mod matrix;
 mod page;
+mod path;
 mod results;
-mod rows;
+mod roc;
 mod svg;
 #[cfg(test)]
 mod tests;
-mod text;
-mod timeline;
-mod tree;
+mod visuals;
 
 pub(super) use page::render;

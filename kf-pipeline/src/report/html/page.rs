@@ -1,22 +1,30 @@
 //! The page around the drawing, the timeline and the list.
 
+use std::collections::HashSet;
+
 use kf_core::Digest;
 use kf_core::metadata::RunState;
 use serde_json::Value as Json;
 
-use super::facts::{Counts, Facts};
+use super::artifacts::Artifacts;
 use super::icons::{SYMBOLS, icon, of_run, word};
-use super::rows::Rows;
-use super::text::{Safe, clipped, count, duration, first_line, plural, put, shortened, time, value};
-use super::tree::Dag;
-use super::{results, svg, timeline};
+use super::{data, path, results, svg};
 use crate::TaskState;
 use crate::report::Report;
+use crate::report::model::{Counts, Dag, Facts, Rows, after, critical_path};
+use crate::report::text::{Safe, clipped, count, duration, first_line, plural, put, shortened, time, value};
 
-const STYLE: &str = include_str!("style.css");
-const SCRIPT: &str = include_str!("script.js");
-/// Up to how wide a drawing has the timeline beside it.
-const BESIDE: f64 = 600.0;
+const STYLE: &str = include_str!("assets/page.css");
+const SCRIPT: &str = concat!(
+    "\"use strict\";\n(() => {\n",
+    include_str!("assets/words.js"),
+    include_str!("assets/detail.js"),
+    include_str!("assets/tree.js"),
+    include_str!("assets/page.js"),
+    "})();\n"
+);
+/// Up to how wide a drawing has the critical path and the results beside it.
+const BESIDE: f64 = 640.0;
 const FAILURES: usize = 6;
 const ARGUMENTS: usize = 40;
 
@@ -25,51 +33,79 @@ pub(in crate::report) fn render(report: &Report) -> String {
     let root = Dag::of(&report.pipeline);
     let facts = Facts::of(report);
     let outcome = facts.outcome(&root);
-    let rows = Rows::of(&root, &facts);
+    let spans: Vec<_> = (0..report.tasks.len()).map(|index| facts.span(index)).collect();
+    let steps = critical_path(&spans, &after(&root, &facts), facts.start);
+    let critical: HashSet<usize> = steps.iter().map(|step| step.task).collect();
+    let rows = Rows::of(&root, &facts, &critical);
+    let artifacts = Artifacts::of(report);
+    let found = results::find(&root, &facts);
+    let data = data::write(&rows, &facts, &artifacts);
     let mut dag = String::new();
-    let size = svg::draw(&mut dag, &root, &facts, &rows.listed);
+    let size = svg::draw(&mut dag, &root, &facts, &rows.listed, &critical);
 
-    let mut out = String::with_capacity(rows.out.len() + 64 * 1024);
-    head(&mut out, report, outcome);
+    let mut out = String::with_capacity(data.len() + 256 * 1024);
+    head(&mut out, report, outcome, artifacts.any_page(report));
     out.push_str("<body>");
     out.push_str(SYMBOLS);
     out.push_str("<main>\n");
     header(&mut out, report, &facts, &root, outcome);
+    waiting(&mut out, report);
     failures(&mut out, report, &facts, &rows, outcome);
     let beside = if size.width <= BESIDE { " beside" } else { "" };
     put!(out, "<div class=\"overview{beside}\">");
-    put!(out, "<section class=drawing><h2>Pipeline</h2><div class=wide>{dag}</div></section>\n");
-    out.push_str("<div class=side><section><h2>Timeline</h2>");
-    timeline::draw(&mut out, &root, &facts, &rows.listed);
-    out.push_str("</section>\n");
-    results::draw(&mut out, &root, &facts);
-    out.push_str("</div></div>\n<section class=tasks><h2>Tasks</h2>");
-    out.push_str(
-        "<div class=tools hidden><input type=search placeholder=\"Find a task\" aria-label=\"Find a task\">",
+    put!(
+        out,
+        "<section class=drawing><h2>Pipeline</h2><div class=wide>{dag}</div></section>\n<div class=side>"
     );
-    out.push_str("<button type=button>Unfold all</button></div>\n");
-    if root.items.is_empty() {
-        out.push_str("<p class=note>The pipeline has no tasks.</p>");
-    }
-    out.push_str(&rows.out);
-    out.push_str("</section>\n");
+    path::draw(&mut out, &steps, &facts);
+    results::numbers(&mut out, &found);
+    out.push_str("</div></div>\n");
+    tasks(&mut out, &root, &rows);
+    results::pictures(&mut out, &found, &facts, &artifacts);
     footer(&mut out, report);
-    put!(out, "</main><script>{SCRIPT}</script></body></html>\n");
+    put!(out, "</main><aside id=detail hidden tabindex=-1 aria-label=\"Task\"></aside>\n");
+    put!(out, "<script type=\"application/json\" id=data>{data}</script>\n");
+    put!(out, "<script>{SCRIPT}</script></body></html>\n");
     out
 }
 
-fn head(out: &mut String, report: &Report, outcome: RunState) {
-    let hash = base64(Digest::of(SCRIPT).as_bytes());
+/// Nothing is loaded, and no script runs but the report's own. Pages of artifacts, which take this policy over, may
+/// bring styles and pictures inside of them.
+fn head(out: &mut String, report: &Report, outcome: RunState, pages: bool) {
+    let hash = |text: &str| format!("'sha256-{}'", base64(Digest::of(text).as_bytes()));
+    let style = if pages { "'unsafe-inline'".to_owned() } else { hash(STYLE) };
     put!(
         out,
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8>\
          <meta name=viewport content=\"width=device-width, initial-scale=1\">\
-         <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'; \
-         img-src data:; script-src 'sha256-{hash}'\">\
-         <meta name=color-scheme content=\"light dark\">\
+         <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; script-src {}; style-src {style}; \
+         img-src data:; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'\">\
+         <meta name=referrer content=no-referrer><meta name=color-scheme content=\"light dark\">\
          <title>{} · {outcome}</title><style>{STYLE}</style></head>",
+        hash(SCRIPT),
         Safe(&clipped(&report.run.pipeline, 100)),
     );
+}
+
+/// The frame of the list, which the script fills.
+fn tasks(out: &mut String, root: &Dag, rows: &Rows) {
+    out.push_str("<section class=tasks><h2>Tasks and timeline</h2>");
+    if root.items.is_empty() {
+        out.push_str("<p class=note>The pipeline has no tasks.</p></section>\n");
+        return;
+    }
+    out.push_str(
+        "<div class=tools hidden><input type=search placeholder=\"Find a task\" aria-label=\"Find a task\">\
+         <span class=filters></span>\
+         <button type=button class=only aria-pressed=false>Critical path</button>\
+         <button type=button class=fold>Unfold all</button></div>\
+         <div id=tree></div>\
+         <noscript><p class=note>The list of tasks needs scripts, which are off here.</p></noscript>",
+    );
+    if rows.left_out > 0 {
+        put!(out, "<p class=note>{} are not listed.</p>", plural(rows.left_out, "more task"));
+    }
+    out.push_str("</section>\n");
 }
 
 fn header(out: &mut String, report: &Report, facts: &Facts<'_>, root: &Dag, outcome: RunState) {
@@ -78,13 +114,16 @@ fn header(out: &mut String, report: &Report, facts: &Facts<'_>, root: &Dag, outc
     put!(out, "<header><div class=top><h1>{}</h1>", shortened(&run.pipeline, 120));
     put!(out, "<span class=\"badge s-{}\">", word(state));
     icon(out, state);
-    put!(out, "{outcome}</span></div>");
+    put!(out, "{outcome}</span><button type=button class=theme hidden></button></div>");
     if let Some(description) = &report.pipeline.pipeline_spec.pipeline_info.description {
         put!(out, "<p>{}</p>", shortened(description, 600));
     }
     let fact = |out: &mut String, name: &str, value: &str| put!(out, "<div><dt>{name}<dd>{value}</div>");
     out.push_str("<dl class=facts>");
     fact(out, "Run", &format!("<code>{}</code>", Safe(run.id.as_str())));
+    if let Some(of) = &report.rerun_of {
+        fact(out, "Runs again", &format!("<code>{}</code>", Safe(of.as_str())));
+    }
     fact(out, "Started", &time(run.created_at));
     if let Some(ended) = run.ended_at {
         fact(out, "Ended", &time(ended));
@@ -126,11 +165,17 @@ fn tally(root: &Dag, facts: &Facts<'_>) -> Counts {
 }
 
 fn progress(out: &mut String, counts: &Counts) {
-    out.push_str("<div class=counts><div class=stack>");
+    out.push_str("<div class=counts><svg class=stack height=8 aria-hidden=true>");
+    // A single one among thousands is seen too.
+    let least = counts.total() as f64 / 100.0;
+    let whole: f64 = counts.present().map(|(_, number)| (number as f64).max(least)).sum();
+    let mut at = 0.0;
     for (state, number) in counts.present() {
-        put!(out, "<i class=\"s-{}\" style=\"flex-grow:{number}\"></i>", word(state));
+        let width = (number as f64).max(least) / whole * 100.0;
+        put!(out, "<rect class=\"s-{}\" x=\"{at:.3}%\" width=\"{width:.3}%\" height=8 />", word(state));
+        at += width;
     }
-    put!(out, "</div><ul><li>{}", plural(counts.total(), "task"));
+    put!(out, "</svg><ul><li>{}", plural(counts.total(), "task"));
     for (state, number) in counts.present() {
         out.push_str("<li>");
         icon(out, state);
@@ -157,8 +202,31 @@ fn arguments(out: &mut String, args: &str) {
     }
 }
 
+/// What the run waits for a person to decide.
+fn waiting(out: &mut String, report: &Report) {
+    if report.waiting.is_empty() {
+        return;
+    }
+    out.push_str("<section class=\"failure s-running\"><h2>");
+    icon(out, TaskState::Running);
+    match report.waiting.len() {
+        1 => out.push_str("A task waits for a person"),
+        number => put!(out, "{} wait for a person", plural(number, "task")),
+    }
+    out.push_str("</h2><ul>");
+    for approval in report.waiting.iter().take(FAILURES) {
+        let task = Safe(&clipped(&approval.task, 200)).to_string();
+        let message = shortened(&approval.message, 400);
+        put!(out, "<li><b>{task}</b> since {}: <span>{message}</span>", time(approval.asked_at));
+    }
+    if report.waiting.len() > FAILURES {
+        put!(out, "<li>and {}", plural(report.waiting.len() - FAILURES, "more task"));
+    }
+    out.push_str("</ul></section>\n");
+}
+
 /// What went wrong: the run's error, and the tasks that failed.
-fn failures(out: &mut String, report: &Report, facts: &Facts<'_>, rows: &Rows<'_, '_>, outcome: RunState) {
+fn failures(out: &mut String, report: &Report, facts: &Facts<'_>, rows: &Rows, outcome: RunState) {
     let failed: Vec<usize> = (0..report.tasks.len())
         .filter(|index| facts.task(*index).state == TaskState::Failed && facts.task(*index).attempts > 0)
         .collect();

@@ -3,12 +3,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use super::facts::{Counts, Facts};
 use super::icons::word;
-use super::layout::{Edge, Layout, Point, Segment, Size, layout};
-use super::text::{Safe, clipped, count as number, duration, first_line, plural, put};
-use super::tree::{Dag, Item};
+use super::layout::{Layout, Point, Segment, Size, layout};
 use crate::TaskState;
+use crate::report::model::{Counts, Dag, Edge, Facts, Item};
+use crate::report::text::{Safe, clipped, count as number, duration, first_line, plural, put};
 
 /// How many tasks are drawn.
 const DRAWN: usize = 120;
@@ -54,10 +53,17 @@ struct Pen<'a, 'r> {
     out: &'a mut String,
     facts: &'a Facts<'r>,
     listed: &'a HashSet<usize>,
+    critical: &'a HashSet<usize>,
 }
 
-/// Draws the pipeline; `listed` are the reports that have a row to jump to.
-pub(super) fn draw(out: &mut String, root: &Dag, facts: &Facts<'_>, listed: &HashSet<usize>) -> Size {
+/// Draws the pipeline; `listed` are the tasks that have a row to jump to, `critical` those of the critical path.
+pub(super) fn draw(
+    out: &mut String,
+    root: &Dag,
+    facts: &Facts<'_>,
+    listed: &HashSet<usize>,
+    critical: &HashSet<usize>,
+) -> Size {
     let mut left = DRAWN;
     let sketch = sketch(root, facts, &mut left, true, None, MAX_WIDTH);
     let margin = 2.0;
@@ -67,16 +73,18 @@ pub(super) fn draw(out: &mut String, root: &Dag, facts: &Facts<'_>, listed: &Has
     };
     put!(
         out,
-        "<svg class=dag width=\"{w:.0}\" height=\"{h:.0}\" viewBox=\"0 0 {w:.0} {h:.0}\" style=\"min-width:{min:.0}px\" \
+        "<svg class=dag width=\"{w:.0}\" height=\"{h:.0}\" viewBox=\"0 0 {w:.0} {h:.0}\" \
          role=img aria-label=\"The tasks and what they depend on\">\
          <defs><marker id=arrow viewBox=\"0 0 8 8\" refX=7 refY=4 markerWidth=7 markerHeight=7 orient=auto>\
          <path d=\"M0 .8 7.4 4 0 7.2z\" class=tip /></marker></defs>\n",
         w = size.width,
         h = size.height,
-        min = size.width * 0.72,
     );
-    sketch.draw(&mut Pen { out, facts, listed }, Point { x: margin, y: margin });
+    sketch.draw(&mut Pen { out, facts, listed, critical }, Point { x: margin, y: margin });
     out.push_str("</svg>\n");
+    if !critical.is_empty() {
+        out.push_str("<p class=note><span class=dot></span>on the critical path</p>");
+    }
     let left_out = root.leaves().saturating_sub(DRAWN);
     if left_out > 0 {
         put!(
@@ -215,6 +223,9 @@ fn group_words(item: &Item, facts: &Facts<'_>, counts: Counts, state: TaskState)
             counts.present().map(|(state, count)| format!("{} {}", number(count), word(state))).collect();
         let mut note = match state {
             TaskState::Skipped | TaskState::Canceled if counts.total() == 0 => word(state).to_owned(),
+            _ if counts.total() == 0 && !facts.report.run.state.is_terminal() => {
+                "no iteration has ended".to_owned()
+            }
             _ => plural(counts.total(), "iteration"),
         };
         if counts.total() > 0 {
@@ -360,6 +371,10 @@ fn draw_task(pen: &mut Pen<'_, '_>, item: &Item, state: TaskState, note: &str, a
     if let Some(error) = error {
         title = format!("{title}\n{}", first_line(error, 300));
     }
+    let is_critical = facts.all(item).iter().any(|index| pen.critical.contains(index));
+    if is_critical {
+        title.push_str("\non the critical path");
+    }
     put!(
         pen.out,
         "<g class=\"node s-{name}\"><title>{}</title>\
@@ -371,6 +386,10 @@ fn draw_task(pen: &mut Pen<'_, '_>, item: &Item, state: TaskState, note: &str, a
         ix = at.x + 12.0,
         iy = at.y + 14.0,
     );
+    if is_critical {
+        let (x, y) = (at.x + width - 11.0, at.y + 11.0);
+        put!(pen.out, "<circle class=critical cx=\"{x:.1}\" cy=\"{y:.1}\" r=3 />");
+    }
     let (left, first) = (at.x + 40.0, at.y + if note.is_empty() { 27.5 } else { 20.5 });
     put!(
         pen.out,

@@ -13,24 +13,20 @@ macro_rules! put {
         let _ = write!($out, $($arg)*);
     }};
 }
-pub(super) use put;
+pub(in crate::report) use put;
 
 /// Text that is safe between tags and in a quoted attribute.
-pub(super) struct Safe<'a>(pub(super) &'a str);
+pub(in crate::report) struct Safe<'a>(pub(super) &'a str);
 
 impl fmt::Display for Safe<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
+        for c in self.0.chars().map(visible) {
             match c {
                 '&' => f.write_str("&amp;")?,
                 '<' => f.write_str("&lt;")?,
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                '\n' | '\t' => f.write_char(c)?,
-                // Controls, and what turns the direction of the text after it.
-                c if c.is_control() => f.write_char('\u{fffd}')?,
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => f.write_char('\u{fffd}')?,
                 c => f.write_char(c)?,
             }
         }
@@ -38,15 +34,36 @@ impl fmt::Display for Safe<'_> {
     }
 }
 
+/// The character, or one that stands for it where it is a control or turns the direction of the text after it.
+fn visible(c: char) -> char {
+    match c {
+        '\n' | '\t' => c,
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    }
+}
+
+/// `text` without hidden characters. Not made safe.
+pub(in crate::report) fn plain(text: &str) -> String {
+    text.chars().map(visible).collect()
+}
+
+/// At most `limit` characters of `text` without hidden ones, with a note of what is missing. Not made safe.
+pub(in crate::report) fn plain_part(text: &str, limit: usize) -> String {
+    let Some((end, _)) = text.char_indices().nth(limit) else { return plain(text) };
+    format!("{}… shortened from {}", plain(&text[..end]), size(text.len() as u64))
+}
+
 /// At most `limit` characters of `text`, safe, with a note of what is missing.
-pub(super) fn shortened(text: &str, limit: usize) -> String {
+pub(in crate::report) fn shortened(text: &str, limit: usize) -> String {
     let Some((end, _)) = text.char_indices().nth(limit) else { return Safe(text).to_string() };
     let note = size(text.len() as u64);
     format!("{}<span class=cut>… shortened from {note}</span>", Safe(&text[..end]))
 }
 
 /// At most `limit` characters of `text`, the last an ellipsis where it is cut. Not made safe.
-pub(super) fn clipped(text: &str, limit: usize) -> String {
+pub(in crate::report) fn clipped(text: &str, limit: usize) -> String {
     if text.char_indices().nth(limit).is_none() {
         return text.to_owned();
     }
@@ -54,12 +71,12 @@ pub(super) fn clipped(text: &str, limit: usize) -> String {
 }
 
 /// The first line of `text`, at most `limit` characters of it. Not made safe.
-pub(super) fn first_line(text: &str, limit: usize) -> String {
+pub(in crate::report) fn first_line(text: &str, limit: usize) -> String {
     clipped(text.lines().next().unwrap_or_default(), limit)
 }
 
 /// `950 ms`, `1.24 s`, `3 min 05 s`, `2 h 07 min`.
-pub(super) fn duration(duration: Duration) -> String {
+pub(in crate::report) fn duration(duration: Duration) -> String {
     let (millis, seconds) = (duration.as_millis(), duration.as_secs());
     match seconds {
         0 => format!("{millis} ms"),
@@ -71,7 +88,7 @@ pub(super) fn duration(duration: Duration) -> String {
 }
 
 /// `2026-11-21 11:40:13 UTC`.
-pub(super) fn time(at: Timestamp) -> String {
+pub(in crate::report) fn time(at: Timestamp) -> String {
     let text = at.to_string();
     match (text.get(..10), text.get(11..19)) {
         (Some(day), Some(time)) if text.ends_with('Z') => format!("{day} {time} UTC"),
@@ -80,7 +97,7 @@ pub(super) fn time(at: Timestamp) -> String {
 }
 
 /// `812 B`, `1.4 MB`.
-pub(super) fn size(bytes: u64) -> String {
+pub(in crate::report) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
     if bytes < 1000 {
         return format!("{bytes} B");
@@ -94,7 +111,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 /// `12,345`.
-pub(super) fn count(number: usize) -> String {
+pub(in crate::report) fn count(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -107,12 +124,12 @@ pub(super) fn count(number: usize) -> String {
 }
 
 /// `1 task`, `3 tasks`.
-pub(super) fn plural(number: usize, word: &str) -> String {
+pub(in crate::report) fn plural(number: usize, word: &str) -> String {
     format!("{} {word}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 /// A JSON value as a person reads it: text without quotes, numbers to six digits. Not made safe.
-pub(super) fn value(json: &Json) -> String {
+pub(in crate::report) fn value(json: &Json) -> String {
     match json {
         Json::String(text) => text.clone(),
         Json::Number(number) => match number.as_f64() {
@@ -138,7 +155,7 @@ fn significant(number: f64) -> String {
 }
 
 /// Whether a value fits in a table's cell.
-pub(super) fn is_scalar(json: &Json) -> bool {
+pub(in crate::report) fn is_scalar(json: &Json) -> bool {
     match json {
         Json::Bool(_) | Json::Number(_) => true,
         Json::String(text) => text.len() <= 40 && !text.contains('\n'),
@@ -147,12 +164,12 @@ pub(super) fn is_scalar(json: &Json) -> bool {
 }
 
 /// What an output is called; the only one of a component has no name of its own.
-pub(super) fn port(name: &str) -> &str {
+pub(in crate::report) fn port(name: &str) -> &str {
     if name == "Output" { "result" } else { name }
 }
 
 /// A label that fits a box: the last word of a schema title, such as `Model` of `system.Model`.
-pub(super) fn kind(schema_title: &str) -> &str {
+pub(in crate::report) fn kind(schema_title: &str) -> &str {
     schema_title.rsplit('.').next().unwrap_or(schema_title)
 }
 

@@ -11,7 +11,7 @@ use crate::TaskState;
 use crate::report::{Report, TaskReport};
 
 /// All states, in the order in which they are counted and shown.
-pub(super) const STATES: [TaskState; 7] = [
+pub(in crate::report) const STATES: [TaskState; 7] = [
     TaskState::Succeeded,
     TaskState::Cached,
     TaskState::Failed,
@@ -23,30 +23,30 @@ pub(super) const STATES: [TaskState; 7] = [
 
 /// How many tasks are in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts([usize; STATES.len()]);
+pub(in crate::report) struct Counts([usize; STATES.len()]);
 
 impl Counts {
-    pub(super) fn add(&mut self, state: TaskState, count: usize) {
+    pub(in crate::report) fn add(&mut self, state: TaskState, count: usize) {
         if let Some(place) = STATES.iter().position(|known| *known == state) {
             self.0[place] += count;
         }
     }
 
-    pub(super) fn of(&self, state: TaskState) -> usize {
+    pub(in crate::report) fn of(&self, state: TaskState) -> usize {
         STATES.iter().position(|known| *known == state).map_or(0, |place| self.0[place])
     }
 
-    pub(super) fn total(&self) -> usize {
+    pub(in crate::report) fn total(&self) -> usize {
         self.0.iter().sum()
     }
 
     /// The states that occur, with their counts.
-    pub(super) fn present(&self) -> impl Iterator<Item = (TaskState, usize)> + '_ {
+    pub(in crate::report) fn present(&self) -> impl Iterator<Item = (TaskState, usize)> + '_ {
         STATES.iter().zip(self.0).filter(|(_, count)| *count > 0).map(|(state, count)| (*state, count))
     }
 
     /// The one state that stands for all: the worst, and of good ones the one that did something.
-    pub(super) fn overall(&self) -> TaskState {
+    pub(in crate::report) fn overall(&self) -> TaskState {
         const ORDER: [TaskState; 7] = [
             TaskState::Failed,
             TaskState::Running,
@@ -61,19 +61,19 @@ impl Counts {
 }
 
 /// A run's reports, found by path.
-pub(super) struct Facts<'r> {
-    pub(super) report: &'r Report,
+pub(in crate::report) struct Facts<'r> {
+    pub(in crate::report) report: &'r Report,
     by_path: HashMap<&'r str, usize>,
     /// By path without the numbers of iterations.
     by_place: HashMap<String, Vec<usize>>,
     /// The iterations that were seen, by the loop's path.
     iterations: HashMap<&'r str, BTreeSet<usize>>,
     /// When the first task started.
-    pub(super) start: Timestamp,
+    pub(in crate::report) start: Timestamp,
 }
 
 impl<'r> Facts<'r> {
-    pub(super) fn of(report: &'r Report) -> Self {
+    pub(in crate::report) fn of(report: &'r Report) -> Self {
         let mut by_place: HashMap<String, Vec<usize>> = HashMap::new();
         let mut by_path = HashMap::new();
         let mut iterations: HashMap<&str, BTreeSet<usize>> = HashMap::new();
@@ -81,31 +81,33 @@ impl<'r> Facts<'r> {
             by_path.insert(task.path.as_str(), index);
             by_place.entry(place(&task.path, &mut iterations)).or_default().push(index);
         }
-        let start = report.tasks.iter().filter_map(|task| task.started_at).min();
+        let begun = report.run.created_at;
+        let starts = report.tasks.iter().filter(|task| task.ended_at >= begun);
+        let start = starts.filter_map(|task| task.started_at).min();
         let start = start.unwrap_or(report.run.created_at);
         Self { report, by_path, by_place, iterations, start }
     }
 
-    pub(super) fn index(&self, path: &str) -> Option<usize> {
+    pub(in crate::report) fn index(&self, path: &str) -> Option<usize> {
         self.by_path.get(path).copied()
     }
 
-    pub(super) fn task(&self, index: usize) -> &'r TaskReport {
+    pub(in crate::report) fn task(&self, index: usize) -> &'r TaskReport {
         &self.report.tasks[index]
     }
 
     /// The iterations of the loop at this path that are known.
-    pub(super) fn iterations(&self, path: &str) -> impl Iterator<Item = usize> + '_ {
+    pub(in crate::report) fn iterations(&self, path: &str) -> impl Iterator<Item = usize> + '_ {
         self.iterations.get(path).into_iter().flatten().copied()
     }
 
     /// The reports of a task, over all iterations around it.
-    pub(super) fn all(&self, item: &Item) -> &[usize] {
+    pub(in crate::report) fn all(&self, item: &Item) -> &[usize] {
         self.by_place.get(&item.path).map_or(&[], Vec::as_slice)
     }
 
     /// How a task that is no group stands; `around` is what became of a group around it that did not run.
-    pub(super) fn leaf(&self, item: &Item, ready: bool, around: Option<TaskState>) -> Counts {
+    pub(in crate::report) fn leaf(&self, item: &Item, ready: bool, around: Option<TaskState>) -> Counts {
         let mut counts = Counts::default();
         for index in self.all(item) {
             let task = self.task(*index);
@@ -127,7 +129,7 @@ impl<'r> Facts<'r> {
     }
 
     /// How the iterations of a loop stand, or how often a group outside of loops did.
-    pub(super) fn group(&self, item: &Item) -> Counts {
+    pub(in crate::report) fn group(&self, item: &Item) -> Counts {
         let mut counts = Counts::default();
         for index in self.all(item) {
             let task = self.task(*index);
@@ -139,14 +141,14 @@ impl<'r> Facts<'r> {
     }
 
     /// What became of a group that did not run, and so of the tasks inside.
-    pub(super) fn not_run(&self, item: &Item) -> Option<TaskState> {
+    pub(in crate::report) fn not_run(&self, item: &Item) -> Option<TaskState> {
         let states = || self.all(item).iter().map(|index| self.task(*index).state);
         let lost = |state| matches!(state, TaskState::Skipped | TaskState::Canceled);
         if states().all(lost) { states().next() } else { None }
     }
 
     /// Whether everything in front of each task of a DAG has ended, so that it can be under way.
-    pub(super) fn ready(&self, dag: &Dag, ready: bool) -> Vec<bool> {
+    pub(in crate::report) fn ready(&self, dag: &Dag, ready: bool) -> Vec<bool> {
         let mut out = vec![ready; dag.items.len()];
         for edge in &dag.edges {
             out[edge.to] &= !self.all(&dag.items[edge.from]).is_empty();
@@ -155,7 +157,7 @@ impl<'r> Facts<'r> {
     }
 
     /// How the run stands. While only the tasks that make this report are under way, what the others came to.
-    pub(super) fn outcome(&self, root: &Dag) -> RunState {
+    pub(in crate::report) fn outcome(&self, root: &Dag) -> RunState {
         let state = self.report.run.state;
         if state.is_terminal() || self.report.tasks.is_empty() {
             return state;
@@ -177,9 +179,8 @@ impl<'r> Facts<'r> {
     }
 
     /// How long a task took; none where it did not run.
-    pub(super) fn took(&self, index: usize) -> Option<Duration> {
-        let task = self.task(index);
-        task.started_at.map(|started| task.ended_at.since(started))
+    pub(in crate::report) fn took(&self, index: usize) -> Option<Duration> {
+        self.span(index).map(|span| span.end.since(span.start))
     }
 }
 

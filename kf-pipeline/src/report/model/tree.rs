@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::layout::Edge;
+use crate::report::text::clipped;
 use crate::spec::{
-    ArtifactSource, ComponentSpec, DagSpec, ExecutorSpec, Items, KfPlatform, ParameterSource, PipelineFile,
-    TaskSpec, TriggerStrategy,
+    ArtifactSource, ComponentSpec, DagSpec, Items, KfPlatform, ParameterSource, PipelineFile, TaskSpec,
+    TriggerStrategy,
 };
 
 /// How deep groups may lie in groups, and how many tasks are looked at; more are left out.
@@ -14,51 +14,59 @@ const TASKS: usize = 20_000;
 
 /// The tasks of a DAG, each after those that it depends on.
 #[derive(Debug, Default)]
-pub(super) struct Dag {
-    pub(super) items: Vec<Item>,
-    pub(super) edges: Vec<Edge>,
+pub(in crate::report) struct Dag {
+    pub(in crate::report) items: Vec<Item>,
+    pub(in crate::report) edges: Vec<Edge>,
+}
+
+/// That a task of a DAG comes after another, by their places in it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::report) struct Edge {
+    pub(in crate::report) from: usize,
+    pub(in crate::report) to: usize,
+    /// Whether it is an order only, with no data along it.
+    pub(in crate::report) order: bool,
 }
 
 /// A task of a DAG: something that is carried out, or a group of tasks.
 #[derive(Debug)]
-pub(super) struct Item {
-    pub(super) name: String,
+pub(in crate::report) struct Item {
+    pub(in crate::report) name: String,
     /// Its path without the numbers of iterations.
-    pub(super) path: String,
-    /// The component's own name.
-    pub(super) component: String,
+    pub(in crate::report) path: String,
     /// Whether it is run once for each item of a list.
-    pub(super) is_loop: bool,
-    pub(super) is_import: bool,
+    pub(in crate::report) is_loop: bool,
     /// Whether it makes this very report.
-    pub(super) is_report: bool,
+    pub(in crate::report) is_report: bool,
     /// Whether it runs however the tasks before it ended.
-    pub(super) at_any_end: bool,
+    pub(in crate::report) at_any_end: bool,
     /// Its condition, readable.
-    pub(super) condition: Option<String>,
+    pub(in crate::report) condition: Option<String>,
+    /// How many iterations run at once; 0 where there is no limit.
+    pub(in crate::report) limit: usize,
     /// The list that it goes over, where that is short and known beforehand.
-    pub(super) loop_items: Option<String>,
+    pub(in crate::report) loop_items: Option<String>,
     /// Its inputs by name, where they are the loop's item.
-    pub(super) takes_item: Vec<String>,
+    pub(in crate::report) takes_item: Vec<String>,
     /// The tasks inside, of a group.
-    pub(super) inside: Option<Dag>,
+    pub(in crate::report) inside: Option<Dag>,
 }
 
 impl Dag {
-    pub(super) fn of(file: &PipelineFile) -> Self {
+    pub(in crate::report) fn of(file: &PipelineFile) -> Self {
         let platform = file.platform_spec.kf().unwrap_or_default();
         let mut reader = Reader { file, platform, left: TASKS };
         reader.dag(&file.pipeline_spec.root, "", &BTreeSet::new(), 0)
     }
 
     /// How many tasks are in it that are no groups.
-    pub(super) fn leaves(&self) -> usize {
+    pub(in crate::report) fn leaves(&self) -> usize {
         self.items.iter().map(Item::leaves).sum()
     }
 }
 
 impl Item {
-    pub(super) fn leaves(&self) -> usize {
+    pub(in crate::report) fn leaves(&self) -> usize {
         self.inside.as_ref().map_or(1, Dag::leaves)
     }
 }
@@ -106,9 +114,8 @@ impl Reader<'_> {
         let file = self.file;
         let component = file.pipeline_spec.components.get(&task.component_ref.name);
         let label = component.and_then(|component| component.executor_label.as_deref());
-        let executor = label.and_then(|label| file.pipeline_spec.deployment_spec.executors.get(label));
         let kf = label.and_then(|label| self.platform.executors.get(label));
-        let kf_name = kf.map(|kf| kf.component.clone()).filter(|name| !name.is_empty());
+        let is_report = kf.is_some_and(|kf| kf.component == "run_report");
         let takes = |source: &ParameterSource| matches!(source, ParameterSource::ComponentInputParameter(name) if item_inputs.contains(name));
         let taking = task.inputs.parameters.iter().filter(|(_, given)| takes(&given.source));
         let takes_item: Vec<String> = taking.map(|(name, _)| name.clone()).collect();
@@ -121,16 +128,14 @@ impl Reader<'_> {
         Item {
             name: name.to_owned(),
             is_loop: task.parameter_iterator.is_some() || task.artifact_iterator.is_some(),
-            is_import: matches!(executor.map(|executor| &executor.spec), Some(ExecutorSpec::Importer(_))),
-            is_report: kf_name.as_deref() == Some("run_report"),
-            component: kf_name
-                .unwrap_or_else(|| task.component_ref.name.trim_start_matches("comp-").to_owned()),
+            is_report,
             at_any_end: policy.and_then(|policy| policy.strategy)
                 == Some(TriggerStrategy::AllUpstreamTasksCompleted),
             condition: policy.and_then(|policy| policy.condition.as_deref()).map(readable),
+            limit: task.iterator_policy.as_ref().map_or(0, |policy| policy.parallelism_limit as usize),
             loop_items: match (&task.parameter_iterator, &task.artifact_iterator) {
                 (Some(iterator), _) => Some(match &iterator.items {
-                    Items::Raw(list) => super::text::clipped(list, 40),
+                    Items::Raw(list) => clipped(list, 40),
                     Items::InputParameter(name) => channel(name).to_owned(),
                 }),
                 (None, Some(iterator)) => Some(channel(&iterator.items.input_artifact).to_owned()),

@@ -1,0 +1,55 @@
+//! What the report finds beside the journal: logs, and where cached outputs come from.
+
+use kf_pipeline::prelude::*;
+use kf_pipeline::{Pipeline, RerunOptions, TaskState};
+use libtest_mimic::Trial;
+
+use crate::components::talker;
+use crate::{Done, test};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![test("logs_and_the_origin_of_cached_outputs_are_found", logs_and_origins)]
+}
+
+async fn logs_and_origins() -> Done {
+    let pipeline = Pipeline::build("talk", |p| {
+        let counts = p.param::<Vec<i64>>("counts", vec![2, 5_000]);
+        let _ = p.parallel_for(counts, |p, lines| p.add(talker(lines).executor("subprocess")));
+    })?;
+    let home = tempfile::tempdir()?;
+    let engine = Engine::open(home.path()).await?;
+    let first = engine.start(&pipeline, args! {}).await?;
+    assert_eq!(first.wait().await?.error, None);
+    let report = engine.report(first.id()).await?;
+    let task = |name: &str| report.task(name).unwrap();
+    let short = task("for-loop-1[0]/talker").log.clone().unwrap();
+    assert_eq!(short.text.trim_end(), "attempt 2 line 0 </script>\nattempt 2 line 1 </script>");
+    assert_eq!(std::fs::read(&short.path)?.len() as u64, short.size);
+    let long = task("for-loop-1[1]/talker");
+    let log = long.log.clone().unwrap();
+    assert!(log.text.starts_with("attempt 2 line ") && log.text.trim_end().ends_with("line 4999 </script>"));
+    assert!(log.size > 100_000 && log.text.len() <= 8 * 1024, "{} of {}", log.text.len(), log.size);
+    assert_eq!((long.attempts, long.failed_attempts.len()), (2, 1));
+    let html = report.to_html();
+    assert!(html.contains("line 4999 \\u003c/script>") && !html.contains("line 4999 </script>"));
+
+    let again = engine.start(&pipeline, args! {}).await?;
+    again.wait().await?;
+    let report = engine.report(again.id()).await?;
+    let task = report.task("for-loop-1[1]/talker").unwrap();
+    let from = task.cached_from.as_ref().unwrap();
+    assert_eq!((task.state, &from.run), (TaskState::Cached, first.id()));
+    assert_eq!((from.task.as_str(), &task.log), ("for-loop-1[1]/talker", &None));
+    assert!(report.to_html().contains(&format!("\"cached\":[\"{}\"", first.id())));
+
+    // What a run that does another again keeps of it did not take any of its time.
+    let options = RerunOptions::default();
+    let third = engine.rerun(&pipeline, first.id(), options).await?;
+    third.wait().await?;
+    let report = engine.report(third.id()).await?;
+    let task = report.task("for-loop-1[1]/talker").unwrap();
+    assert_eq!((report.rerun_of.as_ref(), task.state), (Some(first.id()), TaskState::Cached));
+    assert_eq!(&task.cached_from.as_ref().unwrap().run, first.id());
+    assert!(report.to_html().contains("No task has run."));
+    Ok(())
+}
