@@ -142,6 +142,7 @@ mod container;
 mod engine;
 mod error;
 mod mutex;
+mod partition;
 mod placeholder;
 mod plan;
 pub mod report;
@@ -167,6 +168,7 @@ pub use engine::{
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;
 pub use kf_pipeline_macros::{Outputs, Param, component};
+pub use partition::{Partition, Partitions};
 pub use plan::{ContainerTask, Plan};
 pub use scheduler::{Decision, TaskState};
 
