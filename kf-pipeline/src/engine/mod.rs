@@ -3,6 +3,7 @@
 mod admission;
 mod approval;
 mod attempt;
+mod backfill;
 mod body;
 mod builder;
 mod cache;
@@ -36,6 +37,9 @@ use tokio::sync::broadcast;
 use self::rerun::Seed;
 use admission::Admission;
 pub use approval::Approval;
+pub use backfill::{
+    Backfill, BackfillEvent, BackfillHandle, PartitionState, PartitionStatus, PartitionTable,
+};
 pub use builder::EngineBuilder;
 pub(crate) use builder::Options;
 pub use cache::CacheKeys;
