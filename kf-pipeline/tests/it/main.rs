@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+mod backfill;
 mod bad;
 mod beyond;
 mod bodies;
@@ -24,11 +25,13 @@ fn main() -> ExitCode {
         &Workers::new()
             .with(bad::with_components(components::all()))
             .with(resume::worker())
-            .with(containers::worker()),
+            .with(containers::worker())
+            .with(backfill::worker()),
     ) {
         return code;
     }
     let tests = [
+        backfill::tests(),
         bad::tests(),
         beyond::tests(),
         bodies::tests(),
