@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use kf_core::artifact::Metadata;
 
 use super::executor::{Attempt, AttemptEnd, AttemptOutputs};
+use crate::component::checkpoint::Checkpoints;
 use crate::component::{Context, InputArtifact, OutputArtifact, TaskIo, TaskIoParts, TaskOutputs};
 use crate::mutex::locked;
 
@@ -40,6 +41,7 @@ pub(super) fn task_io(attempt: &Attempt) -> (TaskIo, OutputMetadata) {
             cancel: attempt.cancel.clone(),
             progress: attempt.progress.clone(),
             report: attempt.report.clone(),
+            checkpoints: Checkpoints::new(attempt.checkpoint.clone()),
         },
         state: Arc::clone(&attempt.state),
     };

@@ -97,6 +97,8 @@ pub struct Attempt {
     pub(crate) progress: crate::component::ProgressSink,
     pub(crate) state: Arc<crate::component::StateMap>,
     pub(crate) report: Option<crate::report::ReportSource>,
+    /// Where the task saves what its next attempt is to know.
+    pub(crate) checkpoint: crate::component::checkpoint::Place,
     /// Mutexes and resources; given back when the last who may use them lets go of the attempt.
     pub(crate) _permit: (Held, Option<Permit>),
 }

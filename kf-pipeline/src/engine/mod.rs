@@ -54,7 +54,7 @@ pub use handle::{RunHandle, RunOutcome, RunOutputs, TaskCounts};
 pub use rerun::RerunOptions;
 pub use start::StartOptions;
 
-use crate::component::{Components, StateMap};
+use crate::component::{Components, StateMap, checkpoint};
 use crate::mutex::locked;
 use crate::placeholder::RunNames;
 use crate::plan;
@@ -125,6 +125,8 @@ pub(crate) struct RunSetup {
     /// The folder for outputs in an attempt's own. Another for each lease: where a run was stopped and started again in
     /// one process, a body that blocks may still be writing to the first.
     outputs: String,
+    /// The lease's number.
+    epoch: u64,
 }
 
 impl Engine {
@@ -223,6 +225,9 @@ impl Engine {
             lease.seq = seed.write(inner.metadata.as_ref(), &lease).await?;
         }
         let (past, counts, _) = inner.past(&id).await?;
+        // An engine that was killed right after a commit has left them.
+        let run_dir = inner.home.run_dir(&id);
+        past.succeeded().for_each(|task| checkpoint::remove(&run_dir, task));
         let (handle, end) = RunHandle::new(id.clone());
         let limits = Limits { in_flight: inner.options.max_in_flight, cache };
         let names = Arc::new(inner.names(&id, pipeline.name(), created_at));
@@ -239,6 +244,7 @@ impl Engine {
             events: end.events.clone(),
             draining: end.draining.clone(),
             outputs: format!("{}{}", attempt::OUTPUTS, lease.epoch),
+            epoch: lease.epoch,
         });
         let driver = Driver::new(Arc::clone(inner), setup, lease, scheduler, counts, end);
         {
