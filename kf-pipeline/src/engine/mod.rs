@@ -225,9 +225,6 @@ impl Engine {
             lease.seq = seed.write(inner.metadata.as_ref(), &lease).await?;
         }
         let (past, counts, _) = inner.past(&id).await?;
-        // An engine that was killed right after a commit has left them.
-        let run_dir = inner.home.run_dir(&id);
-        past.succeeded().for_each(|task| checkpoint::remove(&run_dir, task));
         let (handle, end) = RunHandle::new(id.clone());
         let limits = Limits { in_flight: inner.options.max_in_flight, cache };
         let names = Arc::new(inner.names(&id, pipeline.name(), created_at));
@@ -432,14 +429,15 @@ impl Inner {
         Ok(RunHandle::ended(outcome))
     }
 
-    /// Reads what of a run has happened already.
+    /// Reads what of a run has happened already, and removes what an engine that was killed right after a commit has left
+    /// of it.
     async fn past(&self, run: &RunId) -> Result<(Past, TaskCounts, RunOutputs)> {
         let (mut past, mut counts, mut outputs) =
             (Past::default(), TaskCounts::default(), RunOutputs::default());
         let mut after = 0;
         loop {
             let page = self.metadata.journal(run, after, JOURNAL_PAGE).await?;
-            let Some(last) = page.last() else { return Ok((past, counts, outputs)) };
+            let Some(last) = page.last() else { break };
             after = last.seq;
             for entry in &page {
                 for event in crate::scheduler::read_journal(run, entry)? {
@@ -452,6 +450,9 @@ impl Inner {
                 }
             }
         }
+        let run_dir = self.home.run_dir(run);
+        past.succeeded().for_each(|task| checkpoint::remove(&run_dir, task));
+        Ok((past, counts, outputs))
     }
 }
 

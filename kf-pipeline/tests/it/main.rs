@@ -7,10 +7,12 @@ mod bad;
 mod beyond;
 mod bodies;
 mod cache;
+mod checkpoints;
 mod components;
 mod containers;
 mod flow;
 mod ir;
+mod kill;
 mod rerun;
 mod resume;
 
@@ -23,10 +25,11 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     if let Some(code) = run_if_asked(
         &Workers::new()
-            .with(bad::with_components(components::all()))
+            .with(checkpoints::with_components(bad::with_components(components::all())))
             .with(resume::worker())
             .with(containers::worker())
-            .with(backfill::worker()),
+            .with(backfill::worker())
+            .with(checkpoints::worker()),
     ) {
         return code;
     }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         beyond::tests(),
         bodies::tests(),
         cache::tests(),
+        checkpoints::tests(),
         containers::tests(),
         flow::tests(),
         ir::tests(),

@@ -17,6 +17,7 @@ use kf_pipeline::{Backfill, BackfillEvent, Error, PartitionState, PartitionTable
 use libtest_mimic::Trial;
 use tokio::sync::Semaphore;
 
+use crate::kill::Kills;
 use crate::{Done, test};
 use PartitionState::{Canceled, Failed, Missing, Running, Succeeded};
 
@@ -43,9 +44,7 @@ pub(crate) fn worker() -> impl Entry {
 async fn survives_kills() -> Done {
     let folder = tempfile::tempdir()?;
     let spawner = Spawner::new()?;
-    let (mut kills, mut in_the_middle, mut round) = (0, 0, 0);
-    // Not random, and yet everywhere: each kill a little later than the one before.
-    let mut delay = 0;
+    let (mut kills, mut in_the_middle, mut round, mut when) = (0, 0, 0, Kills::default());
     while kills < KILLS || in_the_middle < KILLS / 2 {
         round += 1;
         assert!(round < 40, "{kills} kills, {in_the_middle} of them in the middle");
@@ -58,11 +57,7 @@ async fn survives_kills() -> Done {
         loop {
             let order = child::Order { home: home.clone(), witness: witness.clone() };
             let process = spawner.spawn(Command::entry(child::ENTRY, &order)?.log(Log::to(&log))).await?;
-            delay = (delay + 37) % 170;
-            if tokio::time::timeout(Duration::from_millis(40 + delay), process.wait()).await.is_err() {
-                process.kill();
-            }
-            let exit = process.wait().await;
+            let exit = when.one(&process, &witness, 16).await;
             let text = std::fs::read_to_string(&witness).unwrap_or_default();
             let lines: Vec<&str> = text.lines().skip(seen).collect();
             seen += lines.len();
