@@ -18,7 +18,7 @@ use super::keep::{Strictness, keep};
 use super::locks::Held;
 use super::{Inner, RunEvent, RunSetup};
 use crate::component::ProgressSink;
-use crate::component::checkpoint::Place;
+use crate::component::checkpoint::{self, Place};
 use crate::placeholder::{self, Placeholder};
 use crate::plan;
 use crate::scheduler::{Failure, Launch, Outcome};
@@ -246,7 +246,7 @@ async fn prepare(
         let _ = events.send(RunEvent::TaskProgress { task: Arc::clone(&task), progress });
     }));
     let parameters = launch.inputs.parameters().to_vec();
-    let inputs = (parameters.as_slice(), &artifacts);
+    let inputs = checkpoint::digest(&parameters, &artifacts);
     Ok(Arc::new(Attempt {
         checkpoint: Place::new(&run_dir, &launch.task, inputs, setup.epoch, launch.attempt),
         run: setup.run.clone(),

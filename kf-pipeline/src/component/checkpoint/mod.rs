@@ -43,24 +43,9 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The place of an attempt at a task with these inputs; `run` is the run's folder.
-    pub(crate) fn new(
-        run: &Path,
-        task: &str,
-        inputs: (&[(Arc<str>, Arc<Json>)], &BTreeMap<String, Vec<(ArtifactRef, Option<PathBuf>)>>),
-        epoch: u64,
-        attempt: u32,
-    ) -> Self {
-        let artifacts = inputs.1.iter().map(|(name, list)| {
-            let contents = list.iter().map(|(artifact, _)| match &artifact.digest {
-                Some(digest) => digest.to_string(),
-                None => artifact.uri.clone(),
-            });
-            (name, contents.collect())
-        });
-        let artifacts: Vec<(&String, Vec<String>)> = artifacts.collect();
-        let inputs = serde_json::to_string(&(inputs.0, artifacts)).expect("parameters are JSON");
-        let folder = run.join(task).join(FOLDER).join(&Digest::of(inputs).to_hex()[..16]);
+    /// The place of an attempt at a task with inputs of this [`digest`]; `run` is the run's folder.
+    pub(crate) fn new(run: &Path, task: &str, inputs: Digest, epoch: u64, attempt: u32) -> Self {
+        let folder = run.join(task).join(FOLDER).join(&inputs.to_hex()[..16]);
         Self { folder, depth: task.split('/').count() + 3, epoch, attempt }
     }
 
@@ -68,6 +53,22 @@ impl Place {
     pub(crate) fn below(folder: &Path) -> Self {
         Self { folder: folder.join(FOLDER), depth: 1, epoch: 0, attempt: 1 }
     }
+}
+
+/// What tells a task's inputs from others.
+pub(crate) fn digest(
+    parameters: &[(Arc<str>, Arc<Json>)],
+    artifacts: &BTreeMap<String, Vec<(ArtifactRef, Option<PathBuf>)>>,
+) -> Digest {
+    let content = |artifact: &ArtifactRef| match &artifact.digest {
+        Some(digest) => digest.to_string(),
+        None => artifact.uri.clone(),
+    };
+    let artifacts: Vec<(&String, Vec<String>)> = artifacts
+        .iter()
+        .map(|(name, list)| (name, list.iter().map(|(artifact, _)| content(artifact)).collect()))
+        .collect();
+    Digest::of(serde_json::to_string(&(parameters, artifacts)).expect("parameters are JSON"))
 }
 
 /// Removes what a task of the run in this folder has saved.

@@ -172,8 +172,8 @@ fn other_inputs_have_another_place() {
     let run = Path::new("run");
     let none = BTreeMap::new();
     let place = |value: u32, task: &str| {
-        let inputs = [(Arc::from("n"), Arc::new(Json::from(value)))];
-        Place::new(run, task, (&inputs, &none), 1, 1).folder
+        let inputs = digest(&[(Arc::from("n"), Arc::new(Json::from(value)))], &none);
+        Place::new(run, task, inputs, 1, 1).folder
     };
     assert_eq!(place(1, "a/b"), place(1, "a/b"));
     assert_ne!(place(1, "a/b"), place(2, "a/b"));

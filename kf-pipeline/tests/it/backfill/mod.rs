@@ -137,7 +137,7 @@ fn pipeline(tasks: usize) -> kf_pipeline::Result<Pipeline> {
     Pipeline::build("parts", |p| {
         let (key, fails) = (p.required_param::<String>("key"), p.param::<i64>("fails_before", 0));
         for task in 0..tasks {
-            p.add(body(key, fails).named(&format!("body-{task}")));
+            p.add(body(key, fails).named(format!("body-{task}")));
         }
     })
 }
