@@ -153,7 +153,7 @@ impl Log {
             }
         };
         for folder in self.place.folder.ancestors().take(self.place.depth) {
-            File::open(folder)?.sync_all()?;
+            sync(folder)?;
         }
         self.files.push(path);
         Ok(file)
@@ -192,6 +192,16 @@ fn append(file: &mut File, line: &str, torn: bool) -> io::Result<()> {
     }
     file.write_all(line.as_bytes())?;
     file.sync_data()
+}
+
+/// Makes a folder's entries durable, where its file system has a way to.
+fn sync(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 /// The files of leases and attempts up to these, in order.

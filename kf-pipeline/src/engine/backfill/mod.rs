@@ -30,7 +30,7 @@ impl Engine {
     /// was; several processes may ask at once and each partition still runs once.
     ///
     /// A partition's runs have the ids `PIPELINE-KEY-DIGEST-1`, `-2` and so on; a further one begins when the one before
-    /// has ended and did not succeed. Where the pipeline has changed since an unfinished run was left, that one is ended
+    /// has ended and did not succeed, up to 1,000. Where the pipeline has changed since an unfinished run was left, that one is ended
     /// as cancelled and a further one begun; partitions that succeeded are not run again for that.
     ///
     /// ```

@@ -346,11 +346,14 @@ async fn many() -> Done {
     let engine = engine(&home, &bodies).await?;
     let pipeline = pipeline(1)?;
     let backfill = Backfill::new(Partitions::hourly("2026-01-01", "2027-01-01")?, "key").at_once(64);
-    let few = Backfill::new(backfill.partitions().clone().only(["2026-02-28T23", "2026-03-01T00"])?, "key");
+    let keys: Vec<String> = backfill.partitions().iter().map(|hour| hour.key().to_owned()).collect();
+    let few = Backfill::new(backfill.partitions().clone().only(&keys[1400..1700])?, "key").at_once(64);
+    let begin = std::time::Instant::now();
     assert!(engine.backfill(&pipeline, &few).await?.wait().await?.succeeded());
+    println!("300 partitions run in {:?}", begin.elapsed());
     let begin = std::time::Instant::now();
     let table = engine.partitions(&pipeline, &backfill).await?;
     println!("{} partitions looked up in {:?}", table.rows().len(), begin.elapsed());
-    assert_eq!((table.count(Missing), table.count(Succeeded)), (8758, 2), "a part is the same partitions");
+    assert_eq!((table.count(Missing), table.count(Succeeded)), (8460, 300), "a part is the same partitions");
     Ok(())
 }
