@@ -18,7 +18,7 @@ const FORMAT: u32 = 1;
 /// VERSION       the layout's number
 /// metadata.db   runs, journals, lineage
 /// artifacts/    content by digest
-/// runs/         a folder per run: logs, reports
+/// runs/         a folder per run: logs, reports, what tasks under way have saved
 /// scratch/      what tasks under way write; may be emptied when no engine runs
 /// cache/        what can be fetched or made again
 /// ```

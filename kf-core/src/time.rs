@@ -1,10 +1,13 @@
 //! Wall-clock time as it is stored.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
+
+use crate::Error;
 
 /// Milliseconds since 1970-01-01T00:00:00Z. Shown as RFC 3339.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -44,6 +47,48 @@ impl fmt::Display for Timestamp {
         match DateTime::<Utc>::from_timestamp_millis(self.0) {
             Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true)),
             None => write!(f, "{} ms since 1970", self.0),
+        }
+    }
+}
+
+/// Reads RFC 3339, such as `2026-11-26T05:00:00Z`, or a date, whose midnight in UTC it is.
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let date = text.parse::<NaiveDate>().map(|date| date.and_time(NaiveTime::MIN).and_utc());
+        let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
+        let time = time.or(date).map_err(|_| Error::Invalid {
+            what: "time",
+            found: text.chars().take(40).collect(),
+            expected: "a date such as `2026-11-26`, or RFC 3339 such as `2026-11-26T05:00:00Z`",
+        })?;
+        Ok(Self(time.timestamp_millis()))
+    }
+}
+
+impl TryFrom<&str> for Timestamp {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_back() {
+        for text in ["2026-11-26T05:00:00.250Z", "1969-12-31T23:59:59.999Z", "0001-01-01T00:00:00.000Z"] {
+            assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+        }
+        let midnight = "2026-11-26T00:00:00.000Z".parse::<Timestamp>().unwrap();
+        assert_eq!("2026-11-26".parse::<Timestamp>().unwrap(), midnight);
+        assert_eq!("2026-11-26T02:00:00+02:00".parse::<Timestamp>().unwrap(), midnight);
+        for bad in ["", "2026", "2026-02-29", "2026-11-26T05:00", "tomorrow"] {
+            assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
         }
     }
 }

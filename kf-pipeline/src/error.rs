@@ -42,6 +42,22 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A partition's key or a range of partitions is not one.
+    #[error("partition `{key}`: {problem}")]
+    Partition {
+        /// The key or range.
+        key: String,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
+    /// A backfill ended before its partitions had.
+    #[error("backfill of pipeline `{pipeline}`: {problem}")]
+    Backfill {
+        /// The pipeline.
+        pipeline: String,
+        /// Why.
+        problem: String,
+    },
     /// A task names something that this engine does not have.
     #[error("pipeline `{pipeline}`: task component `{component}` {problem}")]
     Unsupported {
@@ -90,6 +106,12 @@ impl Error {
 
     pub(crate) fn plan(place: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Plan { place: place.into(), line: None, problem: problem.into() }
+    }
+}
+
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
     }
 }
 

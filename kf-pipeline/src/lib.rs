@@ -97,6 +97,37 @@
 //! (with [`StartOptions::id`], or [`StartOptions::resume_unfinished`]) goes on from there: a task whose end is committed
 //! never runs again; what was under way does, with the same [`Context::idempotency_key`].
 //!
+//! A long task can remember its items: what [`Context::once`] or [`Context::save`] has saved is on the disk, and the next
+//! attempt finds it, whether this one failed or its process or the engine was killed.
+//!
+//! ```
+//! # use kf_pipeline::prelude::*;
+//! # async fn embed(_: &str) -> TaskResult<Vec<f32>> { Ok(vec![]) }
+//! #[component(retries = 5)]
+//! async fn embed_all(texts: Vec<String>, ctx: Context) -> TaskResult<Vec<Vec<f32>>> {
+//!     let mut all = Vec::new();
+//!     for text in &texts {
+//!         all.push(ctx.once_async(text, async { embed(text).await }).await?);
+//!     }
+//!     Ok(all)
+//! }
+//! ```
+//!
+//! # Partitions
+//! A pipeline that handles a day's data is run over many days with a [`Backfill`]: a run for each of its [`Partitions`]
+//! (hours, days, weeks, months or any keys), so many at once, skipping those that succeeded. Asked for again, after a crash
+//! or with a longer range, [`Engine::backfill`] does what is left; [`Engine::partitions`] tells how each stands.
+//!
+//! ```
+//! # use kf_pipeline::prelude::*;
+//! # use kf_pipeline::{Backfill, Partitions};
+//! # async fn example(engine: Engine, pipeline: Pipeline) -> kf_pipeline::Result<()> {
+//! let days = Partitions::daily("2026-01-01", kf_core::Timestamp::now())?;
+//! let table = engine.backfill(&pipeline, &Backfill::new(days, "day").at_once(8)).await?.wait().await?;
+//! println!("{table}");
+//! # Ok(()) }
+//! ```
+//!
 //! # Cache
 //! A task's outputs are taken from an earlier execution where component (its module and name), code, parameters and the content of its input
 //! artifacts are the same, and everything it gave is still there unchanged. *Code* is the digest of the program's file,
@@ -142,6 +173,7 @@ mod container;
 mod engine;
 mod error;
 mod mutex;
+mod partition;
 mod placeholder;
 mod plan;
 pub mod report;
@@ -162,13 +194,15 @@ pub use component::{
 };
 pub use container::{LocalContainers, Runner};
 pub use engine::{
-    Approval, Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, CacheKeys, Engine,
-    EngineBuilder, Executor, ExecutorError, GivenArtifact, RerunOptions, RunEvent, RunHandle, RunOutcome,
-    RunOutputs, StartOptions, Submission, TaskCounts, Work,
+    Approval, Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Backfill, BackfillEvent,
+    BackfillHandle, CacheKeys, Engine, EngineBuilder, Executor, ExecutorError, GivenArtifact, PartitionState,
+    PartitionStatus, PartitionTable, RerunOptions, RunEvent, RunHandle, RunOutcome, RunOutputs, StartOptions,
+    Submission, TaskCounts, Work,
 };
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;
 pub use kf_pipeline_macros::{Outputs, Param, component};
+pub use partition::{Partition, Partitions};
 pub use plan::{ContainerTask, Plan};
 pub use scheduler::{Decision, TaskState};
 #[cfg(feature = "arrow")]

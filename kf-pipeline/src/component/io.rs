@@ -11,6 +11,7 @@ use kf_core::artifact::{ArtifactKind, ArtifactRef, Metadata};
 use kf_core::{CancellationToken, Digest, RunId};
 use serde_json::Value as Json;
 
+use super::checkpoint::{Checkpoints, Place};
 use super::memory::{InMemory, Memory, Written};
 use super::{Outputs, Param, State, StateMap, TaskError};
 use crate::mutex::locked;
@@ -196,6 +197,7 @@ pub struct Context {
     pub(crate) cancel: CancellationToken,
     pub(crate) progress: ProgressSink,
     pub(crate) report: Option<ReportSource>,
+    pub(crate) checkpoints: Checkpoints,
 }
 
 #[derive(Clone)]
@@ -208,13 +210,16 @@ impl fmt::Debug for ProgressSink {
 }
 
 impl Context {
-    /// A context made by hand, as a unit test does; `dir` is the attempt's folder.
+    /// A context made by hand, as a unit test does; `dir` is the attempt's folder. What is saved in it, another context
+    /// made with the same folder finds.
     pub fn detached(dir: impl Into<PathBuf>) -> Self {
+        let dir = dir.into();
         Self {
+            checkpoints: Checkpoints::new(Place::below(&dir)),
             run: RunId::random(),
             task: "task".into(),
             attempt: 1,
-            dir: dir.into(),
+            dir,
             cancel: CancellationToken::new(),
             progress: ProgressSink(Arc::new(|_| {})),
             report: None,

@@ -3,6 +3,7 @@
 //! `#[component]` makes one from a function. What it generates is public, so that a component can be written by
 //! hand too; nothing else is hidden behind the attribute.
 
+pub(crate) mod checkpoint;
 mod definition;
 mod error;
 mod io;

@@ -18,6 +18,7 @@ use super::keep::{Keeping, Strictness, keep};
 use super::locks::Held;
 use super::{Inner, RunEvent, RunSetup};
 use crate::component::ProgressSink;
+use crate::component::checkpoint::{self, Place};
 use crate::placeholder::{self, Placeholder};
 use crate::plan;
 use crate::scheduler::{Failure, Launch, Outcome};
@@ -216,7 +217,8 @@ async fn prepare(
     permit: (Held, Option<Permit>),
     cancel: &CancellationToken,
 ) -> Result<Arc<Attempt>, Failure> {
-    let dir = engine.home.run_dir(&setup.run).join(launch.task.as_ref()).join(launch.attempt.to_string());
+    let run_dir = engine.home.run_dir(&setup.run);
+    let dir = run_dir.join(launch.task.as_ref()).join(launch.attempt.to_string());
     let mut artifacts = BTreeMap::new();
     for (name, list) in launch.inputs.artifacts() {
         let mut fetched = Vec::with_capacity(list.len());
@@ -249,12 +251,15 @@ async fn prepare(
     let progress = ProgressSink(Arc::new(move |progress| {
         let _ = events.send(RunEvent::TaskProgress { task: Arc::clone(&task), progress });
     }));
+    let parameters = launch.inputs.parameters().to_vec();
+    let inputs = checkpoint::digest(&parameters, &artifacts);
     Ok(Arc::new(Attempt {
+        checkpoint: Place::new(&run_dir, &launch.task, inputs, setup.epoch, launch.attempt),
         run: setup.run.clone(),
         task: Arc::clone(&launch.task),
         number: launch.attempt,
         work,
-        parameters: launch.inputs.parameters().to_vec(),
+        parameters,
         artifacts,
         outputs,
         resources: launch.executor.resources.clone(),

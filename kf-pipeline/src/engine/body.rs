@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::executor::{Attempt, AttemptEnd, AttemptOutputs, GivenArtifact};
+use crate::component::checkpoint::Checkpoints;
 use crate::component::{Context, InputArtifact, OutputArtifact, TaskIo, TaskIoParts, TaskOutputs};
 use crate::mutex::locked;
 
@@ -34,6 +35,7 @@ pub(super) fn task_io(attempt: &Attempt) -> (TaskIo, BodyOutputs) {
             cancel: attempt.cancel.clone(),
             progress: attempt.progress.clone(),
             report: attempt.report.clone(),
+            checkpoints: Checkpoints::new(attempt.checkpoint.clone()),
         },
         state: Arc::clone(&attempt.state),
         memory: attempt.memory.clone(),

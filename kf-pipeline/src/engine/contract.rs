@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::subprocess::{TaskRequest, write_whole};
+use crate::component::checkpoint::Place;
 use crate::component::{ComponentDef, Components, TaskError};
 use crate::container::local_path;
 use crate::placeholder::as_text;
@@ -111,6 +112,7 @@ pub(super) fn run(
         run: run.parse().or_else(|_| "container".parse())?,
         task: Arc::from(definition.name),
         attempt: 1,
+        checkpoint: Place::below(&dir),
         dir,
         parameters: parameters.collect(),
         artifacts: artifacts.collect(),

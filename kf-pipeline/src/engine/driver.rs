@@ -18,6 +18,8 @@ use super::cache::{Flight, LookedUp};
 use super::commit::Writing;
 use super::handle::{Answer, Control, DriverEnd, Ending};
 use super::{Inner, LEASE, RunEvent, RunOutcome, RunOutputs, RunSetup, TaskCounts, cache};
+use crate::TaskState;
+use crate::component::checkpoint;
 use crate::scheduler::{Command, Event, Failure, Launch, LeafId, Outcome, Record, Scheduler};
 
 /// How many events are taken in before their records are written.
@@ -320,12 +322,15 @@ impl Driver {
     /// Writes everything recorded so far, together.
     fn commit(&mut self) -> Committing {
         let records = std::mem::take(&mut self.records);
-        let mut flights = Vec::new();
+        let (mut flights, mut succeeded) = (Vec::new(), Vec::new());
         for record in &records {
             match record {
                 Record::Task(end) => {
                     self.counts.add(end.state);
                     flights.extend(self.flights.remove(&end.task));
+                    if end.state == TaskState::Succeeded {
+                        succeeded.push(Arc::clone(&end.task));
+                    }
                 }
                 Record::Outputs { outputs } => self.outputs = outputs.as_ref().into(),
                 _ => {}
@@ -339,10 +344,12 @@ impl Driver {
         let writing = Writing::new(&self.lease, self.seq, records, ended, listened);
         let writing = writing.write(Arc::clone(&self.engine.metadata), self.end.events.clone());
         let answers = std::mem::take(&mut self.answers);
+        let run_dir = self.engine.home.run_dir(&self.setup.run);
         Box::pin(async move {
             let written = writing.await;
             if written.is_ok() {
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok(()))));
+                succeeded.iter().for_each(|task| checkpoint::remove(&run_dir, task));
             }
             // Who waited for these tasks finds their ends in the store now.
             drop(flights);

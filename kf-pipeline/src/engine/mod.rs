@@ -3,6 +3,7 @@
 mod admission;
 mod approval;
 mod attempt;
+mod backfill;
 mod body;
 mod builder;
 mod cache;
@@ -36,6 +37,9 @@ use tokio::sync::broadcast;
 use self::rerun::Seed;
 use admission::Admission;
 pub use approval::Approval;
+pub use backfill::{
+    Backfill, BackfillEvent, BackfillHandle, PartitionState, PartitionStatus, PartitionTable,
+};
 pub use builder::EngineBuilder;
 pub(crate) use builder::Options;
 pub use cache::CacheKeys;
@@ -50,7 +54,7 @@ pub use handle::{RunHandle, RunOutcome, RunOutputs, TaskCounts};
 pub use rerun::RerunOptions;
 pub use start::StartOptions;
 
-use crate::component::{Components, Memory, StateMap};
+use crate::component::{Components, Memory, StateMap, checkpoint};
 use crate::mutex::locked;
 use crate::placeholder::RunNames;
 use crate::plan;
@@ -122,6 +126,8 @@ pub(crate) struct RunSetup {
     /// The folder for outputs in an attempt's own. Another for each lease: where a run was stopped and started again in
     /// one process, a body that blocks may still be writing to the first.
     outputs: String,
+    /// The lease's number.
+    epoch: u64,
 }
 
 impl Engine {
@@ -236,6 +242,7 @@ impl Engine {
             events: end.events.clone(),
             draining: end.draining.clone(),
             outputs: format!("{}{}", attempt::OUTPUTS, lease.epoch),
+            epoch: lease.epoch,
         });
         let driver = Driver::new(Arc::clone(inner), setup, lease, scheduler, counts, end);
         {
@@ -423,14 +430,15 @@ impl Inner {
         Ok(RunHandle::ended(outcome))
     }
 
-    /// Reads what of a run has happened already.
+    /// Reads what of a run has happened already, and removes what an engine that was killed right after a commit has left
+    /// of it.
     async fn past(&self, run: &RunId) -> Result<(Past, TaskCounts, RunOutputs)> {
         let (mut past, mut counts, mut outputs) =
             (Past::default(), TaskCounts::default(), RunOutputs::default());
         let mut after = 0;
         loop {
             let page = self.metadata.journal(run, after, JOURNAL_PAGE).await?;
-            let Some(last) = page.last() else { return Ok((past, counts, outputs)) };
+            let Some(last) = page.last() else { break };
             after = last.seq;
             for entry in &page {
                 for event in crate::scheduler::read_journal(run, entry)? {
@@ -443,6 +451,9 @@ impl Inner {
                 }
             }
         }
+        let run_dir = self.home.run_dir(run);
+        past.succeeded().for_each(|task| checkpoint::remove(&run_dir, task));
+        Ok((past, counts, outputs))
     }
 }
 

@@ -25,6 +25,7 @@ use super::executor::{
     Work,
 };
 use super::local::{Running, last_lines};
+use crate::component::checkpoint::{Checkpoints, Place};
 use crate::component::{
     Body, Components, Context, InputArtifact, OutputArtifact, ProgressSink, TaskError, TaskIo, TaskIoParts,
     TaskOutputs,
@@ -80,6 +81,7 @@ pub(super) struct TaskRequest {
     pub(super) parameters: Vec<(Arc<str>, Json)>,
     pub(super) artifacts: BTreeMap<String, Vec<(ArtifactRef, Option<PathBuf>)>>,
     pub(super) outputs: BTreeMap<String, PathBuf>,
+    pub(super) checkpoint: Place,
     /// Where to write the [`TaskReply`].
     pub(super) reply: PathBuf,
 }
@@ -130,6 +132,7 @@ impl Executor for Subprocess {
                 .collect(),
             artifacts: attempt.artifacts.clone(),
             outputs: attempt.outputs.clone(),
+            checkpoint: attempt.checkpoint.clone(),
             reply: reply.clone(),
         };
         let command = Command::entry(ENTRY, &request).map_err(|error| start(error.to_string()))?;
@@ -241,6 +244,7 @@ impl Components {
                     println!("{}", progress.message);
                 })),
                 report: None,
+                checkpoints: Checkpoints::new(request.checkpoint),
             },
             state: Arc::new(self.state.clone()),
             memory: None,

@@ -270,6 +270,12 @@ impl Past {
             || self.groups.get(path).is_some_and(|state| *state != TaskState::Canceled)
     }
 
+    /// The tasks that have succeeded.
+    pub(crate) fn succeeded(&self) -> impl Iterator<Item = &str> {
+        let ended = self.ended.iter().filter(|(_, end)| end.state == TaskState::Succeeded);
+        ended.map(|(task, _)| task.as_ref())
+    }
+
     /// Whether no earlier execution may stand for this task.
     pub(super) fn is_fresh(&self, path: &str) -> bool {
         self.fresh.iter().any(|fresh| rerun::lies_in(path, fresh))

@@ -2,14 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+mod backfill;
 mod bad;
 mod beyond;
 mod bodies;
 mod cache;
+mod checkpoints;
 mod components;
 mod containers;
 mod flow;
 mod ir;
+mod kill;
 mod report;
 mod rerun;
 mod resume;
@@ -25,17 +28,21 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     if let Some(code) = run_if_asked(
         &Workers::new()
-            .with(bad::with_components(components::all()))
+            .with(checkpoints::with_components(bad::with_components(components::all())))
             .with(resume::worker())
-            .with(containers::worker()),
+            .with(containers::worker())
+            .with(backfill::worker())
+            .with(checkpoints::worker()),
     ) {
         return code;
     }
     let tests = [
+        backfill::tests(),
         bad::tests(),
         beyond::tests(),
         bodies::tests(),
         cache::tests(),
+        checkpoints::tests(),
         containers::tests(),
         flow::tests(),
         ir::tests(),

@@ -16,7 +16,11 @@ use crate::components::make;
 use crate::{Done, test};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![test("disk_full_in_a_tasks_output", full_in_output), test("disk_full_in_a_commit", full_in_commit)]
+    vec![
+        test("disk_full_in_a_tasks_output", full_in_output),
+        test("disk_full_in_a_commit", full_in_commit),
+        test("disk_full_in_a_checkpoint", full_in_checkpoint),
+    ]
 }
 
 /// A file system of a few megabytes.
@@ -104,5 +108,25 @@ async fn full_in_commit() -> Done {
     let outcome = start().await?.wait().await?;
     assert_eq!((outcome.state, outcome.error, outcome.tasks.succeeded), (RunState::Succeeded, None, 2));
     assert_eq!((stage.count("start first"), stage.count("start second")), (1, 2));
+    Ok(())
+}
+
+async fn full_in_checkpoint() -> Done {
+    let Some(disk) = Disk::mount(8)? else { return Ok(()) };
+    let context = Context::detached(disk.0.path());
+    context.save("before", &1)?;
+    disk.fill_but(4096)?;
+    // Half a record is written, and then there is no room.
+    let large = "x".repeat(1 << 20);
+    for _ in 0..3 {
+        let full = context.save("large", &large).unwrap_err();
+        says(Some(&full.to_string()), &["save checkpoint `large` in", "No space left"]);
+        assert!(!full.is_permanent());
+    }
+    assert_eq!(Context::detached(disk.0.path()).saved::<String>("large")?, None);
+    disk.free()?;
+    context.save("large", &large)?;
+    let next = Context::detached(disk.0.path());
+    assert_eq!((next.saved("before")?, next.saved("large")?), (Some(1), Some(large)));
     Ok(())
 }

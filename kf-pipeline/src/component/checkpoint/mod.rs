@@ -1,0 +1,252 @@
+//! What a task remembers over its attempts: the items of a long task that are done.
+//!
+//! It lies below the task's folder in the run's. Each attempt adds to a file of its own and reads those of the attempts
+//! before it, so that one that lives on beside its successor, under an engine that was taken over from, spoils nothing.
+//! A folder for each digest of the task's inputs keeps what was saved for others apart.
+
+mod log;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use kf_core::Digest;
+use kf_core::artifact::ArtifactRef;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::{Context, TaskError, TaskResult};
+use crate::mutex::locked;
+use log::{Log, PutError};
+
+/// The folder's name below the task's.
+const FOLDER: &str = "checkpoint";
+/// The longest key and value, and the most that a task may have saved, in bytes.
+const LONGEST_KEY: usize = 1 << 10;
+const LONGEST_VALUE: usize = 16 << 20;
+const MOST: u64 = 64 << 20;
+
+/// Where an attempt saves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Place {
+    folder: PathBuf,
+    /// How many folders above may be new, and are made durable too.
+    depth: usize,
+    /// The lease's number, and the attempt's: what is saved under greater ones is newer.
+    epoch: u64,
+    attempt: u32,
+}
+
+impl Place {
+    /// The place of an attempt at a task with inputs of this [`digest`]; `run` is the run's folder.
+    pub(crate) fn new(run: &Path, task: &str, inputs: Digest, epoch: u64, attempt: u32) -> Self {
+        let folder = run.join(task).join(FOLDER).join(&inputs.to_hex()[..16]);
+        Self { folder, depth: task.split('/').count() + 3, epoch, attempt }
+    }
+
+    /// A place below any folder.
+    pub(crate) fn below(folder: &Path) -> Self {
+        Self { folder: folder.join(FOLDER), depth: 1, epoch: 0, attempt: 1 }
+    }
+}
+
+/// What tells a task's inputs from others.
+pub(crate) fn digest(
+    parameters: &[(Arc<str>, Arc<Json>)],
+    artifacts: &BTreeMap<String, Vec<(ArtifactRef, Option<PathBuf>)>>,
+) -> Digest {
+    let content = |artifact: &ArtifactRef| match &artifact.digest {
+        Some(digest) => digest.to_string(),
+        None => artifact.uri.clone(),
+    };
+    let artifacts: Vec<(&String, Vec<String>)> = artifacts
+        .iter()
+        .map(|(name, list)| (name, list.iter().map(|(artifact, _)| content(artifact)).collect()))
+        .collect();
+    Digest::of(serde_json::to_string(&(parameters, artifacts)).expect("parameters are JSON"))
+}
+
+/// Removes what a task of the run in this folder has saved.
+pub(crate) fn remove(run: &Path, task: &str) {
+    let folder = run.join(task).join(FOLDER);
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(folder = %folder.display(), %error, "a checkpoint of no use was not removed");
+        }
+        _ => {}
+    }
+}
+
+/// What an attempt has saved and found. Nothing is read or made before it is first asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Checkpoints(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    place: Place,
+    log: Mutex<Option<Log>>,
+}
+
+impl Checkpoints {
+    pub(crate) fn new(place: Place) -> Self {
+        Self(Arc::new(Inner { place, log: Mutex::new(None) }))
+    }
+
+    fn with<T>(&self, key: &str, ask: impl FnOnce(&mut Log) -> TaskResult<T>) -> TaskResult<T> {
+        let mut log = locked(&self.0.log);
+        let open = match log.take() {
+            Some(open) => open,
+            None => Log::open(&self.0.place).map_err(|error| self.failed("read", key, &error))?,
+        };
+        ask(log.insert(open))
+    }
+
+    fn get(&self, key: &str) -> TaskResult<Option<Arc<str>>> {
+        self.with(key, |log| Ok(log.get(key)))
+    }
+
+    fn put(&self, key: &str, value: &str) -> TaskResult {
+        let refuse =
+            |problem: String| Err(TaskError::permanent(format!("checkpoint `{}`: {problem}", short(key))));
+        if key.len() > LONGEST_KEY {
+            return refuse(format!("the key has {} bytes, and {LONGEST_KEY} is the most", key.len()));
+        }
+        if value.len() > LONGEST_VALUE {
+            let most = "is the most; write it to a file of your own and save the path";
+            return refuse(format!("the value has {} bytes, and {LONGEST_VALUE} {most}", value.len()));
+        }
+        self.with(key, |log| match log.put(key, value, MOST) {
+            Ok(()) => Ok(()),
+            Err(PutError::Io(error)) => Err(self.failed("save", key, &error)),
+            Err(PutError::TooMuch(size)) => {
+                let most = "is the most; save less for each item, or the path of a file of your own";
+                refuse(format!("the task would have {size} bytes saved, and {MOST} {most}"))
+            }
+        })
+    }
+
+    fn failed(&self, action: &str, key: &str, error: &std::io::Error) -> TaskError {
+        let folder = self.0.place.folder.display();
+        TaskError::new(format!("{action} checkpoint `{}` in `{folder}`: {error}", short(key)))
+    }
+}
+
+fn short(key: &str) -> String {
+    key.chars().take(64).collect()
+}
+
+fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> TaskResult<String> {
+    let refuse = |problem: String| TaskError::permanent(format!("checkpoint `{}`: {problem}", short(key)));
+    let text = kf_core::json::to_json(value).map_err(|error| refuse(error.to_string()))?.to_string();
+    // What can't be read again, such as lists in lists in lists without end, is not saved.
+    serde_json::from_str::<Json>(&text).map_err(|error| refuse(error.to_string()))?;
+    Ok(text)
+}
+
+fn decode<T: DeserializeOwned>(key: &str, text: &str) -> TaskResult<T> {
+    serde_json::from_str(text).map_err(|error| {
+        let (key, kind) = (short(key), std::any::type_name::<T>());
+        TaskError::permanent(format!(
+            "checkpoint `{key}` was saved as something else, expected {kind}: {error}; where the type has changed, \
+             save it under another key"
+        ))
+    })
+}
+
+impl Context {
+    /// What this task has [saved](Self::save) under a key, in this attempt or one before it.
+    ///
+    /// # Errors
+    /// Where it can't be read, or is not a `T`.
+    pub fn saved<T: DeserializeOwned>(&self, key: &str) -> TaskResult<Option<T>> {
+        self.checkpoints.get(key)?.map(|text| decode(key, &text)).transpose()
+    }
+
+    /// Saves a value for the attempts that follow, should this one fail or its process be killed; what was saved under
+    /// the key before is replaced. When this returns, it is on the disk, which takes one `fsync`: save every so many
+    /// items where items are quicker than that, and from an `async fn` mind that it blocks.
+    ///
+    /// What is saved is the task's own: no other task or run sees it, and neither does this one with other inputs. It is
+    /// dropped when the task has succeeded. It is also kept in memory, and is meant for results of items, not for weights:
+    /// a key has at most 1 KiB, a value 16 MiB as JSON, and all together 64 MiB.
+    ///
+    /// A task in a container on a cluster has a folder that goes with it, so there it lasts only as long as that.
+    ///
+    /// # Errors
+    /// Where it can't be written, is one that JSON can't hold, or is too large.
+    pub fn save<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> TaskResult {
+        self.checkpoints.put(key, &encode(key, value)?)
+    }
+
+    /// Does an item's work, unless it was done by an attempt before: then what it gave is given again. Work that was done
+    /// when the process was killed, but not saved yet, is done once more.
+    ///
+    /// ```
+    /// use kf_pipeline::prelude::*;
+    ///
+    /// #[component(retries = 3)]
+    /// fn sizes(files: Vec<String>, ctx: Context) -> TaskResult<u64> {
+    ///     let mut sum = 0;
+    ///     for file in &files {
+    ///         sum += ctx.once(file, || Ok(std::fs::metadata(file)?.len()))?;
+    ///     }
+    ///     Ok(sum)
+    /// }
+    /// # let folder = tempfile::tempdir()?;
+    /// # let file = folder.path().join("file").display().to_string();
+    /// # std::fs::write(&file, "four")?;
+    /// # let ctx = Context::detached(folder.path());
+    /// # assert_eq!(sizes::call(vec![file.clone()], ctx.clone())?, 4);
+    /// # std::fs::remove_file(&file)?;
+    /// # assert_eq!(sizes::call(vec![file], Context::detached(folder.path()))?, 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The work's, and those of [`saved`](Self::saved) and [`save`](Self::save).
+    pub fn once<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        work: impl FnOnce() -> TaskResult<T>,
+    ) -> TaskResult<T> {
+        if let Some(value) = self.saved(key)? {
+            return Ok(value);
+        }
+        let value = work()?;
+        self.save(key, &value)?;
+        Ok(value)
+    }
+
+    /// [`once`](Self::once) for an `async fn`: `ctx.once_async(&url, async { fetch(&url).await }).await?`. Reading and
+    /// saving don't block the runtime.
+    ///
+    /// # Errors
+    /// As [`once`](Self::once).
+    pub async fn once_async<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        work: impl Future<Output = TaskResult<T>>,
+    ) -> TaskResult<T> {
+        let (checkpoints, name) = (self.checkpoints.clone(), key.to_owned());
+        if let Some(text) = aside(move || checkpoints.get(&name)).await? {
+            return decode(key, &text);
+        }
+        let value = work.await?;
+        let (checkpoints, name, text) = (self.checkpoints.clone(), key.to_owned(), encode(key, &value)?);
+        aside(move || checkpoints.put(&name, &text)).await?;
+        Ok(value)
+    }
+}
+
+/// Does what blocks on a thread where it may, if there is a runtime that has some.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> TaskResult<T> + Send + 'static) -> TaskResult<T> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => runtime.spawn_blocking(work).await?,
+        Err(_) => work(),
+    }
+}
