@@ -3,7 +3,7 @@
 use kf_core::{Digest, RunId};
 
 /// How many letters of an id are for people.
-const READABLE: usize = 40;
+const READABLE: usize = 34;
 
 /// The ids of one backfill's runs.
 #[derive(Clone, Debug)]
