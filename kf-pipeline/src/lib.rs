@@ -150,8 +150,9 @@ pub mod spec;
 
 pub use args::Args;
 pub use builder::{
-    Arg, Artifact, ArtifactArg, ArtifactList, Call, CallOptions, Collect, Condition, Each, Export,
-    IntoArtifact, IntoArtifactList, IntoCondition, IntoValue, LoopRef, Pipeline, Scope, TaskRef, Value,
+    Arg, Artifact, ArtifactArg, ArtifactList, Call, CallOptions, Collect, Condition, Each, Export, Handles,
+    IntoArtifact, IntoArtifactList, IntoCondition, IntoValue, Items, LoopRef, Pipeline, Relocation, Scope,
+    TaskRef, Value, When,
 };
 pub use component::{
     Body, Component, ComponentDef, Components, Context, Defaults, Input, Ordered, Output, OutputParameter,
@@ -166,7 +167,7 @@ pub use engine::{
 };
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;
-pub use kf_pipeline_macros::{Outputs, Param, component};
+pub use kf_pipeline_macros::{Handles, Outputs, Param, component};
 pub use plan::{ContainerTask, Plan};
 pub use scheduler::{Decision, TaskState};
 

@@ -438,6 +438,16 @@ fn generate(
             }
         }
 
+        impl<'p, C: ::kf_pipeline::Component> ::kf_pipeline::Handles<'p> for #handles<'p, C> {
+            fn relocate(self, to: &mut ::kf_pipeline::Relocation<'_>) -> Self {
+                Self {
+                    #(#output_names: ::kf_pipeline::Handles::relocate(self.#output_names, to),)*
+                    parameters: ::kf_pipeline::Handles::relocate(self.parameters, to),
+                    task: ::kf_pipeline::Handles::relocate(self.task, to),
+                }
+            }
+        }
+
         #[doc = #lists_doc]
         #[allow(non_camel_case_types, dead_code)]
         #vis struct #lists<'p, C: ::kf_pipeline::Component = #name> {
@@ -470,6 +480,15 @@ fn generate(
                     #(#output_names: ::kf_pipeline::Collect::collect_in(
                         self.#output_names, ::core::clone::Clone::clone(&from)),)*
                     parameters: ::kf_pipeline::Collect::collect_in(self.parameters, from),
+                }
+            }
+        }
+
+        impl<'p, C: ::kf_pipeline::Component> ::kf_pipeline::Handles<'p> for #lists<'p, C> {
+            fn relocate(self, to: &mut ::kf_pipeline::Relocation<'_>) -> Self {
+                Self {
+                    #(#output_names: ::kf_pipeline::Handles::relocate(self.#output_names, to),)*
+                    parameters: ::kf_pipeline::Handles::relocate(self.parameters, to),
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::graph::{Graph, ScopeId, Source};
 use super::handle::Brand;
-use super::{Artifact, ArtifactList, Value};
+use super::{Artifact, ArtifactList, Handles, Value};
 use kf_core::artifact::ArtifactKind;
 
 /// What a loop's closure returned, once for each iteration. It has no outputs itself: [`Each::collect`] turns it into
@@ -49,9 +49,11 @@ impl LoopRef<'_> {
         // What comes from outside of the loop is the same in each iteration; only lists of what is made inside are
         // collected, and only where the loop itself can see it.
         if !inside {
-            let message =
-                "what the loop's closure returned comes from outside of the loop: nothing to collect";
-            graph.problem(self.at, message);
+            if source != Source::Nothing {
+                let message =
+                    "what the loop's closure returned comes from outside of the loop: nothing to collect";
+                graph.problem(self.at, message);
+            }
             return Source::Nothing;
         }
         if matches!(source, Source::Item(_)) {
@@ -62,9 +64,7 @@ impl LoopRef<'_> {
             return Source::Nothing;
         }
         graph.refuse_escape(self.scope, source, self.at);
-        let index = u32::try_from(graph.collected.len()).unwrap_or(u32::MAX);
-        graph.collected.push((self.scope, source));
-        Source::Collected(index)
+        graph.give(self.scope, vec![source])
     }
 }
 
@@ -75,7 +75,7 @@ impl LoopRef<'_> {
 )]
 pub trait Collect<'p> {
     /// The same as lists.
-    type Lists: Copy;
+    type Lists: Copy + Handles<'p>;
 
     /// The lists of what each iteration of a loop gives.
     #[doc(hidden)]

@@ -26,8 +26,10 @@ pub(crate) enum Source {
     Item(ScopeId),
     /// An output of a task.
     Output { node: NodeId, port: &'static str },
-    /// All that a loop's iterations gave for a source inside: an index into [`Graph::collected`].
-    Collected(u32),
+    /// How a task or group ended.
+    Status(NodeId),
+    /// What a loop, a branch or a group gives of what is inside: an index into [`Graph::given`].
+    Given(u32),
     /// A handle of something that could not be added.
     Nothing,
 }
@@ -42,8 +44,7 @@ pub(crate) struct Graph {
     pub(crate) parameters: Vec<PipelineParameter>,
     pub(crate) scopes: Vec<ScopeData>,
     pub(crate) nodes: Vec<Node>,
-    /// The loop, what is collected, and from where.
-    pub(crate) collected: Vec<(ScopeId, Source)>,
+    pub(crate) given: Vec<Given>,
     pub(crate) problems: Vec<Problem>,
     /// Where each component was declared.
     declared: HashMap<&'static str, &'static str>,
@@ -75,9 +76,31 @@ pub(crate) struct ScopeData {
 
 #[derive(Debug)]
 pub(crate) enum ScopeKind {
-    Plain,
+    /// The pipeline itself.
+    Pipeline,
+    /// Tasks under a name of their own.
+    Group,
     When(Condition<'static>),
-    Loop { items: Arg, item: ParameterType, optional: bool, limit: u32 },
+    /// Branches of which one is taken.
+    Branches,
+    Loop {
+        items: LoopItems,
+        limit: u32,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) enum LoopItems {
+    Values { list: Arg, item: ParameterType, optional: bool },
+    Artifacts { list: Source, item: ArtifactType },
+}
+
+/// What a scope gives to the one around it.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) scope: ScopeId,
+    /// Sources that are at home in the scope: one, or several of which the first that there is counts.
+    pub(crate) from: Vec<Source>,
 }
 
 #[derive(Debug)]
@@ -106,7 +129,7 @@ pub(crate) enum TaskArg {
 impl Graph {
     pub(crate) fn new(at: &'static Location<'static>) -> Self {
         let mut graph = Self::default();
-        let scope = |node| ScopeData { node, kind: ScopeKind::Plain, at, nodes: Vec::new() };
+        let scope = |node| ScopeData { node, kind: ScopeKind::Pipeline, at, nodes: Vec::new() };
         graph.scopes.push(scope(None));
         graph.scopes.push(scope(None));
         let name = graph.numbered_name("exit-handler");
@@ -133,8 +156,8 @@ impl Graph {
         match source {
             Source::Parameter(_) => Some(OUTERMOST),
             Source::Item(scope) => Some(scope),
-            Source::Output { node, .. } => Some(self.node(node).scope),
-            Source::Collected(index) => self.parent(self.collected[index as usize].0),
+            Source::Output { node, .. } | Source::Status(node) => Some(self.node(node).scope),
+            Source::Given(index) => self.parent(self.given[index as usize].scope),
             Source::Nothing => None,
         }
     }
@@ -171,6 +194,21 @@ impl Graph {
         let node = self.add(outer, name, NodeKind::Group(id));
         self.scopes[id.0 as usize].node = Some(node);
         id
+    }
+
+    /// What `scope` gives of `from`, sources that are at home in it.
+    pub(crate) fn give(&mut self, scope: ScopeId, from: Vec<Source>) -> Source {
+        let index = u32::try_from(self.given.len()).unwrap_or(u32::MAX);
+        self.given.push(Given { scope, from });
+        Source::Given(index)
+    }
+
+    /// Puts `inner`, which lies in the same scope as `outer`, into `outer`.
+    pub(crate) fn move_into(&mut self, inner: ScopeId, outer: ScopeId) {
+        let (Some(node), Some(around)) = (self.scope(inner).node, self.parent(inner)) else { return };
+        self.scopes[around.0 as usize].nodes.retain(|other| *other != node);
+        self.scopes[outer.0 as usize].nodes.push(node);
+        self.nodes[node.0 as usize].scope = outer;
     }
 
     /// `name` in the form of KFP's task names (lower-case letters and digits, with single `-` between them), with a
@@ -235,27 +273,41 @@ impl Graph {
         }
         let data = self.scope(left);
         let opened = format!("{}:{}", data.at.file(), data.at.line());
-        let what = match source {
-            Source::Item(_) => "the item of a loop".to_owned(),
-            Source::Output { node, port } => format!("output `{port}` of task `{}`", self.node(node).name),
-            Source::Collected(_) => "a collected list".to_owned(),
-            Source::Parameter(_) | Source::Nothing => "a parameter".to_owned(),
-        };
+        let what = self.describe(source);
         let message = match data.kind {
             ScopeKind::Loop { .. } => format!(
                 "{what} exists only inside of the loop at {opened}, once for each item: return it from the loop's \
                  closure and use `.collect()`"
             ),
-            ScopeKind::When(_) => {
-                format!(
-                    "{what} exists only where the condition at {opened} holds: use it inside of that branch"
-                )
-            }
-            ScopeKind::Plain => format!(
+            ScopeKind::When(_) | ScopeKind::Branches => format!(
+                "{what} exists only where the condition at {opened} holds: use it inside of that branch, or return it \
+                 from all branches up to `.otherwise(…)`, which gives it where it is"
+            ),
+            ScopeKind::Group => format!(
+                "{what} exists only inside of the group at {opened}: return it from the group's closure"
+            ),
+            ScopeKind::Pipeline => format!(
                 "{what} is not there for an exit handler, which also runs when that task has failed: give it \
                  parameters, or read the run through its context"
             ),
         };
         self.problem(at, message);
+    }
+
+    /// A source as messages call it.
+    pub(crate) fn describe(&self, source: Source) -> String {
+        match source {
+            Source::Item(_) => "the item of a loop".to_owned(),
+            Source::Output { node, port } => format!("output `{port}` of task `{}`", self.node(node).name),
+            Source::Status(node) => format!("the final status of `{}`", self.node(node).name),
+            Source::Given(index) => {
+                let scope = self.scope(self.given[index as usize].scope);
+                match (&scope.kind, scope.node) {
+                    (ScopeKind::Loop { .. }, _) | (_, None) => "a collected list".to_owned(),
+                    (_, Some(node)) => format!("what `{}` gives", self.node(node).name),
+                }
+            }
+            Source::Parameter(_) | Source::Nothing => "a parameter".to_owned(),
+        }
     }
 }

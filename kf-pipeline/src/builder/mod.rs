@@ -6,12 +6,15 @@
 //! refuses, with the caller's file and line.
 
 mod arg;
+mod branches;
 mod call;
 mod collect;
 mod condition;
 mod export;
 mod graph;
 mod handle;
+mod handles;
+mod loops;
 mod lower;
 mod no_value;
 mod pipeline;
@@ -20,10 +23,13 @@ mod scope;
 mod tests;
 
 pub use arg::{Arg, ArtifactArg, IntoArtifact, IntoArtifactList, IntoValue};
+pub use branches::When;
 pub use call::{Call, CallOptions};
 pub use collect::{Collect, Each, LoopRef};
 pub use condition::{Condition, IntoCondition};
 pub use export::Export;
 pub use handle::{Artifact, ArtifactList, TaskRef, Value};
+pub use handles::{Handles, Relocation};
+pub use loops::Items;
 pub use pipeline::Pipeline;
 pub use scope::Scope;

@@ -9,11 +9,9 @@ use kf_core::artifact::ArtifactKind;
 use serde_json::Value as Json;
 
 use super::arg::ArgKind;
-use super::graph::{
-    BODY, Graph, NodeId, NodeKind, OUTERMOST, PipelineParameter, ScopeId, ScopeKind, Source, TaskArg,
-};
+use super::graph::{BODY, Graph, NodeId, NodeKind, OUTERMOST, PipelineParameter, ScopeId, Source, TaskArg};
 use super::handle::Brand;
-use super::{Arg, Artifact, Call, Each, IntoCondition, IntoValue, LoopRef, TaskRef, Value};
+use super::{Arg, Artifact, Call, IntoValue, TaskRef, Value};
 use crate::component::Param;
 use crate::spec::ArtifactType;
 
@@ -142,71 +140,6 @@ impl<'p> Scope<'p> {
         TaskRef::new(node).artifact("artifact")
     }
 
-    /// Runs what the closure adds once for each of `items`, as many at once as there is room for.
-    #[track_caller]
-    pub fn parallel_for<T: Param, R>(
-        &self,
-        items: impl IntoValue<'p, Vec<T>>,
-        body: impl FnOnce(&Scope<'p>, Value<'p, T>) -> R,
-    ) -> Each<'p, R> {
-        self.loop_of(items.into_value(), 0, body, Location::caller())
-    }
-
-    /// Like [`parallel_for`](Self::parallel_for), with at most `limit` iterations at once, which is at least 1.
-    #[track_caller]
-    pub fn parallel_for_limited<T: Param, R>(
-        &self,
-        items: impl IntoValue<'p, Vec<T>>,
-        limit: u32,
-        body: impl FnOnce(&Scope<'p>, Value<'p, T>) -> R,
-    ) -> Each<'p, R> {
-        let at = Location::caller();
-        if limit == 0 {
-            self.graph
-                .borrow_mut()
-                .problem(at, "a loop with a limit of 0 would never run: give it at least 1");
-        }
-        self.loop_of(items.into_value(), limit, body, at)
-    }
-
-    fn loop_of<T: Param, R>(
-        &self,
-        items: Arg,
-        limit: u32,
-        body: impl FnOnce(&Scope<'p>, Value<'p, T>) -> R,
-        at: &'static Location<'static>,
-    ) -> Each<'p, R> {
-        match &items {
-            Arg(ArgKind::Source(source, _)) => self.graph.borrow_mut().refuse_escape(self.id, *source, at),
-            Arg(ArgKind::Constant(Err(problem))) => {
-                self.graph.borrow_mut().problem(at, format!("the loop's items: {problem}"));
-            }
-            Arg(ArgKind::Constant(Ok(_))) => {}
-        }
-        let kind = ScopeKind::Loop { items, item: T::TYPE, optional: T::OPTIONAL, limit };
-        let id = self.graph.borrow_mut().open_scope(self.id, "for-loop", kind, at);
-        let inner = body(&self.inner(id), Value::new(Source::Item(id)));
-        Each { inner, scope: LoopRef { graph: Rc::clone(&self.graph), scope: id, at, brand: PhantomData } }
-    }
-
-    /// Runs what the closure adds only where the condition holds.
-    #[track_caller]
-    pub fn when<R>(&self, condition: impl IntoCondition<'p>, body: impl FnOnce(&Scope<'p>) -> R) -> R {
-        let at = Location::caller();
-        let condition = condition.into_condition().unbranded();
-        for arg in condition.args() {
-            match &arg.0 {
-                ArgKind::Source(source, _) => self.graph.borrow_mut().refuse_escape(self.id, *source, at),
-                ArgKind::Constant(Err(problem)) => {
-                    self.graph.borrow_mut().problem(at, format!("the condition: {problem}"));
-                }
-                ArgKind::Constant(Ok(_)) => {}
-            }
-        }
-        let id = self.graph.borrow_mut().open_scope(self.id, "condition", ScopeKind::When(condition), at);
-        body(&self.inner(id))
-    }
-
     /// Adds a task that runs when all others have ended, however they ended, and also when the run is cancelled. The
     /// paths of the others then begin with `exit-handler-1/`, the group that it waits for.
     /// It belongs to the whole pipeline: a loop or a branch has none.
@@ -225,7 +158,7 @@ impl<'p> Scope<'p> {
         node.at_any_end = true;
     }
 
-    fn inner(&self, id: ScopeId) -> Self {
+    pub(super) fn inner(&self, id: ScopeId) -> Self {
         Self { graph: Rc::clone(&self.graph), id, brand: PhantomData }
     }
 }

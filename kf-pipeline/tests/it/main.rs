@@ -8,6 +8,7 @@ mod bodies;
 mod cache;
 mod components;
 mod containers;
+mod control;
 mod flow;
 mod ir;
 mod rerun;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         bodies::tests(),
         cache::tests(),
         containers::tests(),
+        control::tests(),
         flow::tests(),
         ir::tests(),
         rerun::tests(),
