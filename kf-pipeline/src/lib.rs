@@ -66,7 +66,7 @@
 //!
 //! | argument | is |
 //! |---|---|
-//! | `Input<Dataset>`, `Vec<Input<Model>>` | input artifacts: verified files or folders, not to be changed |
+//! | `Input<Dataset>`, `Vec<Input<Model>>`, `Option<Input<Model>>` | input artifacts: verified files or folders, not to be changed |
 //! | `Output<Model>` | an output artifact: a file or folder to write |
 //! | `f64`, `String`, `Vec<T>`, `Option<T>`, anything with [`#[derive(Serialize, Deserialize, Param)]`](derive@Param) | an input parameter, as JSON |
 //! | [`State<T>`](State) | a value that the program gave to the engine: a client, a pool |
@@ -151,13 +151,13 @@ pub mod spec;
 pub use args::Args;
 pub use builder::{
     Arg, Artifact, ArtifactArg, ArtifactList, Call, CallOptions, Collect, Condition, Each, Export, Handles,
-    IntoArtifact, IntoArtifactList, IntoCondition, IntoValue, Items, LoopRef, Pipeline, Relocation, Scope,
-    TaskRef, Value, When,
+    IntoArtifact, IntoArtifactList, IntoCondition, IntoOptionalArtifact, IntoValue, Items, LoopRef, Pipeline,
+    Relocation, Scope, TaskRef, Value, When,
 };
 pub use component::{
-    Body, Component, ComponentDef, Components, Context, Defaults, Input, Ordered, Output, OutputParameter,
-    Outputs, Param, Progress, Single, SingleLists, State, TaskError, TaskFuture, TaskIo, TaskOutputs,
-    TaskResult,
+    ArtifactCount, Body, Component, ComponentDef, Components, Context, Defaults, FinalStatus, Input, Ordered,
+    Output, OutputParameter, Outputs, Param, Progress, Single, SingleLists, State, StatusError, TaskError,
+    TaskFuture, TaskIo, TaskOutputs, TaskResult,
 };
 pub use container::{LocalContainers, Runner};
 pub use engine::{
@@ -182,7 +182,7 @@ pub mod prelude {
     pub use kf_core::artifact::{ClassificationMetrics, Dataset, Html, Markdown, Metrics, Model};
 
     pub use crate::{
-        Component, Components, Context, Engine, Input, Output, Outputs, Param, Pipeline, StartOptions, State,
-        TaskError, TaskResult, args, component,
+        Component, Components, Context, Engine, FinalStatus, Input, Output, Outputs, Param, Pipeline,
+        StartOptions, State, TaskError, TaskResult, args, component,
     };
 }

@@ -166,6 +166,7 @@ enum Kind {
     Parameter,
     Input(Type),
     Inputs(Type),
+    OptionalInput(Type),
     Output(Type),
     State(Type),
     Context,
@@ -194,8 +195,9 @@ impl Argument {
                 "Input" => Kind::Input(inner),
                 "Output" => Kind::Output(inner),
                 "State" => Kind::State(inner),
-                "Vec" => match generic(&inner) {
-                    Some((name, Some(inner))) if name == "Input" => Kind::Inputs(inner),
+                "Vec" | "Option" => match generic(&inner) {
+                    Some((inner, Some(of))) if inner == "Input" && name == "Vec" => Kind::Inputs(of),
+                    Some((inner, Some(of))) if inner == "Input" => Kind::OptionalInput(of),
                     _ => Kind::Parameter,
                 },
                 _ => Kind::Parameter,
@@ -277,15 +279,15 @@ fn generate(
     });
     let artifacts = arguments.iter().filter_map(|a| {
         let key = &a.key;
-        match &a.kind {
-            Kind::Input(kind) => {
-                Some(quote!((#key, ::kf_pipeline::spec::ArtifactType::of::<#kind>(), false)))
-            }
-            Kind::Inputs(kind) => {
-                Some(quote!((#key, ::kf_pipeline::spec::ArtifactType::of::<#kind>(), true)))
-            }
-            _ => None,
-        }
+        let (kind, count) = match &a.kind {
+            Kind::Input(kind) => (kind, quote!(One)),
+            Kind::OptionalInput(kind) => (kind, quote!(OneOrNone)),
+            Kind::Inputs(kind) => (kind, quote!(List)),
+            _ => return None,
+        };
+        Some(quote! {
+            (#key, ::kf_pipeline::spec::ArtifactType::of::<#kind>(), ::kf_pipeline::ArtifactCount::#count)
+        })
     });
     let outputs: Vec<_> = arguments
         .iter()
@@ -310,6 +312,9 @@ fn generate(
             Kind::Inputs(kind) => {
                 Some(quote_spanned!(span=> #name: impl ::kf_pipeline::IntoArtifactList<'p, #kind>))
             }
+            Kind::OptionalInput(kind) => {
+                Some(quote_spanned!(span=> #name: impl ::kf_pipeline::IntoOptionalArtifact<'p, #kind>))
+            }
             Kind::Output(_) | Kind::State(_) | Kind::Context => None,
         }
     });
@@ -323,6 +328,9 @@ fn generate(
             Kind::Inputs(_) => {
                 Some(quote!(.artifact(#key, ::kf_pipeline::IntoArtifactList::into_artifact_list(#name))))
             }
+            Kind::OptionalInput(_) => Some(
+                quote!(.artifact(#key, ::kf_pipeline::IntoOptionalArtifact::into_optional_artifact(#name))),
+            ),
             Kind::Output(_) | Kind::State(_) | Kind::Context => None,
         }
     });
@@ -334,6 +342,7 @@ fn generate(
                 Kind::Parameter => quote!(io.parameter::<#ty>(#key)?),
                 Kind::Input(kind) => quote!(io.input::<#kind>(#key)?),
                 Kind::Inputs(kind) => quote!(io.inputs::<#kind>(#key)),
+                Kind::OptionalInput(kind) => quote!(io.optional_input::<#kind>(#key)?),
                 Kind::Output(kind) => quote!(io.output::<#kind>(#key)?),
                 Kind::State(state) => quote!(io.state::<#state>()?),
                 Kind::Context => quote!(io.context()),

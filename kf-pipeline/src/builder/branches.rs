@@ -72,6 +72,9 @@ impl<'p> Scope<'p> {
         let mut graph = self.graph.borrow_mut();
         for arg in condition.args() {
             match &arg.0 {
+                ArgKind::Source(Source::Status(_), _) => {
+                    graph.problem(at, "a final status has no value to compare: a component can look into it");
+                }
                 ArgKind::Source(source, _) => graph.refuse_escape(self.id, *source, at),
                 ArgKind::Constant(Err(problem)) => graph.problem(at, format!("the condition: {problem}")),
                 ArgKind::Constant(Ok(_)) => {}

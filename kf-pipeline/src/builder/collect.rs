@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::panic::Location;
 use std::rc::Rc;
 
-use super::graph::{Graph, ScopeId, Source};
+use super::graph::{Graph, NodeId, ScopeId, Source};
 use super::handle::Brand;
-use super::{Artifact, ArtifactList, Handles, Value};
+use super::{Artifact, ArtifactList, Handles, TaskRef, Value};
 use kf_core::artifact::ArtifactKind;
 
 /// What a loop's closure returned, once for each iteration. It has no outputs itself: [`Each::collect`] turns it into
@@ -30,6 +30,13 @@ impl<'p, R: Collect<'p>> Each<'p, R> {
         let Self { inner, mut scope } = self;
         scope.at = Location::caller();
         inner.collect_in(scope)
+    }
+}
+
+/// After all iterations.
+impl<'p, R> From<&Each<'p, R>> for TaskRef<'p> {
+    fn from(each: &Each<'p, R>) -> Self {
+        Self::new(each.scope.graph.borrow().scope(each.scope.scope).node.unwrap_or(NodeId(0)))
     }
 }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use super::arg::ArgKind;
 use super::{Arg, ArtifactArg, CallOptions, Condition};
 use crate::Problem;
-use crate::component::ComponentDef;
+use crate::component::{ArtifactCount, ComponentDef};
 use crate::spec::{ArtifactType, ParameterType};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -108,6 +109,7 @@ pub(crate) struct Node {
     pub(crate) scope: ScopeId,
     pub(crate) name: String,
     pub(crate) kind: NodeKind,
+    /// What it waits for though it takes nothing from it.
     pub(crate) after: Vec<NodeId>,
     /// Whether it runs however the tasks before it ended.
     pub(crate) at_any_end: bool,
@@ -124,6 +126,17 @@ pub(crate) enum NodeKind {
 pub(crate) enum TaskArg {
     Parameter(Arg),
     Artifact(ArtifactArg),
+}
+
+impl TaskArg {
+    /// Where it comes from.
+    pub(crate) fn sources(&self) -> Vec<Source> {
+        match self {
+            Self::Parameter(Arg(ArgKind::Source(source, _))) => vec![*source],
+            Self::Parameter(Arg(ArgKind::Constant(_))) => Vec::new(),
+            Self::Artifact(artifact) => artifact.sources.clone(),
+        }
+    }
 }
 
 impl Graph {
@@ -181,6 +194,7 @@ impl Graph {
         id
     }
 
+    /// Opens a scope whose name is `name` and a number.
     pub(crate) fn open_scope(
         &mut self,
         outer: ScopeId,
@@ -188,9 +202,19 @@ impl Graph {
         kind: ScopeKind,
         at: &'static Location<'static>,
     ) -> ScopeId {
+        let name = self.numbered_name(name);
+        self.open_named_scope(outer, name, kind, at)
+    }
+
+    pub(crate) fn open_named_scope(
+        &mut self,
+        outer: ScopeId,
+        name: String,
+        kind: ScopeKind,
+        at: &'static Location<'static>,
+    ) -> ScopeId {
         let id = ScopeId(u32::try_from(self.scopes.len()).unwrap_or(u32::MAX));
         self.scopes.push(ScopeData { node: None, kind, at, nodes: Vec::new() });
-        let name = self.numbered_name(name);
         let node = self.add(outer, name, NodeKind::Group(id));
         self.scopes[id.0 as usize].node = Some(node);
         id
@@ -257,8 +281,91 @@ impl Graph {
         self.problems.push(Problem::new(at, message));
     }
 
+    pub(crate) fn check_task_name(&mut self, name: &str, at: &Location<'_>) {
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') || name.is_empty() {
+            self.problem(at, format!("task name `{name}`: expected letters, digits, - and _"));
+        }
+    }
+
+    /// Lets what stands for `node` in `scope` wait for `other`, which is in a scope around it or the same.
+    pub(crate) fn wait(&mut self, node: NodeId, other: NodeId, at: &Location<'_>) {
+        let around = self.node(other).scope;
+        let mut waiting = node;
+        while self.node(waiting).scope != around {
+            match self.scope(self.node(waiting).scope).node {
+                Some(group) => waiting = group,
+                None => {
+                    let (name, other) = (&self.node(node).name, &self.node(other).name);
+                    let message = format!(
+                        "task `{name}` comes `.after` `{other}`, which is in a loop, branch or group that `{name}` is \
+                         not in: let it come after all of that"
+                    );
+                    return self.problem(at, message);
+                }
+            }
+        }
+        let after = &mut self.nodes[waiting.0 as usize].after;
+        if !after.contains(&other) {
+            after.push(other);
+        }
+    }
+
+    /// Notes inputs of a task that runs however those before it ended, which ask for what these may not have given.
+    pub(crate) fn refuse_required(
+        &mut self,
+        scope: ScopeId,
+        name: &str,
+        definition: &ComponentDef,
+        args: &[(&'static str, TaskArg)],
+        at: &Location<'_>,
+    ) {
+        for (input, arg) in args {
+            let optional = match arg {
+                TaskArg::Parameter(_) => {
+                    definition.parameters.iter().any(|(own, _, optional)| own == input && *optional)
+                }
+                TaskArg::Artifact(_) => definition
+                    .artifacts
+                    .iter()
+                    .any(|(own, _, count)| own == input && *count == ArtifactCount::OneOrNone),
+            };
+            // What comes from further out was there before this scope began.
+            let uncertain = arg.sources().into_iter().find(|source| {
+                matches!(source, Source::Output { .. } | Source::Given(_))
+                    && self.home(*source) == Some(scope)
+            });
+            if let Some(source) = uncertain.filter(|_| !optional) {
+                let what = self.describe(source);
+                let message = format!(
+                    "task `{name}` runs however the tasks before it ended, so that its input `{input}`, {what}, may be \
+                     absent: make it an `Option`, or add what comes after that in a `p.nest(…)` or branch, which is \
+                     begun only where it is there"
+                );
+                self.problem(at, message);
+            }
+        }
+    }
+
+    /// Notes a final status that is used elsewhere than beside its task.
+    fn refuse_status(&mut self, used_in: ScopeId, node: NodeId, at: &Location<'_>) {
+        let name = &self.node(node).name;
+        let message = match self.node(node).kind {
+            _ if self.node(node).scope == used_in => return,
+            NodeKind::Group(BODY) => {
+                "the run's status is known when all else has ended: give it to what `on_exit` adds".to_owned()
+            }
+            _ => format!(
+                "the final status of `{name}` is known beside it alone: use it in the scope that `{name}` is in"
+            ),
+        };
+        self.problem(at, message);
+    }
+
     /// Notes a handle that is used outside of the loop or branch that it belongs to.
     pub(crate) fn refuse_escape(&mut self, used_in: ScopeId, source: Source, at: &Location<'_>) {
+        if let Source::Status(node) = source {
+            return self.refuse_status(used_in, node, at);
+        }
         let Some(home) = self.home(source) else { return };
         if self.lies_in(used_in, home) {
             return;

@@ -12,6 +12,7 @@ mod collect;
 mod condition;
 mod export;
 mod graph;
+mod group;
 mod handle;
 mod handles;
 mod loops;
@@ -22,7 +23,7 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
-pub use arg::{Arg, ArtifactArg, IntoArtifact, IntoArtifactList, IntoValue};
+pub use arg::{Arg, ArtifactArg, IntoArtifact, IntoArtifactList, IntoOptionalArtifact, IntoValue};
 pub use branches::When;
 pub use call::{Call, CallOptions};
 pub use collect::{Collect, Each, LoopRef};

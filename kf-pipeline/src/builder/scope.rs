@@ -9,7 +9,7 @@ use kf_core::artifact::ArtifactKind;
 use serde_json::Value as Json;
 
 use super::arg::ArgKind;
-use super::graph::{BODY, Graph, NodeId, NodeKind, OUTERMOST, PipelineParameter, ScopeId, Source, TaskArg};
+use super::graph::{Graph, NodeId, NodeKind, PipelineParameter, ScopeId, Source, TaskArg};
 use super::handle::Brand;
 use super::{Arg, Artifact, Call, IntoValue, TaskRef, Value};
 use crate::component::Param;
@@ -81,48 +81,40 @@ impl<'p> Scope<'p> {
         handles(TaskRef::new(self.add_call(self.id, call, Location::caller())))
     }
 
-    fn add_call<H>(&self, scope: ScopeId, call: Call<'p, H>, at: &'static Location<'static>) -> NodeId {
+    pub(super) fn add_call<H>(
+        &self,
+        scope: ScopeId,
+        call: Call<'p, H>,
+        at: &'static Location<'static>,
+    ) -> NodeId {
         let mut graph = self.graph.borrow_mut();
-        let name = call.options.name.as_deref().unwrap_or(call.definition.name);
-        let wanted = name.to_owned();
-        let name = graph.fresh_name(name);
-        graph.refuse_namesake(&call.definition, at);
-        if let Some(problem) = &call.options.problem {
+        let Call { definition, args, options, after, at_any_end, .. } = call;
+        let wanted = options.name.as_deref().unwrap_or(definition.name);
+        let name = graph.fresh_name(wanted);
+        graph.refuse_namesake(&definition, at);
+        if let Some(problem) = &options.problem {
             graph.problem(at, format!("task `{name}`: {problem}"));
         }
-        if !wanted.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') || wanted.is_empty() {
-            graph.problem(at, format!("task name `{wanted}`: expected letters, digits, - and _"));
-        }
-        for (input, arg) in &call.args {
-            match arg {
-                TaskArg::Parameter(Arg(ArgKind::Constant(Err(problem)))) => {
-                    graph.problem(at, format!("task `{name}`, input `{input}`: {problem}"));
-                }
-                TaskArg::Parameter(Arg(ArgKind::Constant(Ok(_)))) => {}
-                TaskArg::Parameter(Arg(ArgKind::Source(source, _))) => {
-                    graph.refuse_escape(scope, *source, at)
-                }
-                TaskArg::Artifact(artifact) => {
-                    for source in &artifact.sources {
-                        graph.refuse_escape(scope, *source, at);
-                    }
-                }
+        graph.check_task_name(wanted, at);
+        let mut at_any_end = at_any_end;
+        for (input, arg) in &args {
+            if let TaskArg::Parameter(Arg(ArgKind::Constant(Err(problem)))) = arg {
+                graph.problem(at, format!("task `{name}`, input `{input}`: {problem}"));
+            }
+            for source in arg.sources() {
+                graph.refuse_escape(scope, source, at);
+                at_any_end |= matches!(source, Source::Status(_));
             }
         }
-        for other in &call.after {
-            if graph.node(other.node).scope != scope {
-                let other = graph.node(other.node).name.clone();
-                graph.problem(
-                    at,
-                    format!("task `{name}` comes `.after` `{other}`, which is in another scope"),
-                );
-            }
+        if at_any_end {
+            graph.refuse_required(scope, &name, &definition, &args, at);
         }
-        let after = call.after.iter().map(|task| task.node).collect();
-        let kind =
-            NodeKind::Task { definition: call.definition, args: call.args, options: Box::new(call.options) };
+        let kind = NodeKind::Task { definition, args, options: Box::new(options) };
         let node = graph.add(scope, name, kind);
-        graph.nodes[node.0 as usize].after = after;
+        graph.nodes[node.0 as usize].at_any_end = at_any_end;
+        for other in after {
+            graph.wait(node, other.node, at);
+        }
         node
     }
 
@@ -138,24 +130,6 @@ impl<'p> Scope<'p> {
         let name = graph.fresh_name("importer");
         let node = graph.add(self.id, name, NodeKind::Import { uri, kind: ArtifactType::of::<K>() });
         TaskRef::new(node).artifact("artifact")
-    }
-
-    /// Adds a task that runs when all others have ended, however they ended, and also when the run is cancelled. The
-    /// paths of the others then begin with `exit-handler-1/`, the group that it waits for.
-    /// It belongs to the whole pipeline: a loop or a branch has none.
-    #[track_caller]
-    pub fn on_exit<H>(&self, call: Call<'p, H>) {
-        let at = Location::caller();
-        let node = self.add_call(OUTERMOST, call, at);
-        let mut graph = self.graph.borrow_mut();
-        if self.id != BODY {
-            graph
-                .problem(at, "an exit handler is the whole pipeline's: add it outside of loops and branches");
-        }
-        let body = NodeId(0);
-        let node = &mut graph.nodes[node.0 as usize];
-        node.after.push(body);
-        node.at_any_end = true;
     }
 
     pub(super) fn inner(&self, id: ScopeId) -> Self {

@@ -23,7 +23,7 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     if let Some(code) = run_if_asked(
         &Workers::new()
-            .with(bad::with_components(components::all()))
+            .with(bad::with_components(control::with_components(components::all())))
             .with(resume::worker())
             .with(containers::worker()),
     ) {

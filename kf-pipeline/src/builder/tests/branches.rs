@@ -2,17 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{file, fit, load, pick, problem_at, problems, tell, total};
+use super::{dag, file, fit, load, pick, problem_at, problems, tell, total};
 use crate::prelude::*;
-
-/// A component's DAG as its JSON.
-fn dag(pipeline: &Pipeline, component: &str) -> Json {
-    let spec = serde_json::to_value(&file(pipeline).pipeline_spec).unwrap();
-    match component {
-        "root" => spec["root"]["dag"].clone(),
-        name => spec["components"][name]["dag"].clone(),
-    }
-}
 
 #[test]
 fn the_branch_that_is_taken_gives_its_handles() {

@@ -45,6 +45,7 @@ fn total(numbers: Vec<i64>) -> i64 {
 }
 
 mod branches;
+mod groups;
 
 mod elsewhere {
     use crate::prelude::*;
@@ -52,6 +53,15 @@ mod elsewhere {
     #[component]
     pub(super) fn load(seed: i64) -> i64 {
         seed
+    }
+}
+
+/// A component's DAG as its JSON.
+fn dag(pipeline: &Pipeline, component: &str) -> Json {
+    let spec = serde_json::to_value(&file(pipeline).pipeline_spec).unwrap();
+    match component {
+        "root" => spec["root"]["dag"].clone(),
+        name => spec["components"][name]["dag"].clone(),
     }
 }
 
@@ -158,7 +168,7 @@ fn an_exit_handler_takes_parameters_alone() {
     let built = Pipeline::build("exit", |p| {
         p.when(p.param("wanted", true), |p| p.on_exit(tell(None)));
     });
-    assert!(problem_at(used, built).contains("outside of loops and branches"));
+    assert!(problem_at(used, built).contains("outside of loops, branches and groups"));
 
     let pipeline = Pipeline::build("exit", |p| {
         let seed = p.param("seed", 3);
