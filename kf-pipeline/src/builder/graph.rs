@@ -46,6 +46,8 @@ pub(crate) struct Graph {
     pub(crate) scopes: Vec<ScopeData>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) given: Vec<Given>,
+    /// How many tasks of a run are under way at once, where that is limited.
+    pub(crate) max_tasks: Option<u32>,
     pub(crate) problems: Vec<Problem>,
     /// Where each component was declared.
     declared: HashMap<&'static str, &'static str>,

@@ -74,6 +74,22 @@ impl<'p> Scope<'p> {
         Value::new(Source::Parameter(index))
     }
 
+    /// Lets at most `tasks` tasks of a run be under way at once, whatever the engine's own
+    /// [`max_tasks`](crate::EngineBuilder::max_tasks) allows; loops have
+    /// [limits of their own](Self::parallel_for_limited). It is said once for the whole pipeline.
+    #[track_caller]
+    pub fn max_tasks(&self, tasks: u32) {
+        let mut graph = self.graph.borrow_mut();
+        if tasks == 0 {
+            graph.problem(
+                Location::caller(),
+                "with at most 0 tasks at once nothing would run: allow at least 1",
+            );
+        } else if graph.max_tasks.replace(tasks).is_some() {
+            graph.problem(Location::caller(), "the pipeline's `max_tasks` is said twice");
+        }
+    }
+
     /// Adds a task and gives the handles of its outputs.
     #[track_caller]
     pub fn add<H>(&self, call: Call<'p, H>) -> H {

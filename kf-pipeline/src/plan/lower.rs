@@ -40,7 +40,11 @@ pub(super) fn lower(file: &PipelineFile) -> Result<Plan> {
         return Err(Error::plan(ROOT, "the root component is not a DAG"));
     }
     refuse_recursion(&components)?;
-    let plan = Plan { name: spec.pipeline_info.name.as_str().into(), components, root };
+    if platform.max_tasks == Some(0) {
+        return Err(Error::plan("platforms.kf.maxTasks", "with at most 0 tasks at once nothing would run"));
+    }
+    let name = spec.pipeline_info.name.as_str().into();
+    let plan = Plan { name, components, root, max_tasks: platform.max_tasks };
     check::types(&plan)?;
     Ok(plan)
 }

@@ -40,6 +40,8 @@ pub struct Plan {
     pub(crate) name: Name,
     pub(crate) components: Vec<Component>,
     pub(crate) root: usize,
+    /// How many tasks of a run are under way at once, where the pipeline says so.
+    pub(crate) max_tasks: Option<u32>,
 }
 
 impl Plan {

@@ -35,6 +35,9 @@ impl Platforms {
 pub struct KfPlatform {
     /// What it adds to executors, by label.
     pub executors: BTreeMap<String, KfExecutor>,
+    /// How many tasks of a run are under way at once; as many as the engine allows where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tasks: Option<u32>,
     /// What it adds to the tasks of components that are DAGs, by the component's name; `root` is the outermost.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub components: BTreeMap<String, KfComponent>,

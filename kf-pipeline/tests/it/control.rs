@@ -1,5 +1,8 @@
 //! Branches that give something, loops over artifacts, groups, and what runs though something failed.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use kf_core::metadata::RunState;
 use kf_pipeline::prelude::*;
 use kf_pipeline::report::Report;
@@ -18,6 +21,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("groups_are_cleaned_up_after", exit_groups),
         test("a_cancelled_group_is_cleaned_up_after", cancelled_groups),
         test("pipelines_nest", nested_pipelines),
+        test("a_pipeline_limits_its_tasks", limited),
         test("what_runs_though_something_failed_is_told", even_if_failed),
     ]
 }
@@ -326,6 +330,41 @@ async fn even_if_failed() -> Done {
             assert_eq!(report.task(&format!("none-{carrier}")).unwrap().output::<String>("Output")?, none);
         }
     }
+    Ok(())
+}
+
+/// How many tasks are under way, and the most there were.
+#[derive(Clone, Default)]
+struct UnderWay(std::sync::Arc<(AtomicUsize, AtomicUsize)>);
+
+#[component]
+async fn counted(under_way: State<UnderWay>, number: u32) -> u32 {
+    let (now, most) = &*under_way.0;
+    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    now.fetch_sub(1, Ordering::SeqCst);
+    number
+}
+
+async fn limited() -> Done {
+    let pipeline = |most: Option<u32>| {
+        Pipeline::build("limited", |p| {
+            if let Some(most) = most {
+                p.max_tasks(most);
+            }
+            let _ = p.parallel_for((0..12).collect::<Vec<u32>>(), |p, number| p.add(counted(number)));
+        })
+    };
+    for (most, wanted) in [(None, 4..=12), (Some(3), 3..=3), (Some(100), 4..=12)] {
+        let (home, state) = (tempfile::tempdir()?, UnderWay::default());
+        let engine = Engine::builder().state(state.clone()).open(home.path()).await?;
+        let run = engine.start(&pipeline(most)?, args! {}).await?;
+        assert_eq!(run.wait().await?.tasks.succeeded, 12);
+        let found = state.0.1.load(Ordering::SeqCst);
+        assert!(wanted.contains(&found), "{most:?}: {found}");
+    }
+    let refused = pipeline(Some(0)).unwrap_err().to_string();
+    assert!(refused.contains("at most 0 tasks"), "{refused}");
     Ok(())
 }
 

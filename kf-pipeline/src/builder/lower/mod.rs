@@ -34,7 +34,7 @@ pub(super) fn lower(name: &str, graph: &Graph) -> PipelineFile {
         root,
         scopes: HashMap::new(),
         out: PipelineSpec::default(),
-        kf: KfPlatform::default(),
+        kf: KfPlatform { max_tasks: graph.max_tasks, ..KfPlatform::default() },
         labels: HashMap::new(),
     };
     lowering.demand_all();
