@@ -51,6 +51,12 @@ fn exported(file: &PipelineFile, export: &Export) -> Result<PipelineFile> {
     }
     name_upstream_tasks(&mut file.pipeline_spec);
     file.platform_spec.platforms.remove("kf");
+    if let Some(name) =
+        kf.components.iter().find_map(|(name, added)| added.max_depth.is_some().then_some(name))
+    {
+        let problem = "runs within itself to a `maxDepth`, for which upstream has no field";
+        return Err(Error::plan(name, problem));
+    }
     if let Some((component, task)) =
         kf.components.iter().find_map(|(name, added)| Some((name, added.tasks.keys().next()?)))
     {
@@ -260,6 +266,15 @@ mod tests {
         let tasks = &file.pipeline_spec.root.dag.unwrap().tasks;
         assert_eq!(tasks["second"].dependent_tasks, ["first", "fourth", "third"]);
         assert!(tasks["first"].dependent_tasks.is_empty());
+    }
+
+    #[test]
+    fn recursion_is_refused() {
+        let mut file = file(json!({"component": "a"}));
+        file.platform_spec.platforms.get_mut("kf").unwrap()["components"] =
+            json!({"comp-b": {"maxDepth": 3}});
+        let error = exported(&file, &Export::new("i", "/p")).unwrap_err().to_string();
+        assert!(error.contains("comp-b") && error.contains("within itself"), "{error}");
     }
 
     #[test]

@@ -146,6 +146,8 @@ pub(crate) struct Component {
     pub(crate) inputs: Inputs,
     pub(crate) outputs: Outputs,
     pub(crate) kind: ComponentKind,
+    /// How deep it may run within itself, where it does.
+    pub(crate) max_depth: Option<u32>,
 }
 
 #[derive(Debug, Default)]
