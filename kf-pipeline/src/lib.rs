@@ -81,6 +81,20 @@
 //! `p.add(add_up(numbers).timeout(minute).named("sum"))`. The body stays a plain function: `add_up::call(…)` with
 //! [`Input::from_path`] and [`Output::to_path`] is its unit test.
 //!
+//! # Control flow
+//! | written | runs |
+//! |---|---|
+//! | [`p.parallel_for(items, \|p, item\| …)`](Scope::parallel_for), [`.collect()`](Each::collect) | what the closure adds once for each item of a list of values or artifacts; what the iterations give, as lists |
+//! | [`p.when(condition, \|p\| …)`](Scope::when), [`.or_when(…)`](When::or_when), [`.otherwise(\|p\| …)`](When::otherwise) | the first branch whose condition holds; `otherwise` gives what that branch gave |
+//! | [`p.nest("name", \|p\| …)`](Scope::nest) | a pipeline in the pipeline, one task to those around it |
+//! | [`p.exit_group(clean_up, \|p\| …)`](Scope::exit_group), [`p.on_exit(call)`](Scope::on_exit) | a task after a group, or after all, however that ended; it may take the [`FinalStatus`] |
+//! | [`call.after(task)`](Call::after), [`call.even_if_failed()`](Call::even_if_failed) | a task after another from which it takes nothing; a task though one before it failed |
+//! | [`p.parallel_for_limited(…)`](Scope::parallel_for_limited), [`p.max_tasks(…)`](Scope::max_tasks), [`EngineBuilder::max_tasks`] | at most so much at once: of a loop, of this pipeline's runs, of any run |
+//!
+//! Closures use the handles from around them. Handles go out of them as what they return: single ones, tuples and `Vec`s
+//! of them, the outputs of tasks, structs with [`#[derive(Handles)]`](derive@Handles). A handle that left its loop, branch
+//! or group any other way is refused by [`Pipeline::build`], with the file and line where it is used.
+//!
 //! # Failure
 //! An attempt fails when the body gives an error, panics, gives a NaN, doesn't write an output, or takes longer than its
 //! timeout. It is tried again as often as `retries` says, at once or after the waits that [`Call::backoff`] gives; an error

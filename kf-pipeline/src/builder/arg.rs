@@ -30,7 +30,8 @@ pub struct ArtifactArg {
 #[diagnostic::on_unimplemented(
     message = "expected a parameter of type `{T}`, found `{Self}`",
     label = "expected `{T}` or `Value<{T}>`",
-    note = "what a task inside of a loop gives is there once for each item: return it from the closure and `.collect()` it to have a list"
+    note = "what a task inside of a loop gives is there once for each item: return it from the closure and `.collect()` it to have a list",
+    note = "what a branch gives is there once every case is covered: end with `.otherwise(…)`"
 )]
 pub trait IntoValue<'p, T> {
     /// The argument.

@@ -2,7 +2,7 @@
 //!
 //! A handle ([`Value`], [`Artifact`], [`ArtifactList`]) exists only after the task that makes it, so tasks can't
 //! wait for one another; it carries its type, so that wrong wiring doesn't compile; and it carries the lifetime of
-//! its pipeline, so that it fits no other. What types can't see — a handle that left its loop or branch — `build`
+//! its pipeline, so that it fits no other. What types can't see — a handle that left its loop, branch or group — `build`
 //! refuses, with the caller's file and line.
 
 mod arg;
