@@ -232,7 +232,11 @@ impl Graph {
     /// Puts `inner`, which lies in the same scope as `outer`, into `outer`.
     pub(crate) fn move_into(&mut self, inner: ScopeId, outer: ScopeId) {
         let (Some(node), Some(around)) = (self.scope(inner).node, self.parent(inner)) else { return };
-        self.scopes[around.0 as usize].nodes.retain(|other| *other != node);
+        // Most often the last.
+        let siblings = &mut self.scopes[around.0 as usize].nodes;
+        if let Some(index) = siblings.iter().rposition(|other| *other == node) {
+            siblings.remove(index);
+        }
         self.scopes[outer.0 as usize].nodes.push(node);
         self.nodes[node.0 as usize].scope = outer;
     }

@@ -173,3 +173,25 @@ fn a_branch_without_handles_may_stand_alone() {
     });
     assert!(problem_at(line, built).contains("the condition"));
 }
+
+#[test]
+fn hundreds_of_branches_are_built_in_linear_time() {
+    let build = |count: i64| {
+        let began = std::time::Instant::now();
+        let pipeline = Pipeline::build("many", |p| {
+            let mut number = p.param::<i64>("number", 1);
+            for at in 0..count {
+                number = p
+                    .when(number.gt(at), |p| p.add(load(number)).output)
+                    .otherwise(|p| p.nest("inner", |p| p.add(load(at)).output));
+            }
+        });
+        let tasks = pipeline.unwrap().file().pipeline_spec.root.dag.as_ref().unwrap().tasks.len();
+        assert_eq!(tasks as i64, count);
+        began.elapsed()
+    };
+    build(10);
+    let (small, large) = (build(50), build(500));
+    let least = std::time::Duration::from_millis(20);
+    assert!(large < 40 * small.max(least), "50 branches: {small:?}, 500: {large:?}");
+}
