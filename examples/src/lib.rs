@@ -8,3 +8,4 @@ pub mod progress;
 pub mod query;
 #[cfg(feature = "torch")]
 pub mod quickstart;
+pub mod reader;

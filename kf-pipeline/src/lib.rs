@@ -66,7 +66,7 @@
 //!
 //! | argument | is |
 //! |---|---|
-//! | `Input<Dataset>`, `Vec<Input<Model>>` | input artifacts: verified files or folders, not to be changed |
+//! | `Input<Dataset>`, `Vec<Input<Model>>`, `Option<Input<Model>>` | input artifacts: verified files or folders, not to be changed |
 //! | `Output<Model>` | an output artifact: a file or folder to write |
 //! | `f64`, `String`, `Vec<T>`, `Option<T>`, anything with [`#[derive(Serialize, Deserialize, Param)]`](derive@Param) | an input parameter, as JSON |
 //! | [`State<T>`](State) | a value that the program gave to the engine: a client, a pool |
@@ -80,6 +80,20 @@
 //! `cache = false` and `executor = "subprocess"`; each task may say otherwise:
 //! `p.add(add_up(numbers).timeout(minute).named("sum"))`. The body stays a plain function: `add_up::call(…)` with
 //! [`Input::from_path`] and [`Output::to_path`] is its unit test.
+//!
+//! # Control flow
+//! | written | runs |
+//! |---|---|
+//! | [`p.parallel_for(items, \|p, item\| …)`](Scope::parallel_for), [`.collect()`](Each::collect) | what the closure adds once for each item of a list of values or artifacts; what the iterations give, as lists |
+//! | [`p.when(condition, \|p\| …)`](Scope::when), [`.or_when(…)`](When::or_when), [`.otherwise(\|p\| …)`](When::otherwise) | the first branch whose condition holds; `otherwise` gives what that branch gave |
+//! | [`p.nest("name", \|p\| …)`](Scope::nest) | a pipeline in the pipeline, one task to those around it |
+//! | [`p.exit_group(clean_up, \|p\| …)`](Scope::exit_group), [`p.on_exit(call)`](Scope::on_exit) | a task after a group, or after all, however that ended; it may take the [`FinalStatus`] |
+//! | [`call.after(task)`](Call::after), [`call.even_if_failed()`](Call::even_if_failed) | a task after another from which it takes nothing; a task though one before it failed |
+//! | [`p.parallel_for_limited(…)`](Scope::parallel_for_limited), [`p.max_tasks(…)`](Scope::max_tasks), [`EngineBuilder::max_tasks`] | at most so much at once: of a loop, of this pipeline's runs, of any run |
+//!
+//! Closures use the handles from around them. Handles go out of them as what they return: single ones, tuples and `Vec`s
+//! of them, the outputs of tasks, structs with [`#[derive(Handles)]`](derive@Handles). A handle that left its loop, branch
+//! or group any other way is refused by [`Pipeline::build`], with the file and line where it is used.
 //!
 //! # Failure
 //! An attempt fails when the body gives an error, panics, gives a NaN, doesn't write an output, or takes longer than its
@@ -184,13 +198,14 @@ mod table;
 
 pub use args::Args;
 pub use builder::{
-    Arg, Artifact, ArtifactArg, ArtifactList, Call, CallOptions, Collect, Condition, Each, Export,
-    IntoArtifact, IntoArtifactList, IntoCondition, IntoValue, LoopRef, Pipeline, Scope, TaskRef, Value,
+    Arg, Artifact, ArtifactArg, ArtifactList, Call, CallOptions, Collect, Condition, Each, Export, Handles,
+    IntoArtifact, IntoArtifactList, IntoCondition, IntoOptionalArtifact, IntoValue, Items, LoopRef, Pipeline,
+    Relocation, Scope, TaskRef, Value, When,
 };
 pub use component::{
-    Body, Component, ComponentDef, Components, Context, Defaults, Input, Ordered, Output, OutputParameter,
-    Outputs, Param, Progress, Single, SingleLists, State, TaskError, TaskFuture, TaskIo, TaskOutputs,
-    TaskResult,
+    ArtifactCount, Body, Component, ComponentDef, Components, Context, Defaults, FinalStatus, Input, Ordered,
+    Output, OutputParameter, Outputs, Param, Progress, Single, SingleLists, State, StatusError, TaskError,
+    TaskFuture, TaskIo, TaskOutputs, TaskResult,
 };
 pub use container::{LocalContainers, Runner};
 pub use engine::{
@@ -201,7 +216,7 @@ pub use engine::{
 };
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;
-pub use kf_pipeline_macros::{Outputs, Param, component};
+pub use kf_pipeline_macros::{Handles, Outputs, Param, component};
 pub use partition::{Partition, Partitions};
 pub use plan::{ContainerTask, Plan};
 pub use scheduler::{Decision, TaskState};
@@ -219,7 +234,7 @@ pub mod prelude {
     pub use kf_core::artifact::{ClassificationMetrics, Dataset, Html, Markdown, Metrics, Model};
 
     pub use crate::{
-        Component, Components, Context, Engine, Input, Output, Outputs, Param, Pipeline, StartOptions, State,
-        TaskError, TaskResult, args, component,
+        Component, Components, Context, Engine, FinalStatus, Input, Output, Outputs, Param, Pipeline,
+        StartOptions, State, TaskError, TaskResult, args, component,
     };
 }

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use examples::means;
+use examples::{means, reader};
 use kf_core::worker::{Workers, run_if_asked};
 use kf_pipeline::{Export, Pipeline};
 
@@ -26,18 +26,20 @@ struct Options {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
     Means,
+    Reader,
     #[cfg(feature = "torch")]
     Quickstart,
 }
 
 fn main() -> ExitCode {
     // The containers of what it prints may run this very program.
-    if let Some(code) = run_if_asked(&Workers::new().with(means::components())) {
+    if let Some(code) = run_if_asked(&Workers::new().with(means::components()).with(reader::components())) {
         return code;
     }
     let options = Options::parse();
     let pipeline: Result<Pipeline, _> = match options.name {
         Name::Means => means::pipeline(),
+        Name::Reader => reader::pipeline(),
         #[cfg(feature = "torch")]
         Name::Quickstart => examples::quickstart::pipeline(),
     };

@@ -52,6 +52,7 @@ fn upstreams_sdk_takes_every_exported_pipeline() {
     let folder = tempfile::tempdir().unwrap();
     let expected = [
         ("means", "means 4 ['labels']"),
+        ("reader", "reader 17 ['budget', 'seeds']"),
         #[cfg(feature = "torch")]
         ("quickstart", "digits 10 ['rates', 'seed']"),
     ];
@@ -120,4 +121,24 @@ fn exported_containers_give_what_the_pipeline_gives_in_process() {
     expected.sort_by(|(a, ..), (b, ..)| a.cmp(b));
     assert_eq!(outputs(&containers), expected);
     assert!(expected.len() >= 5, "{expected:?}");
+}
+
+#[tokio::test]
+async fn the_reader_takes_the_branch_that_its_budget_allows() {
+    let home = tempfile::tempdir().unwrap();
+    let engine = kf_pipeline::Engine::open(home.path()).await.unwrap();
+    let pipeline = examples::reader::pipeline().unwrap();
+    for (budget, sizes) in [(10, "[10]"), (100, "[100]"), (5000, "[1258]")] {
+        let args = kf_pipeline::args! {"budget" => budget, "seeds" => [7]};
+        let run = engine.start(&pipeline, args).await.unwrap();
+        assert_eq!(run.wait().await.unwrap().error, None);
+        let report = engine.report(run.id()).await.unwrap();
+        let said: String = report.task("exit-handler-2/compare").unwrap().output("Output").unwrap();
+        assert!(said.contains(sizes), "{said}");
+        let accuracy: f64 =
+            report.task("exit-handler-2/for-loop-1[0]/score").unwrap().output("Output").unwrap();
+        // A hundred pictures are not better than ten means.
+        assert!(accuracy > 0.75 && (budget != 5000 || accuracy > 0.95), "{budget}: {accuracy}");
+        assert_eq!(report.task("tell").unwrap().output::<String>("Output").unwrap(), "SUCCEEDED");
+    }
 }

@@ -166,6 +166,7 @@ enum Kind {
     Parameter,
     Input(Type),
     Inputs(Type),
+    OptionalInput(Type),
     Output(Type),
     State(Type),
     Context,
@@ -194,8 +195,9 @@ impl Argument {
                 "Input" => Kind::Input(inner),
                 "Output" => Kind::Output(inner),
                 "State" => Kind::State(inner),
-                "Vec" => match generic(&inner) {
-                    Some((name, Some(inner))) if name == "Input" => Kind::Inputs(inner),
+                "Vec" | "Option" => match generic(&inner) {
+                    Some((inner, Some(of))) if inner == "Input" && name == "Vec" => Kind::Inputs(of),
+                    Some((inner, Some(of))) if inner == "Input" => Kind::OptionalInput(of),
                     _ => Kind::Parameter,
                 },
                 _ => Kind::Parameter,
@@ -277,15 +279,15 @@ fn generate(
     });
     let artifacts = arguments.iter().filter_map(|a| {
         let key = &a.key;
-        match &a.kind {
-            Kind::Input(kind) => {
-                Some(quote!((#key, ::kf_pipeline::spec::ArtifactType::of::<#kind>(), false)))
-            }
-            Kind::Inputs(kind) => {
-                Some(quote!((#key, ::kf_pipeline::spec::ArtifactType::of::<#kind>(), true)))
-            }
-            _ => None,
-        }
+        let (kind, count) = match &a.kind {
+            Kind::Input(kind) => (kind, quote!(One)),
+            Kind::OptionalInput(kind) => (kind, quote!(OneOrNone)),
+            Kind::Inputs(kind) => (kind, quote!(List)),
+            _ => return None,
+        };
+        Some(quote! {
+            (#key, ::kf_pipeline::spec::ArtifactType::of::<#kind>(), ::kf_pipeline::ArtifactCount::#count)
+        })
     });
     let outputs: Vec<_> = arguments
         .iter()
@@ -310,6 +312,9 @@ fn generate(
             Kind::Inputs(kind) => {
                 Some(quote_spanned!(span=> #name: impl ::kf_pipeline::IntoArtifactList<'p, #kind>))
             }
+            Kind::OptionalInput(kind) => {
+                Some(quote_spanned!(span=> #name: impl ::kf_pipeline::IntoOptionalArtifact<'p, #kind>))
+            }
             Kind::Output(_) | Kind::State(_) | Kind::Context => None,
         }
     });
@@ -323,6 +328,9 @@ fn generate(
             Kind::Inputs(_) => {
                 Some(quote!(.artifact(#key, ::kf_pipeline::IntoArtifactList::into_artifact_list(#name))))
             }
+            Kind::OptionalInput(_) => Some(
+                quote!(.artifact(#key, ::kf_pipeline::IntoOptionalArtifact::into_optional_artifact(#name))),
+            ),
             Kind::Output(_) | Kind::State(_) | Kind::Context => None,
         }
     });
@@ -334,6 +342,7 @@ fn generate(
                 Kind::Parameter => quote!(io.parameter::<#ty>(#key)?),
                 Kind::Input(kind) => quote!(io.input::<#kind>(#key)?),
                 Kind::Inputs(kind) => quote!(io.inputs::<#kind>(#key)),
+                Kind::OptionalInput(kind) => quote!(io.optional_input::<#kind>(#key)?),
                 Kind::Output(kind) => quote!(io.output::<#kind>(#key)?),
                 Kind::State(state) => quote!(io.state::<#state>()?),
                 Kind::Context => quote!(io.context()),
@@ -438,6 +447,16 @@ fn generate(
             }
         }
 
+        impl<'p, C: ::kf_pipeline::Component> ::kf_pipeline::Handles<'p> for #handles<'p, C> {
+            fn relocate(self, to: &mut ::kf_pipeline::Relocation<'_>) -> Self {
+                Self {
+                    #(#output_names: ::kf_pipeline::Handles::relocate(self.#output_names, to),)*
+                    parameters: ::kf_pipeline::Handles::relocate(self.parameters, to),
+                    task: ::kf_pipeline::Handles::relocate(self.task, to),
+                }
+            }
+        }
+
         #[doc = #lists_doc]
         #[allow(non_camel_case_types, dead_code)]
         #vis struct #lists<'p, C: ::kf_pipeline::Component = #name> {
@@ -470,6 +489,15 @@ fn generate(
                     #(#output_names: ::kf_pipeline::Collect::collect_in(
                         self.#output_names, ::core::clone::Clone::clone(&from)),)*
                     parameters: ::kf_pipeline::Collect::collect_in(self.parameters, from),
+                }
+            }
+        }
+
+        impl<'p, C: ::kf_pipeline::Component> ::kf_pipeline::Handles<'p> for #lists<'p, C> {
+            fn relocate(self, to: &mut ::kf_pipeline::Relocation<'_>) -> Self {
+                Self {
+                    #(#output_names: ::kf_pipeline::Handles::relocate(self.#output_names, to),)*
+                    parameters: ::kf_pipeline::Handles::relocate(self.parameters, to),
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The attribute and derives of kf-pipeline; see that crate.
 
 mod component;
+mod handles;
 mod outputs;
 mod param;
 
@@ -16,6 +17,14 @@ pub fn component(attributes: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Outputs)]
 pub fn outputs(item: TokenStream) -> TokenStream {
     outputs::expand(item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Lets a struct of a pipeline's handles go out of loops, branches and groups. The struct has one lifetime, the
+/// pipeline's, and is `Copy`; what a loop collects of it is a struct of lists with the same fields:
+/// `Prepared<'p>` gives `PreparedLists<'p>`.
+#[proc_macro_derive(Handles)]
+pub fn handles(item: TokenStream) -> TokenStream {
+    handles::expand(item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
 /// Makes a type that serde can write and read a pipeline parameter:

@@ -65,6 +65,26 @@ pub(crate) fn expand(item: TokenStream) -> syn::Result<TokenStream> {
         }
 
         #[automatically_derived]
+        impl<'p> ::kf_pipeline::Handles<'p> for #handles<'p> {
+            fn relocate(self, to: &mut ::kf_pipeline::Relocation<'_>) -> Self {
+                Self {
+                    #(#idents: ::kf_pipeline::Handles::relocate(self.#idents, to),)*
+                    __pipeline: ::core::marker::PhantomData,
+                }
+            }
+        }
+
+        #[automatically_derived]
+        impl<'p> ::kf_pipeline::Handles<'p> for #lists<'p> {
+            fn relocate(self, to: &mut ::kf_pipeline::Relocation<'_>) -> Self {
+                Self {
+                    #(#idents: ::kf_pipeline::Handles::relocate(self.#idents, to),)*
+                    __pipeline: ::core::marker::PhantomData,
+                }
+            }
+        }
+
+        #[automatically_derived]
         impl ::kf_pipeline::Outputs for #name {
             type Handles<'p> = #handles<'p>;
 

@@ -30,7 +30,8 @@ pub struct ArtifactArg {
 #[diagnostic::on_unimplemented(
     message = "expected a parameter of type `{T}`, found `{Self}`",
     label = "expected `{T}` or `Value<{T}>`",
-    note = "what a task inside of a loop gives is there once for each item: return it from the closure and `.collect()` it to have a list"
+    note = "what a task inside of a loop gives is there once for each item: return it from the closure and `.collect()` it to have a list",
+    note = "what a branch gives is there once every case is covered: end with `.otherwise(…)`"
 )]
 pub trait IntoValue<'p, T> {
     /// The argument.
@@ -100,5 +101,28 @@ pub trait IntoArtifactList<'p, K> {
 impl<'p, K: ArtifactKind> IntoArtifactList<'p, K> for ArtifactList<'p, K> {
     fn into_artifact_list(self) -> ArtifactArg {
         ArtifactArg { sources: vec![self.source], kind: ArtifactType::of::<K>(), list: true }
+    }
+}
+
+/// What may be given for an artifact of kind `K` that may be absent: an [`Artifact`] of that kind, or `None`.
+#[diagnostic::on_unimplemented(
+    message = "expected an artifact of kind `{K}` or `None`, found `{Self}`",
+    label = "expected `Artifact<{K}>` or `None`"
+)]
+pub trait IntoOptionalArtifact<'p, K> {
+    /// The argument.
+    fn into_optional_artifact(self) -> ArtifactArg;
+}
+
+impl<'p, K: ArtifactKind> IntoOptionalArtifact<'p, K> for Artifact<'p, K> {
+    fn into_optional_artifact(self) -> ArtifactArg {
+        self.into_artifact()
+    }
+}
+
+impl<'p, K: ArtifactKind> IntoOptionalArtifact<'p, K> for Option<Artifact<'p, K>> {
+    fn into_optional_artifact(self) -> ArtifactArg {
+        let sources = self.into_iter().map(|artifact| artifact.source).collect();
+        ArtifactArg { sources, kind: ArtifactType::of::<K>(), list: false }
     }
 }

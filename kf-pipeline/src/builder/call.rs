@@ -17,6 +17,7 @@ pub struct Call<'p, H> {
     pub(super) args: Vec<(&'static str, TaskArg)>,
     pub(super) options: CallOptions,
     pub(super) after: Vec<TaskRef<'p>>,
+    pub(super) at_any_end: bool,
     pub(super) handles: fn(TaskRef<'p>) -> H,
     brand: PhantomData<fn(&'p ()) -> &'p ()>,
 }
@@ -58,7 +59,15 @@ impl<'p, H> Call<'p, H> {
             ..CallOptions::default()
         };
         let definition = Arc::new(definition);
-        Self { definition, args: Vec::new(), options, after: Vec::new(), handles, brand: PhantomData }
+        Self {
+            definition,
+            args: Vec::new(),
+            options,
+            after: Vec::new(),
+            at_any_end: false,
+            handles,
+            brand: PhantomData,
+        }
     }
 
     /// Gives a parameter.
@@ -163,9 +172,39 @@ impl<'p, H> Call<'p, H> {
         self
     }
 
-    /// Starts it only after `task` has succeeded, though it takes nothing from it.
+    /// Starts it only after `task` has succeeded, though it takes nothing from it. A task from around the loop, branch or
+    /// group that this one is in holds up all of that.
     pub fn after(mut self, task: impl Into<TaskRef<'p>>) -> Self {
         self.after.push(task.into());
+        self
+    }
+
+    /// Runs it once the tasks before it have ended, however they ended, and also when the run is cancelled. What they
+    /// give may then be absent, so that the inputs which take it are an `Option`, or a
+    /// [`FinalStatus`](crate::FinalStatus), which says how one of them ended:
+    ///
+    /// ```
+    /// # use kf_pipeline::prelude::*;
+    /// # #[component]
+    /// # fn fit(model: Output<Model>) -> TaskResult<f64> { Ok(1.0) }
+    /// #[component]
+    /// fn tell(status: FinalStatus, accuracy: Option<f64>, model: Option<Input<Model>>) -> String {
+    ///     match (accuracy, model) {
+    ///         (Some(accuracy), Some(model)) => format!("{accuracy} by {}", model.uri()),
+    ///         _ => format!("{}: {:?}", status.state, status.error),
+    ///     }
+    /// }
+    ///
+    /// let pipeline = Pipeline::build("told", |p| {
+    ///     let fitted = p.add(fit());
+    ///     p.add(tell(p.status_of(fitted), fitted.output, fitted.model).even_if_failed());
+    /// })?;
+    /// # Ok::<(), kf_pipeline::Error>(())
+    /// ```
+    ///
+    /// The run fails all the same where a task did.
+    pub fn even_if_failed(mut self) -> Self {
+        self.at_any_end = true;
         self
     }
 }

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::panic::Location;
 use std::rc::Rc;
 
-use super::graph::{Graph, ScopeId, Source};
+use super::graph::{Graph, NodeId, ScopeId, Source};
 use super::handle::Brand;
-use super::{Artifact, ArtifactList, Value};
+use super::{Artifact, ArtifactList, Handles, TaskRef, Value};
 use kf_core::artifact::ArtifactKind;
 
 /// What a loop's closure returned, once for each iteration. It has no outputs itself: [`Each::collect`] turns it into
@@ -33,6 +33,13 @@ impl<'p, R: Collect<'p>> Each<'p, R> {
     }
 }
 
+/// After all iterations.
+impl<'p, R> From<&Each<'p, R>> for TaskRef<'p> {
+    fn from(each: &Each<'p, R>) -> Self {
+        Self::new(each.scope.graph.borrow().scope(each.scope.scope).node.unwrap_or(NodeId(0)))
+    }
+}
+
 /// A loop whose outputs are being collected.
 #[derive(Clone, Debug)]
 pub struct LoopRef<'p> {
@@ -49,9 +56,11 @@ impl LoopRef<'_> {
         // What comes from outside of the loop is the same in each iteration; only lists of what is made inside are
         // collected, and only where the loop itself can see it.
         if !inside {
-            let message =
-                "what the loop's closure returned comes from outside of the loop: nothing to collect";
-            graph.problem(self.at, message);
+            if source != Source::Nothing {
+                let message =
+                    "what the loop's closure returned comes from outside of the loop: nothing to collect";
+                graph.problem(self.at, message);
+            }
             return Source::Nothing;
         }
         if matches!(source, Source::Item(_)) {
@@ -62,9 +71,7 @@ impl LoopRef<'_> {
             return Source::Nothing;
         }
         graph.refuse_escape(self.scope, source, self.at);
-        let index = u32::try_from(graph.collected.len()).unwrap_or(u32::MAX);
-        graph.collected.push((self.scope, source));
-        Source::Collected(index)
+        graph.give(self.scope, vec![source])
     }
 }
 
@@ -75,7 +82,7 @@ impl LoopRef<'_> {
 )]
 pub trait Collect<'p> {
     /// The same as lists.
-    type Lists: Copy;
+    type Lists: Copy + Handles<'p>;
 
     /// The lists of what each iteration of a loop gives.
     #[doc(hidden)]

@@ -25,12 +25,8 @@ pub(super) enum Expr {
 }
 
 impl<'p> Condition<'p> {
-    fn new(expr: Expr) -> Self {
+    pub(super) fn new(expr: Expr) -> Self {
         Self { expr, brand: PhantomData }
-    }
-
-    pub(super) fn unbranded(self) -> Condition<'static> {
-        Condition { expr: self.expr, brand: PhantomData }
     }
 }
 
@@ -138,7 +134,7 @@ impl<'p> IntoCondition<'p> for Value<'p, bool> {
     }
 }
 
-impl Condition<'_> {
+impl Expr {
     /// What the condition compares.
     pub(super) fn args(&self) -> Vec<&Arg> {
         fn add<'e>(expr: &'e Expr, args: &mut Vec<&'e Arg>) {
@@ -152,7 +148,7 @@ impl Condition<'_> {
             }
         }
         let mut args = Vec::new();
-        add(&self.expr, &mut args);
+        add(self, &mut args);
         args
     }
 }

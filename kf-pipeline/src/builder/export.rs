@@ -1,12 +1,17 @@
 //! Pipelines for a Kubeflow that is already there.
 
+use std::collections::BTreeSet;
+
 use kf_core::resources::Resources;
 use serde_json::{Map, Value as Json, json};
 
 use super::Pipeline;
 use crate::engine::{IN_PROCESS, SUBPROCESS};
 use crate::plan::kf_platform;
-use crate::spec::{Accelerator, ContainerResources, ExecutorSpec, KfExecutor, PipelineFile, PipelineSpec};
+use crate::spec::{
+    Accelerator, ArtifactSource, ContainerResources, ExecutorSpec, KfExecutor, ParameterSource, PipelineFile,
+    PipelineSpec,
+};
 use crate::{Error, Result};
 
 /// What the containers of an exported pipeline run: an image with the program that has the components, which calls
@@ -29,7 +34,7 @@ impl Pipeline {
     /// timeout the deadline of the pod.
     ///
     /// # Errors
-    /// [`Error::Plan`] names the first task with something that upstream has no field for and would silently drop.
+    /// [`Error::Plan`] names the first task, or the pipeline itself, with something that upstream has no field for and would silently drop.
     pub fn to_ir(&self, export: &Export) -> Result<String> {
         exported(self.file(), export)?.to_yaml()
     }
@@ -38,7 +43,20 @@ impl Pipeline {
 fn exported(file: &PipelineFile, export: &Export) -> Result<PipelineFile> {
     let mut file = file.clone();
     let kf = kf_platform(&file)?;
+    if let Some(tasks) = kf.max_tasks {
+        let problem = format!(
+            "the pipeline runs at most {tasks} tasks at once, for which upstream has no field: limit its loops"
+        );
+        return Err(Error::plan("root", problem));
+    }
+    name_upstream_tasks(&mut file.pipeline_spec);
     file.platform_spec.platforms.remove("kf");
+    if let Some(name) =
+        kf.components.iter().find_map(|(name, added)| added.max_depth.is_some().then_some(name))
+    {
+        let problem = "runs within itself to a `maxDepth`, for which upstream has no field";
+        return Err(Error::plan(name, problem));
+    }
     if let Some((component, task)) =
         kf.components.iter().find_map(|(name, added)| Some((name, added.tasks.keys().next()?)))
     {
@@ -80,6 +98,28 @@ fn merge(into: &mut Json, from: Json) {
             }
         }
         (into, from) => *into = from,
+    }
+}
+
+/// Names the tasks that others take something from among those that they depend on: upstream's backend orders tasks by
+/// these alone.
+fn name_upstream_tasks(spec: &mut PipelineSpec) {
+    let components = spec.components.values_mut().chain([&mut spec.root]);
+    for task in
+        components.filter_map(|component| component.dag.as_mut()).flat_map(|dag| dag.tasks.values_mut())
+    {
+        let parameters = task.inputs.parameters.values().filter_map(|given| match &given.source {
+            ParameterSource::TaskOutputParameter { producer_task, .. }
+            | ParameterSource::TaskFinalStatus { producer_task } => Some(producer_task),
+            ParameterSource::RuntimeValue(_) | ParameterSource::ComponentInputParameter(_) => None,
+        });
+        let artifacts = task.inputs.artifacts.values().filter_map(|given| match &given.source {
+            ArtifactSource::TaskOutputArtifact { producer_task, .. } => Some(producer_task),
+            ArtifactSource::ComponentInputArtifact(_) => None,
+        });
+        let mut all: BTreeSet<String> = parameters.chain(artifacts).cloned().collect();
+        all.extend(std::mem::take(&mut task.dependent_tasks));
+        task.dependent_tasks = all.into_iter().collect();
     }
 }
 
@@ -205,6 +245,44 @@ mod tests {
             file["pipeline_spec"]["deploymentSpec"]["executors"]["exec-a"]["container"]["image"],
             "self"
         );
+    }
+
+    #[test]
+    fn tasks_depend_by_name_on_those_they_take_from() {
+        let mut file = file(json!({"component": "a"}));
+        let tasks = json!({
+            "first": {"componentRef": {"name": "comp-a"}},
+            "second": {"componentRef": {"name": "comp-a"}, "dependentTasks": ["third"], "inputs": {
+                "parameters": {
+                    "x": {"taskOutputParameter": {"producerTask": "first", "outputParameterKey": "x"}},
+                    "y": {"taskFinalStatus": {"producerTask": "fourth"}},
+                    "z": {"componentInputParameter": "z"},
+                },
+                "artifacts": {"d": {"taskOutputArtifact": {"producerTask": "third", "outputArtifactKey": "d"}}},
+            }},
+        });
+        file.pipeline_spec.root.dag.as_mut().unwrap().tasks = serde_json::from_value(tasks).unwrap();
+        let file = exported(&file, &Export::new("i", "/p")).unwrap();
+        let tasks = &file.pipeline_spec.root.dag.unwrap().tasks;
+        assert_eq!(tasks["second"].dependent_tasks, ["first", "fourth", "third"]);
+        assert!(tasks["first"].dependent_tasks.is_empty());
+    }
+
+    #[test]
+    fn recursion_is_refused() {
+        let mut file = file(json!({"component": "a"}));
+        file.platform_spec.platforms.get_mut("kf").unwrap()["components"] =
+            json!({"comp-b": {"maxDepth": 3}});
+        let error = exported(&file, &Export::new("i", "/p")).unwrap_err().to_string();
+        assert!(error.contains("comp-b") && error.contains("within itself"), "{error}");
+    }
+
+    #[test]
+    fn a_limit_that_upstream_has_not_is_refused() {
+        let mut file = file(json!({"component": "a"}));
+        file.platform_spec.platforms.get_mut("kf").unwrap()["maxTasks"] = json!(3);
+        let error = exported(&file, &Export::new("i", "/p")).unwrap_err().to_string();
+        assert!(error.contains("root") && error.contains("at most 3 tasks"), "{error}");
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use super::arg::ArgKind;
 use super::{Arg, ArtifactArg, CallOptions, Condition};
 use crate::Problem;
-use crate::component::ComponentDef;
+use crate::component::{ArtifactCount, ComponentDef};
 use crate::spec::{ArtifactType, ParameterType};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,8 +27,10 @@ pub(crate) enum Source {
     Item(ScopeId),
     /// An output of a task.
     Output { node: NodeId, port: &'static str },
-    /// All that a loop's iterations gave for a source inside: an index into [`Graph::collected`].
-    Collected(u32),
+    /// How a task or group ended.
+    Status(NodeId),
+    /// What a loop, a branch or a group gives of what is inside: an index into [`Graph::given`].
+    Given(u32),
     /// A handle of something that could not be added.
     Nothing,
 }
@@ -42,8 +45,9 @@ pub(crate) struct Graph {
     pub(crate) parameters: Vec<PipelineParameter>,
     pub(crate) scopes: Vec<ScopeData>,
     pub(crate) nodes: Vec<Node>,
-    /// The loop, what is collected, and from where.
-    pub(crate) collected: Vec<(ScopeId, Source)>,
+    pub(crate) given: Vec<Given>,
+    /// How many tasks of a run are under way at once, where that is limited.
+    pub(crate) max_tasks: Option<u32>,
     pub(crate) problems: Vec<Problem>,
     /// Where each component was declared.
     declared: HashMap<&'static str, &'static str>,
@@ -75,9 +79,31 @@ pub(crate) struct ScopeData {
 
 #[derive(Debug)]
 pub(crate) enum ScopeKind {
-    Plain,
+    /// The pipeline itself.
+    Pipeline,
+    /// Tasks under a name of their own.
+    Group,
     When(Condition<'static>),
-    Loop { items: Arg, item: ParameterType, optional: bool, limit: u32 },
+    /// Branches of which one is taken.
+    Branches,
+    Loop {
+        items: LoopItems,
+        limit: u32,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) enum LoopItems {
+    Values { list: Arg, item: ParameterType, optional: bool },
+    Artifacts { list: Source, item: ArtifactType },
+}
+
+/// What a scope gives to the one around it.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) scope: ScopeId,
+    /// Sources that are at home in the scope: one, or several of which the first that there is counts.
+    pub(crate) from: Vec<Source>,
 }
 
 #[derive(Debug)]
@@ -85,6 +111,7 @@ pub(crate) struct Node {
     pub(crate) scope: ScopeId,
     pub(crate) name: String,
     pub(crate) kind: NodeKind,
+    /// What it waits for though it takes nothing from it.
     pub(crate) after: Vec<NodeId>,
     /// Whether it runs however the tasks before it ended.
     pub(crate) at_any_end: bool,
@@ -103,10 +130,21 @@ pub(crate) enum TaskArg {
     Artifact(ArtifactArg),
 }
 
+impl TaskArg {
+    /// Where it comes from.
+    pub(crate) fn sources(&self) -> Vec<Source> {
+        match self {
+            Self::Parameter(Arg(ArgKind::Source(source, _))) => vec![*source],
+            Self::Parameter(Arg(ArgKind::Constant(_))) => Vec::new(),
+            Self::Artifact(artifact) => artifact.sources.clone(),
+        }
+    }
+}
+
 impl Graph {
     pub(crate) fn new(at: &'static Location<'static>) -> Self {
         let mut graph = Self::default();
-        let scope = |node| ScopeData { node, kind: ScopeKind::Plain, at, nodes: Vec::new() };
+        let scope = |node| ScopeData { node, kind: ScopeKind::Pipeline, at, nodes: Vec::new() };
         graph.scopes.push(scope(None));
         graph.scopes.push(scope(None));
         let name = graph.numbered_name("exit-handler");
@@ -133,8 +171,8 @@ impl Graph {
         match source {
             Source::Parameter(_) => Some(OUTERMOST),
             Source::Item(scope) => Some(scope),
-            Source::Output { node, .. } => Some(self.node(node).scope),
-            Source::Collected(index) => self.parent(self.collected[index as usize].0),
+            Source::Output { node, .. } | Source::Status(node) => Some(self.node(node).scope),
+            Source::Given(index) => self.parent(self.given[index as usize].scope),
             Source::Nothing => None,
         }
     }
@@ -158,6 +196,7 @@ impl Graph {
         id
     }
 
+    /// Opens a scope whose name is `name` and a number.
     pub(crate) fn open_scope(
         &mut self,
         outer: ScopeId,
@@ -165,12 +204,41 @@ impl Graph {
         kind: ScopeKind,
         at: &'static Location<'static>,
     ) -> ScopeId {
+        let name = self.numbered_name(name);
+        self.open_named_scope(outer, name, kind, at)
+    }
+
+    pub(crate) fn open_named_scope(
+        &mut self,
+        outer: ScopeId,
+        name: String,
+        kind: ScopeKind,
+        at: &'static Location<'static>,
+    ) -> ScopeId {
         let id = ScopeId(u32::try_from(self.scopes.len()).unwrap_or(u32::MAX));
         self.scopes.push(ScopeData { node: None, kind, at, nodes: Vec::new() });
-        let name = self.numbered_name(name);
         let node = self.add(outer, name, NodeKind::Group(id));
         self.scopes[id.0 as usize].node = Some(node);
         id
+    }
+
+    /// What `scope` gives of `from`, sources that are at home in it.
+    pub(crate) fn give(&mut self, scope: ScopeId, from: Vec<Source>) -> Source {
+        let index = u32::try_from(self.given.len()).unwrap_or(u32::MAX);
+        self.given.push(Given { scope, from });
+        Source::Given(index)
+    }
+
+    /// Puts `inner`, which lies in the same scope as `outer`, into `outer`.
+    pub(crate) fn move_into(&mut self, inner: ScopeId, outer: ScopeId) {
+        let (Some(node), Some(around)) = (self.scope(inner).node, self.parent(inner)) else { return };
+        // Most often the last.
+        let siblings = &mut self.scopes[around.0 as usize].nodes;
+        if let Some(index) = siblings.iter().rposition(|other| *other == node) {
+            siblings.remove(index);
+        }
+        self.scopes[outer.0 as usize].nodes.push(node);
+        self.nodes[node.0 as usize].scope = outer;
     }
 
     /// `name` in the form of KFP's task names (lower-case letters and digits, with single `-` between them), with a
@@ -219,8 +287,91 @@ impl Graph {
         self.problems.push(Problem::new(at, message));
     }
 
+    pub(crate) fn check_task_name(&mut self, name: &str, at: &Location<'_>) {
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') || name.is_empty() {
+            self.problem(at, format!("task name `{name}`: expected letters, digits, - and _"));
+        }
+    }
+
+    /// Lets what stands for `node` in `scope` wait for `other`, which is in a scope around it or the same.
+    pub(crate) fn wait(&mut self, node: NodeId, other: NodeId, at: &Location<'_>) {
+        let around = self.node(other).scope;
+        let mut waiting = node;
+        while self.node(waiting).scope != around {
+            match self.scope(self.node(waiting).scope).node {
+                Some(group) => waiting = group,
+                None => {
+                    let (name, other) = (&self.node(node).name, &self.node(other).name);
+                    let message = format!(
+                        "task `{name}` comes `.after` `{other}`, which is in a loop, branch or group that `{name}` is \
+                         not in: let it come after all of that"
+                    );
+                    return self.problem(at, message);
+                }
+            }
+        }
+        let after = &mut self.nodes[waiting.0 as usize].after;
+        if !after.contains(&other) {
+            after.push(other);
+        }
+    }
+
+    /// Notes inputs of a task that runs however those before it ended, which ask for what these may not have given.
+    pub(crate) fn refuse_required(
+        &mut self,
+        scope: ScopeId,
+        name: &str,
+        definition: &ComponentDef,
+        args: &[(&'static str, TaskArg)],
+        at: &Location<'_>,
+    ) {
+        for (input, arg) in args {
+            let optional = match arg {
+                TaskArg::Parameter(_) => {
+                    definition.parameters.iter().any(|(own, _, optional)| own == input && *optional)
+                }
+                TaskArg::Artifact(_) => definition
+                    .artifacts
+                    .iter()
+                    .any(|(own, _, count)| own == input && *count == ArtifactCount::OneOrNone),
+            };
+            // What comes from further out was there before this scope began.
+            let uncertain = arg.sources().into_iter().find(|source| {
+                matches!(source, Source::Output { .. } | Source::Given(_))
+                    && self.home(*source) == Some(scope)
+            });
+            if let Some(source) = uncertain.filter(|_| !optional) {
+                let what = self.describe(source);
+                let message = format!(
+                    "task `{name}` runs however the tasks before it ended, so that its input `{input}`, {what}, may be \
+                     absent: make it an `Option`, or add what comes after that in a `p.nest(…)` or branch, which is \
+                     begun only where it is there"
+                );
+                self.problem(at, message);
+            }
+        }
+    }
+
+    /// Notes a final status that is used elsewhere than beside its task.
+    fn refuse_status(&mut self, used_in: ScopeId, node: NodeId, at: &Location<'_>) {
+        let name = &self.node(node).name;
+        let message = match self.node(node).kind {
+            _ if self.node(node).scope == used_in => return,
+            NodeKind::Group(BODY) => {
+                "the run's status is known when all else has ended: give it to what `on_exit` adds".to_owned()
+            }
+            _ => format!(
+                "the final status of `{name}` is known beside it alone: use it in the scope that `{name}` is in"
+            ),
+        };
+        self.problem(at, message);
+    }
+
     /// Notes a handle that is used outside of the loop or branch that it belongs to.
     pub(crate) fn refuse_escape(&mut self, used_in: ScopeId, source: Source, at: &Location<'_>) {
+        if let Source::Status(node) = source {
+            return self.refuse_status(used_in, node, at);
+        }
         let Some(home) = self.home(source) else { return };
         if self.lies_in(used_in, home) {
             return;
@@ -235,27 +386,41 @@ impl Graph {
         }
         let data = self.scope(left);
         let opened = format!("{}:{}", data.at.file(), data.at.line());
-        let what = match source {
-            Source::Item(_) => "the item of a loop".to_owned(),
-            Source::Output { node, port } => format!("output `{port}` of task `{}`", self.node(node).name),
-            Source::Collected(_) => "a collected list".to_owned(),
-            Source::Parameter(_) | Source::Nothing => "a parameter".to_owned(),
-        };
+        let what = self.describe(source);
         let message = match data.kind {
             ScopeKind::Loop { .. } => format!(
                 "{what} exists only inside of the loop at {opened}, once for each item: return it from the loop's \
                  closure and use `.collect()`"
             ),
-            ScopeKind::When(_) => {
-                format!(
-                    "{what} exists only where the condition at {opened} holds: use it inside of that branch"
-                )
-            }
-            ScopeKind::Plain => format!(
+            ScopeKind::When(_) | ScopeKind::Branches => format!(
+                "{what} exists only where the condition at {opened} holds: use it inside of that branch, or return it \
+                 from all branches up to `.otherwise(…)`, which gives it where it is"
+            ),
+            ScopeKind::Group => format!(
+                "{what} exists only inside of the group at {opened}: return it from the group's closure"
+            ),
+            ScopeKind::Pipeline => format!(
                 "{what} is not there for an exit handler, which also runs when that task has failed: give it \
                  parameters, or read the run through its context"
             ),
         };
         self.problem(at, message);
+    }
+
+    /// A source as messages call it.
+    pub(crate) fn describe(&self, source: Source) -> String {
+        match source {
+            Source::Item(_) => "the item of a loop".to_owned(),
+            Source::Output { node, port } => format!("output `{port}` of task `{}`", self.node(node).name),
+            Source::Status(node) => format!("the final status of `{}`", self.node(node).name),
+            Source::Given(index) => {
+                let scope = self.scope(self.given[index as usize].scope);
+                match (&scope.kind, scope.node) {
+                    (ScopeKind::Loop { .. }, _) | (_, None) => "a collected list".to_owned(),
+                    (_, Some(node)) => format!("what `{}` gives", self.node(node).name),
+                }
+            }
+            Source::Parameter(_) | Source::Nothing => "a parameter".to_owned(),
+        }
     }
 }

@@ -2,16 +2,20 @@
 //!
 //! A handle ([`Value`], [`Artifact`], [`ArtifactList`]) exists only after the task that makes it, so tasks can't
 //! wait for one another; it carries its type, so that wrong wiring doesn't compile; and it carries the lifetime of
-//! its pipeline, so that it fits no other. What types can't see — a handle that left its loop or branch — `build`
+//! its pipeline, so that it fits no other. What types can't see — a handle that left its loop, branch or group — `build`
 //! refuses, with the caller's file and line.
 
 mod arg;
+mod branches;
 mod call;
 mod collect;
 mod condition;
 mod export;
 mod graph;
+mod group;
 mod handle;
+mod handles;
+mod loops;
 mod lower;
 mod no_value;
 mod pipeline;
@@ -19,11 +23,14 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
-pub use arg::{Arg, ArtifactArg, IntoArtifact, IntoArtifactList, IntoValue};
+pub use arg::{Arg, ArtifactArg, IntoArtifact, IntoArtifactList, IntoOptionalArtifact, IntoValue};
+pub use branches::When;
 pub use call::{Call, CallOptions};
 pub use collect::{Collect, Each, LoopRef};
 pub use condition::{Condition, IntoCondition};
 pub use export::Export;
 pub use handle::{Artifact, ArtifactList, TaskRef, Value};
+pub use handles::{Handles, Relocation};
+pub use loops::Items;
 pub use pipeline::Pipeline;
 pub use scope::Scope;

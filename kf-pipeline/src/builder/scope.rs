@@ -9,11 +9,9 @@ use kf_core::artifact::ArtifactKind;
 use serde_json::Value as Json;
 
 use super::arg::ArgKind;
-use super::graph::{
-    BODY, Graph, NodeId, NodeKind, OUTERMOST, PipelineParameter, ScopeId, ScopeKind, Source, TaskArg,
-};
+use super::graph::{Graph, NodeId, NodeKind, PipelineParameter, ScopeId, Source, TaskArg};
 use super::handle::Brand;
-use super::{Arg, Artifact, Call, Each, IntoCondition, IntoValue, LoopRef, TaskRef, Value};
+use super::{Arg, Artifact, Call, IntoValue, TaskRef, Value};
 use crate::component::Param;
 use crate::spec::ArtifactType;
 
@@ -76,6 +74,22 @@ impl<'p> Scope<'p> {
         Value::new(Source::Parameter(index))
     }
 
+    /// Lets at most `tasks` tasks of a run be under way at once, whatever the engine's own
+    /// [`max_tasks`](crate::EngineBuilder::max_tasks) allows; loops have
+    /// [limits of their own](Self::parallel_for_limited). It is said once for the whole pipeline.
+    #[track_caller]
+    pub fn max_tasks(&self, tasks: u32) {
+        let mut graph = self.graph.borrow_mut();
+        if tasks == 0 {
+            graph.problem(
+                Location::caller(),
+                "with at most 0 tasks at once nothing would run: allow at least 1",
+            );
+        } else if graph.max_tasks.replace(tasks).is_some() {
+            graph.problem(Location::caller(), "the pipeline's `max_tasks` is said twice");
+        }
+    }
+
     /// Adds a task and gives the handles of its outputs.
     #[track_caller]
     pub fn add<H>(&self, call: Call<'p, H>) -> H {
@@ -83,48 +97,40 @@ impl<'p> Scope<'p> {
         handles(TaskRef::new(self.add_call(self.id, call, Location::caller())))
     }
 
-    fn add_call<H>(&self, scope: ScopeId, call: Call<'p, H>, at: &'static Location<'static>) -> NodeId {
+    pub(super) fn add_call<H>(
+        &self,
+        scope: ScopeId,
+        call: Call<'p, H>,
+        at: &'static Location<'static>,
+    ) -> NodeId {
         let mut graph = self.graph.borrow_mut();
-        let name = call.options.name.as_deref().unwrap_or(call.definition.name);
-        let wanted = name.to_owned();
-        let name = graph.fresh_name(name);
-        graph.refuse_namesake(&call.definition, at);
-        if let Some(problem) = &call.options.problem {
+        let Call { definition, args, options, after, at_any_end, .. } = call;
+        let wanted = options.name.as_deref().unwrap_or(definition.name);
+        let name = graph.fresh_name(wanted);
+        graph.refuse_namesake(&definition, at);
+        if let Some(problem) = &options.problem {
             graph.problem(at, format!("task `{name}`: {problem}"));
         }
-        if !wanted.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') || wanted.is_empty() {
-            graph.problem(at, format!("task name `{wanted}`: expected letters, digits, - and _"));
-        }
-        for (input, arg) in &call.args {
-            match arg {
-                TaskArg::Parameter(Arg(ArgKind::Constant(Err(problem)))) => {
-                    graph.problem(at, format!("task `{name}`, input `{input}`: {problem}"));
-                }
-                TaskArg::Parameter(Arg(ArgKind::Constant(Ok(_)))) => {}
-                TaskArg::Parameter(Arg(ArgKind::Source(source, _))) => {
-                    graph.refuse_escape(scope, *source, at)
-                }
-                TaskArg::Artifact(artifact) => {
-                    for source in &artifact.sources {
-                        graph.refuse_escape(scope, *source, at);
-                    }
-                }
+        graph.check_task_name(wanted, at);
+        let mut at_any_end = at_any_end;
+        for (input, arg) in &args {
+            if let TaskArg::Parameter(Arg(ArgKind::Constant(Err(problem)))) = arg {
+                graph.problem(at, format!("task `{name}`, input `{input}`: {problem}"));
+            }
+            for source in arg.sources() {
+                graph.refuse_escape(scope, source, at);
+                at_any_end |= matches!(source, Source::Status(_));
             }
         }
-        for other in &call.after {
-            if graph.node(other.node).scope != scope {
-                let other = graph.node(other.node).name.clone();
-                graph.problem(
-                    at,
-                    format!("task `{name}` comes `.after` `{other}`, which is in another scope"),
-                );
-            }
+        if at_any_end {
+            graph.refuse_required(scope, &name, &definition, &args, at);
         }
-        let after = call.after.iter().map(|task| task.node).collect();
-        let kind =
-            NodeKind::Task { definition: call.definition, args: call.args, options: Box::new(call.options) };
+        let kind = NodeKind::Task { definition, args, options: Box::new(options) };
         let node = graph.add(scope, name, kind);
-        graph.nodes[node.0 as usize].after = after;
+        graph.nodes[node.0 as usize].at_any_end = at_any_end;
+        for other in after {
+            graph.wait(node, other.node, at);
+        }
         node
     }
 
@@ -142,90 +148,7 @@ impl<'p> Scope<'p> {
         TaskRef::new(node).artifact("artifact")
     }
 
-    /// Runs what the closure adds once for each of `items`, as many at once as there is room for.
-    #[track_caller]
-    pub fn parallel_for<T: Param, R>(
-        &self,
-        items: impl IntoValue<'p, Vec<T>>,
-        body: impl FnOnce(&Scope<'p>, Value<'p, T>) -> R,
-    ) -> Each<'p, R> {
-        self.loop_of(items.into_value(), 0, body, Location::caller())
-    }
-
-    /// Like [`parallel_for`](Self::parallel_for), with at most `limit` iterations at once, which is at least 1.
-    #[track_caller]
-    pub fn parallel_for_limited<T: Param, R>(
-        &self,
-        items: impl IntoValue<'p, Vec<T>>,
-        limit: u32,
-        body: impl FnOnce(&Scope<'p>, Value<'p, T>) -> R,
-    ) -> Each<'p, R> {
-        let at = Location::caller();
-        if limit == 0 {
-            self.graph
-                .borrow_mut()
-                .problem(at, "a loop with a limit of 0 would never run: give it at least 1");
-        }
-        self.loop_of(items.into_value(), limit, body, at)
-    }
-
-    fn loop_of<T: Param, R>(
-        &self,
-        items: Arg,
-        limit: u32,
-        body: impl FnOnce(&Scope<'p>, Value<'p, T>) -> R,
-        at: &'static Location<'static>,
-    ) -> Each<'p, R> {
-        match &items {
-            Arg(ArgKind::Source(source, _)) => self.graph.borrow_mut().refuse_escape(self.id, *source, at),
-            Arg(ArgKind::Constant(Err(problem))) => {
-                self.graph.borrow_mut().problem(at, format!("the loop's items: {problem}"));
-            }
-            Arg(ArgKind::Constant(Ok(_))) => {}
-        }
-        let kind = ScopeKind::Loop { items, item: T::TYPE, optional: T::OPTIONAL, limit };
-        let id = self.graph.borrow_mut().open_scope(self.id, "for-loop", kind, at);
-        let inner = body(&self.inner(id), Value::new(Source::Item(id)));
-        Each { inner, scope: LoopRef { graph: Rc::clone(&self.graph), scope: id, at, brand: PhantomData } }
-    }
-
-    /// Runs what the closure adds only where the condition holds.
-    #[track_caller]
-    pub fn when<R>(&self, condition: impl IntoCondition<'p>, body: impl FnOnce(&Scope<'p>) -> R) -> R {
-        let at = Location::caller();
-        let condition = condition.into_condition().unbranded();
-        for arg in condition.args() {
-            match &arg.0 {
-                ArgKind::Source(source, _) => self.graph.borrow_mut().refuse_escape(self.id, *source, at),
-                ArgKind::Constant(Err(problem)) => {
-                    self.graph.borrow_mut().problem(at, format!("the condition: {problem}"));
-                }
-                ArgKind::Constant(Ok(_)) => {}
-            }
-        }
-        let id = self.graph.borrow_mut().open_scope(self.id, "condition", ScopeKind::When(condition), at);
-        body(&self.inner(id))
-    }
-
-    /// Adds a task that runs when all others have ended, however they ended, and also when the run is cancelled. The
-    /// paths of the others then begin with `exit-handler-1/`, the group that it waits for.
-    /// It belongs to the whole pipeline: a loop or a branch has none.
-    #[track_caller]
-    pub fn on_exit<H>(&self, call: Call<'p, H>) {
-        let at = Location::caller();
-        let node = self.add_call(OUTERMOST, call, at);
-        let mut graph = self.graph.borrow_mut();
-        if self.id != BODY {
-            graph
-                .problem(at, "an exit handler is the whole pipeline's: add it outside of loops and branches");
-        }
-        let body = NodeId(0);
-        let node = &mut graph.nodes[node.0 as usize];
-        node.after.push(body);
-        node.at_any_end = true;
-    }
-
-    fn inner(&self, id: ScopeId) -> Self {
+    pub(super) fn inner(&self, id: ScopeId) -> Self {
         Self { graph: Rc::clone(&self.graph), id, brand: PhantomData }
     }
 }

@@ -55,8 +55,8 @@ pub struct ComponentDef {
     pub description: &'static str,
     /// Input parameters: name, type, and whether it may be absent.
     pub parameters: Vec<(&'static str, ParameterType, bool)>,
-    /// Input artifacts: name, kind, and whether it takes a list.
-    pub artifacts: Vec<(&'static str, ArtifactType, bool)>,
+    /// Input artifacts: name, kind, and how many.
+    pub artifacts: Vec<(&'static str, ArtifactType, ArtifactCount)>,
     /// Output parameters.
     pub output_parameters: Vec<OutputParameter>,
     /// Output artifacts: name and kind.
@@ -65,6 +65,17 @@ pub struct ComponentDef {
     pub defaults: Defaults,
     /// What runs.
     pub body: Body,
+}
+
+/// How many artifacts an input takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArtifactCount {
+    /// One.
+    One,
+    /// One, or none.
+    OneOrNone,
+    /// A list.
+    List,
 }
 
 /// What `#[component(…)]` says of a component's tasks, each of which may say otherwise.

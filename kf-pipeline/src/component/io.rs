@@ -351,6 +351,17 @@ impl TaskIo {
         }
     }
 
+    /// An input artifact that may be absent.
+    ///
+    /// # Errors
+    /// Where there are several.
+    pub fn optional_input<K: ArtifactKind>(&self, name: &str) -> Result<Option<Input<K>>, TaskError> {
+        match self.0.artifacts.get(name).map_or(0, Vec::len) {
+            0 => Ok(None),
+            _ => self.input(name).map(Some),
+        }
+    }
+
     /// A list of input artifacts.
     pub fn inputs<K: ArtifactKind>(&self, name: &str) -> Vec<Input<K>> {
         let list = self.0.artifacts.get(name).map(Vec::as_slice).unwrap_or_default();

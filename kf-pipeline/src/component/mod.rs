@@ -11,8 +11,9 @@ pub(crate) mod memory;
 mod outputs;
 mod param;
 mod state;
+mod status;
 
-pub use definition::{Body, Component, ComponentDef, Components, Defaults, TaskFuture};
+pub use definition::{ArtifactCount, Body, Component, ComponentDef, Components, Defaults, TaskFuture};
 pub use error::{TaskError, TaskResult};
 pub use io::{Context, Input, Output, Progress, TaskIo, TaskOutputs};
 pub(crate) use io::{InputArtifact, OutputArtifact, ProgressSink, TaskIoParts};
@@ -22,3 +23,4 @@ pub use outputs::{OutputParameter, Outputs, Single, SingleLists};
 pub use param::{Ordered, Param};
 pub use state::State;
 pub(crate) use state::StateMap;
+pub use status::{FinalStatus, StatusError};

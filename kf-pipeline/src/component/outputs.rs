@@ -4,7 +4,7 @@ use kf_core::artifact::Metadata;
 use serde_json::Value as Json;
 
 use super::{Component, Param, TaskError, TaskIo, TaskOutputs};
-use crate::builder::{Collect, LoopRef, TaskRef, Value};
+use crate::builder::{Collect, Handles, LoopRef, Relocation, TaskRef, Value};
 use crate::spec::ParameterType;
 
 /// An output parameter's name and type.
@@ -19,7 +19,7 @@ pub type OutputParameter = (&'static str, ParameterType);
 )]
 pub trait Outputs: Send + 'static {
     /// Handles of the outputs, for tasks that come after.
-    type Handles<'p>: Copy + Collect<'p>;
+    type Handles<'p>: Copy + Collect<'p> + Handles<'p>;
 
     /// The output parameters.
     fn definitions() -> Vec<OutputParameter>;
@@ -133,6 +133,18 @@ impl<'p, T: Param> Collect<'p> for Single<'p, T> {
 
     fn collect_in(self, from: LoopRef<'p>) -> Self::Lists {
         SingleLists { output: self.output.collect_in(from) }
+    }
+}
+
+impl<'p, T: Param> Handles<'p> for Single<'p, T> {
+    fn relocate(self, to: &mut Relocation<'_>) -> Self {
+        Self { output: self.output.relocate(to) }
+    }
+}
+
+impl<'p, T: Param> Handles<'p> for SingleLists<'p, T> {
+    fn relocate(self, to: &mut Relocation<'_>) -> Self {
+        Self { output: self.output.relocate(to) }
     }
 }
 

@@ -40,7 +40,11 @@ pub(super) fn lower(file: &PipelineFile) -> Result<Plan> {
         return Err(Error::plan(ROOT, "the root component is not a DAG"));
     }
     refuse_recursion(&components)?;
-    let plan = Plan { name: spec.pipeline_info.name.as_str().into(), components, root };
+    if platform.max_tasks == Some(0) {
+        return Err(Error::plan("platforms.kf.maxTasks", "with at most 0 tasks at once nothing would run"));
+    }
+    let name = spec.pipeline_info.name.as_str().into();
+    let plan = Plan { name, components, root, max_tasks: platform.max_tasks };
     check::types(&plan)?;
     Ok(plan)
 }
@@ -75,7 +79,14 @@ impl Lowering<'_> {
             parameters: spec.input_definitions.parameters.clone(),
             artifacts: spec.input_definitions.artifacts.clone(),
         };
-        Ok(Component { name: name.into(), inputs, outputs: outputs(), kind })
+        let max_depth = self.platform.components.get(name).and_then(|added| added.max_depth);
+        if max_depth == Some(0) {
+            return Err(Error::plan(
+                name,
+                "platform kf gives it a `maxDepth` of 0, with which it would never run",
+            ));
+        }
+        Ok(Component { name: name.into(), inputs, outputs: outputs(), kind, max_depth })
     }
 
     fn executor(&self, component: &str, label: &str, outputs: Outputs) -> Result<Executor> {
@@ -416,10 +427,14 @@ fn refuse_recursion(components: &[Component]) -> Result<()> {
         };
         tasks.iter().map(move |task| (from, task.component))
     });
+    // A way back that goes through a component with an explicit depth ends.
+    let edges = edges.filter(|(_, to)| components[*to].max_depth.is_none());
     if let Some(cycle) = cycle(components.len(), edges) {
         let names: Vec<&str> = cycle.iter().map(|&component| components[component].name.as_ref()).collect();
         let names = names.join(", ");
-        return Err(Error::plan(&names, "these components contain one another, which would never end"));
+        let problem = "these components contain one another, which would never end: give one of them a `maxDepth` under \
+                       the platform kf's `components`";
+        return Err(Error::plan(&names, problem));
     }
     Ok(())
 }

@@ -40,6 +40,8 @@ pub struct Plan {
     pub(crate) name: Name,
     pub(crate) components: Vec<Component>,
     pub(crate) root: usize,
+    /// How many tasks of a run are under way at once, where the pipeline says so.
+    pub(crate) max_tasks: Option<u32>,
 }
 
 impl Plan {
@@ -144,6 +146,8 @@ pub(crate) struct Component {
     pub(crate) inputs: Inputs,
     pub(crate) outputs: Outputs,
     pub(crate) kind: ComponentKind,
+    /// How deep it may run within itself, where it does.
+    pub(crate) max_depth: Option<u32>,
 }
 
 #[derive(Debug, Default)]

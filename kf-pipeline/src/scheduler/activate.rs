@@ -139,6 +139,16 @@ impl Scheduler {
         let inputs = inputs::fitted(component, inputs);
         let executor = match &component.kind {
             ComponentKind::Dag(_) => {
+                if let Some(most) = component.max_depth
+                    && self.depth_of(task.component, place.frame) >= most
+                {
+                    let problem = format!(
+                        "component `{}` runs within itself more than {most} deep, which is its `maxDepth`",
+                        component.name
+                    );
+                    self.end_unrun(place, End::without_outputs(TaskState::Failed, Some(problem.into())));
+                    return;
+                }
                 self.open_frame(task.component, Some(place), path, inputs, exempt);
                 return;
             }
@@ -175,6 +185,14 @@ impl Scheduler {
             Some(at) => self.timers.push(Reverse((at, id))),
             None => self.make_ready(id),
         }
+    }
+
+    /// How many executions of a component a frame is, or lies in.
+    fn depth_of(&self, component: usize, frame: FrameId) -> u32 {
+        let around = |frame: &&Frame| frame.parent.and_then(|parent| self.frames.get(&parent.frame));
+        let frames = std::iter::successors(self.frames.get(&frame), |frame| around(frame));
+        let count = frames.filter(|frame| frame.component == component).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     pub(super) fn open_frame(

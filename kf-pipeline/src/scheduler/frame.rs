@@ -15,7 +15,7 @@ pub(crate) struct FrameId(pub(super) u64);
 
 /// One execution of a DAG.
 pub(crate) struct Frame {
-    component: usize,
+    pub(super) component: usize,
     pub(super) parent: Option<Place>,
     path: Arc<str>,
     pub(super) inputs: Arc<Values>,

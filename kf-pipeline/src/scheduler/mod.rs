@@ -147,7 +147,8 @@ impl Scheduler {
     ) -> (Self, Vec<Command>) {
         let mut past = past;
         past.find_begun();
-        let limits = Limits { in_flight: limits.in_flight.max(1), ..limits };
+        let most = plan.max_tasks.map_or(usize::MAX, |tasks| tasks as usize);
+        let limits = Limits { in_flight: limits.in_flight.min(most).max(1), ..limits };
         let mut scheduler = Self {
             limits,
             canceled: past.cancels,

@@ -35,17 +35,25 @@ impl Platforms {
 pub struct KfPlatform {
     /// What it adds to executors, by label.
     pub executors: BTreeMap<String, KfExecutor>,
-    /// What it adds to the tasks of components that are DAGs, by the component's name; `root` is the outermost.
+    /// How many tasks of a run are under way at once; as many as the engine allows where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tasks: Option<u32>,
+    /// What it adds to components that are DAGs, by name; `root` is the outermost.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub components: BTreeMap<String, KfComponent>,
 }
 
-/// What the platform `kf` adds to the tasks of a DAG.
+/// What the platform `kf` adds to a component that is a DAG.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KfComponent {
-    /// By name.
+    /// What it adds to its tasks, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tasks: BTreeMap<String, KfTask>,
+    /// How deep it may run, where its tasks, or what is in them, run itself: 1 is itself alone. A component without it never
+    /// runs within itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_depth: Option<u32>,
 }
 
 /// What the platform `kf` adds to a task.

@@ -10,6 +10,7 @@ mod cache;
 mod checkpoints;
 mod components;
 mod containers;
+mod control;
 mod flow;
 mod ir;
 mod kill;
@@ -28,7 +29,9 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     if let Some(code) = run_if_asked(
         &Workers::new()
-            .with(checkpoints::with_components(bad::with_components(components::all())))
+            .with(checkpoints::with_components(bad::with_components(control::with_components(
+                components::all(),
+            ))))
             .with(resume::worker())
             .with(containers::worker())
             .with(backfill::worker())
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         cache::tests(),
         checkpoints::tests(),
         containers::tests(),
+        control::tests(),
         flow::tests(),
         ir::tests(),
         report::tests(),

@@ -3,7 +3,7 @@
 use super::{Kind, Lowering};
 use crate::builder::Arg;
 use crate::builder::arg::ArgKind;
-use crate::builder::graph::{NodeKind, ScopeId, ScopeKind, Source, TaskArg};
+use crate::builder::graph::{Given, LoopItems, NodeKind, ScopeId, ScopeKind, Source, TaskArg};
 use crate::spec::{ArtifactSource, ParameterSource, ParameterType};
 
 impl Lowering<'_> {
@@ -28,10 +28,15 @@ impl Lowering<'_> {
                 }
                 NodeKind::Import { uri, .. } => self.demand_arg(node.scope, uri),
                 NodeKind::Group(scope) => match &graph.scope(*scope).kind {
-                    ScopeKind::Plain => {}
-                    ScopeKind::Loop { items, .. } => self.demand_arg(*scope, items),
+                    ScopeKind::Pipeline | ScopeKind::Group | ScopeKind::Branches => {}
+                    ScopeKind::Loop { items: LoopItems::Values { list, .. }, .. } => {
+                        self.demand_arg(*scope, list);
+                    }
+                    ScopeKind::Loop { items: LoopItems::Artifacts { list, item }, .. } => {
+                        self.demand(*scope, *list, &Kind::Artifact { kind: item.clone(), list: true });
+                    }
                     ScopeKind::When(condition) => {
-                        for arg in condition.args() {
+                        for arg in condition.expr.args() {
                             self.demand_arg(*scope, arg);
                         }
                     }
@@ -56,17 +61,19 @@ impl Lowering<'_> {
                 None => break,
             }
         }
-        if let Source::Collected(index) = source {
-            let (inside, inner) = self.graph.collected[index as usize];
+        if let Source::Given(index) = source {
+            let Given { scope: inside, from } = &self.graph.given[index as usize];
             let element = match kind {
-                Kind::Parameter(_) => Kind::Parameter(self.parameter_type_of(inner)),
+                Kind::Parameter(_) => Kind::Parameter(self.parameter_type_of(from[0])),
                 Kind::Artifact { kind, .. } => {
-                    Kind::Artifact { kind: kind.clone(), list: matches!(inner, Source::Collected(_)) }
+                    Kind::Artifact { kind: kind.clone(), list: self.is_list(from[0]) }
                 }
             };
-            let name = self.channel(inner);
-            self.scopes.entry(inside).or_default().outputs.insert(name, (inner, element.clone()));
-            self.demand(inside, inner, &element);
+            let name = self.output_key(source);
+            self.scopes.entry(*inside).or_default().outputs.insert(name, (from.clone(), element.clone()));
+            for inner in from {
+                self.demand(*inside, *inner, &element);
+            }
         }
     }
 
@@ -78,7 +85,8 @@ impl Lowering<'_> {
         match source {
             Source::Parameter(index) => self.graph.parameters[index as usize].optional,
             Source::Item(scope) => {
-                matches!(self.graph.scope(scope).kind, ScopeKind::Loop { optional: true, .. })
+                let kind = &self.graph.scope(scope).kind;
+                matches!(kind, ScopeKind::Loop { items: LoopItems::Values { optional: true, .. }, .. })
             }
             _ => false,
         }
@@ -94,10 +102,24 @@ impl Lowering<'_> {
                     .map_or(ParameterType::Struct, |(_, kind)| *kind),
                 _ => ParameterType::Struct,
             },
-            Source::Collected(_) => ParameterType::List,
+            Source::Given(index) => {
+                let Given { scope, from } = &self.graph.given[index as usize];
+                match self.graph.scope(*scope).kind {
+                    ScopeKind::Loop { .. } => ParameterType::List,
+                    _ => self.parameter_type_of(from[0]),
+                }
+            }
             Source::Parameter(index) => self.graph.parameters[index as usize].kind,
+            Source::Status(_) => ParameterType::TaskFinalStatus,
             Source::Item(_) | Source::Nothing => ParameterType::Struct,
         }
+    }
+
+    /// Whether a source of artifacts gives a list of them.
+    fn is_list(&self, source: Source) -> bool {
+        let Source::Given(index) = source else { return false };
+        let Given { scope, from } = &self.graph.given[index as usize];
+        matches!(self.graph.scope(*scope).kind, ScopeKind::Loop { .. }) || self.is_list(from[0])
     }
 
     /// The name under which a source goes into scopes and out of them.
@@ -110,17 +132,28 @@ impl Lowering<'_> {
             Source::Output { node, port } => {
                 format!("pipelinechannel--{}-{port}", self.graph.node(node).name)
             }
-            Source::Collected(index) => {
-                let (scope, inner) = self.graph.collected[index as usize];
-                let inner = self.channel(inner);
-                // No name has two dashes in a row, so that no task's output is called the same.
-                format!(
-                    "pipelinechannel--{}--{}",
-                    self.name_of(scope),
-                    inner.trim_start_matches("pipelinechannel--")
-                )
+            // No name has two dashes in a row, so that no task's output is called the same.
+            Source::Status(node) => format!("pipelinechannel--{}--status", self.graph.node(node).name),
+            Source::Given(index) => {
+                let Given { scope, from } = &self.graph.given[index as usize];
+                let (scope, key) = (self.name_of(*scope), self.output_key(source));
+                match from.len() {
+                    1 => format!("pipelinechannel--{scope}--{}", key.trim_start_matches("pipelinechannel--")),
+                    _ => key,
+                }
             }
             Source::Nothing => "pipelinechannel--nothing".to_owned(),
+        }
+    }
+
+    /// The name under which a scope gives a source.
+    fn output_key(&self, source: Source) -> String {
+        let Source::Given(index) = source else { return String::new() };
+        let Given { scope, from } = &self.graph.given[index as usize];
+        match from.as_slice() {
+            [inner] => self.channel(*inner),
+            // A number, since two choices may begin with the same source.
+            _ => format!("pipelinechannel--{}-oneof-{index}", self.name_of(*scope)),
         }
     }
 
@@ -139,7 +172,10 @@ impl Lowering<'_> {
             Source::Item(_) | Source::Nothing => {
                 ParameterSource::ComponentInputParameter(self.channel(source))
             }
-            Source::Output { .. } | Source::Collected(_) => {
+            Source::Status(node) => {
+                ParameterSource::TaskFinalStatus { producer_task: self.graph.node(node).name.clone() }
+            }
+            Source::Output { .. } | Source::Given(_) => {
                 let (producer_task, output_parameter_key) = self.produced(source);
                 ParameterSource::TaskOutputParameter { producer_task, output_parameter_key }
             }
@@ -147,7 +183,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn artifact_source(&self, scope: ScopeId, source: Source) -> ArtifactSource {
-        if !self.is_home(scope, source) {
+        if !self.is_home(scope, source) || matches!(source, Source::Item(_)) {
             return ArtifactSource::ComponentInputArtifact(self.channel(source));
         }
         let (producer_task, output_artifact_key) = self.produced(source);
@@ -158,9 +194,9 @@ impl Lowering<'_> {
     pub(super) fn produced(&self, source: Source) -> (String, String) {
         match source {
             Source::Output { node, port } => (self.graph.node(node).name.clone(), port.to_owned()),
-            Source::Collected(index) => {
-                let (scope, inner) = self.graph.collected[index as usize];
-                (self.name_of(scope).to_owned(), self.channel(inner))
+            Source::Given(index) => {
+                let scope = self.graph.given[index as usize].scope;
+                (self.name_of(scope).to_owned(), self.output_key(source))
             }
             _ => (String::new(), String::new()),
         }

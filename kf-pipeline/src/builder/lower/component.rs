@@ -2,7 +2,7 @@
 
 use super::{Lowering, SELF_IMAGE};
 use crate::builder::CallOptions;
-use crate::component::ComponentDef;
+use crate::component::{ArtifactCount, ComponentDef};
 use crate::spec::{
     ArtifactInput, ArtifactOutput, ComponentSpec, ContainerSpec, ExecutorSpec, KfExecutor, ParameterInput,
     ParameterOutput,
@@ -69,10 +69,11 @@ fn interface(definition: &ComponentDef, label: String) -> ComponentSpec {
         };
         spec.input_definitions.parameters.insert((*name).to_owned(), input);
     }
-    for (name, kind, list) in &definition.artifacts {
+    for (name, kind, count) in &definition.artifacts {
         let input = ArtifactInput {
             artifact_type: kind.clone(),
-            is_artifact_list: *list,
+            is_artifact_list: *count == ArtifactCount::List,
+            is_optional: *count == ArtifactCount::OneOrNone,
             ..ArtifactInput::default()
         };
         spec.input_definitions.artifacts.insert((*name).to_owned(), input);

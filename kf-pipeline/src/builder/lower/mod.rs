@@ -11,12 +11,15 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::arg::ArgKind;
-use super::graph::{BODY, Graph, Node, NodeId, NodeKind, OUTERMOST, ScopeId, ScopeKind, Source, TaskArg};
+use super::graph::{
+    BODY, Graph, LoopItems, Node, NodeId, NodeKind, OUTERMOST, ScopeId, ScopeKind, Source, TaskArg,
+};
 use super::{Arg, CallOptions};
 use crate::spec::{
-    ArtifactInput, ArtifactOutput, ArtifactSelector, ArtifactType, CachingOptions, ComponentRef,
-    ComponentSpec, DagOutputArtifact, DagSpec, ExecutorSpec, Extra, ImporterSpec, Items, IteratorPolicy,
-    KfPlatform, ParameterInput, ParameterIterator, ParameterOutput, ParameterSelector, ParameterSource,
+    ArtifactInput, ArtifactItems, ArtifactIterator, ArtifactOutput, ArtifactSelector, ArtifactType,
+    CachingOptions, ComponentRef, ComponentSpec, DagOutputArtifact, DagOutputParameter, DagOutputSource,
+    DagSpec, ExecutorSpec, Extra, ImporterSpec, Items, IteratorPolicy, KfPlatform, ParameterInput,
+    ParameterIterator, ParameterOutput, ParameterSelector, ParameterSelectors, ParameterSource,
     ParameterType, PipelineFile, PipelineInfo, PipelineSpec, Platforms, RetryPolicy, RuntimeValue, TaskInfo,
     TaskSpec, TriggerPolicy, TriggerStrategy,
 };
@@ -31,7 +34,7 @@ pub(super) fn lower(name: &str, graph: &Graph) -> PipelineFile {
         root,
         scopes: HashMap::new(),
         out: PipelineSpec::default(),
-        kf: KfPlatform::default(),
+        kf: KfPlatform { max_tasks: graph.max_tasks, ..KfPlatform::default() },
         labels: HashMap::new(),
     };
     lowering.demand_all();
@@ -65,7 +68,8 @@ enum Kind {
 #[derive(Default)]
 struct ScopeIo {
     inputs: BTreeMap<String, (Source, Kind)>,
-    outputs: BTreeMap<String, (Source, Kind)>,
+    /// Each with where it comes from: of several sources the first that there is.
+    outputs: BTreeMap<String, (Vec<Source>, Kind)>,
 }
 
 struct Lowering<'g> {
@@ -110,38 +114,40 @@ impl Lowering<'_> {
                 }
             }
         }
-        if let ScopeKind::Loop { item, optional, .. } = graph.scope(id).kind {
-            let input =
-                ParameterInput { parameter_type: item, is_optional: optional, ..ParameterInput::default() };
-            spec.input_definitions.parameters.insert(self.channel(Source::Item(id)), input);
+        if let ScopeKind::Loop { items, .. } = &graph.scope(id).kind {
+            let name = self.channel(Source::Item(id));
+            match items {
+                LoopItems::Values { item, optional, .. } => {
+                    let (parameter_type, is_optional) = (*item, *optional);
+                    let input = ParameterInput { parameter_type, is_optional, ..ParameterInput::default() };
+                    spec.input_definitions.parameters.insert(name, input);
+                }
+                LoopItems::Artifacts { item, .. } => {
+                    let input = ArtifactInput { artifact_type: item.clone(), ..ArtifactInput::default() };
+                    spec.input_definitions.artifacts.insert(name, input);
+                }
+            }
         }
-        for (name, (source, kind)) in io.outputs {
-            let (producer_subtask, key) = self.produced(source);
+        for (name, (from, kind)) in io.outputs {
+            let from = from.into_iter().map(|source| self.produced(source));
             match kind {
                 Kind::Parameter(parameter_type) => {
-                    spec.output_definitions.parameters.insert(
-                        name.clone(),
-                        ParameterOutput { parameter_type, ..ParameterOutput::default() },
-                    );
-                    let from = ParameterSelector {
-                        producer_subtask,
-                        output_parameter_key: key,
-                        ..ParameterSelector::default()
-                    };
-                    dag.outputs.parameters.insert(name, from.into());
+                    let output = ParameterOutput { parameter_type, ..ParameterOutput::default() };
+                    spec.output_definitions.parameters.insert(name.clone(), output);
+                    dag.outputs.parameters.insert(name, parameter_from(from.collect()));
                 }
                 Kind::Artifact { kind, list } => {
                     let output =
                         ArtifactOutput { artifact_type: kind, is_artifact_list: list, ..Default::default() };
                     spec.output_definitions.artifacts.insert(name.clone(), output);
-                    let from = vec![ArtifactSelector {
+                    let selector = |(producer_subtask, output_artifact_key)| ArtifactSelector {
                         producer_subtask,
-                        output_artifact_key: key,
-                        ..ArtifactSelector::default()
-                    }];
-                    dag.outputs
-                        .artifacts
-                        .insert(name, DagOutputArtifact { artifact_selectors: from, ..Default::default() });
+                        output_artifact_key,
+                        extra: Extra::new(),
+                    };
+                    let artifact_selectors = from.map(selector).collect();
+                    let output = DagOutputArtifact { artifact_selectors, extra: Extra::new() };
+                    dag.outputs.artifacts.insert(name, output);
                 }
             }
         }
@@ -240,14 +246,27 @@ impl Lowering<'_> {
             }
         }
         match &self.graph.scope(scope).kind {
-            ScopeKind::Plain => {}
-            ScopeKind::Loop { items, limit, .. } => {
-                let items = match &items.0 {
-                    ArgKind::Source(source, _) => Items::InputParameter(self.channel(*source)),
-                    ArgKind::Constant(value) => Items::Raw(value.clone().unwrap_or_default().to_string()),
-                };
+            ScopeKind::Pipeline | ScopeKind::Group | ScopeKind::Branches => {}
+            ScopeKind::Loop { items, limit } => {
                 let item_input = self.channel(Source::Item(scope));
-                task.parameter_iterator = Some(ParameterIterator { items, item_input, extra: Extra::new() });
+                match items {
+                    LoopItems::Values { list, .. } => {
+                        let items = match &list.0 {
+                            ArgKind::Source(source, _) => Items::InputParameter(self.channel(*source)),
+                            ArgKind::Constant(value) => {
+                                Items::Raw(value.clone().unwrap_or_default().to_string())
+                            }
+                        };
+                        task.parameter_iterator =
+                            Some(ParameterIterator { items, item_input, extra: Extra::new() });
+                    }
+                    LoopItems::Artifacts { list, .. } => {
+                        let items =
+                            ArtifactItems { input_artifact: self.channel(*list), ..ArtifactItems::default() };
+                        task.artifact_iterator =
+                            Some(ArtifactIterator { items, item_input, extra: Extra::new() });
+                    }
+                }
                 if *limit > 0 {
                     task.iterator_policy =
                         Some(IteratorPolicy { parallelism_limit: *limit, ..Default::default() });
@@ -261,6 +280,24 @@ impl Lowering<'_> {
         let spec = self.scope(scope);
         self.out.components.insert(component, spec);
     }
+}
+
+/// A DAG's output parameter from tasks and their outputs, of which the first that there is counts.
+fn parameter_from(from: Vec<(String, String)>) -> DagOutputParameter {
+    let selector = |(producer_subtask, output_parameter_key)| ParameterSelector {
+        producer_subtask,
+        output_parameter_key,
+        extra: Extra::new(),
+    };
+    let mut selectors: Vec<_> = from.into_iter().map(selector).collect();
+    let source = match selectors.len() {
+        1 => DagOutputSource::ValueFromParameter(selectors.remove(0)),
+        _ => DagOutputSource::ValueFromOneof(ParameterSelectors {
+            parameter_selectors: selectors,
+            extra: Extra::new(),
+        }),
+    };
+    DagOutputParameter { source, extra: Extra::new() }
 }
 
 fn retry_policy(options: &CallOptions) -> Option<RetryPolicy> {

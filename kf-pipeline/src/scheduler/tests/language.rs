@@ -39,7 +39,11 @@ fn given(launch: &Launch) -> Json {
 
 /// Runs a pipeline whose tasks give what `body` says.
 fn run(spec: Json, args: Json, body: impl Fn(&Launch) -> Values) -> (RunState, Option<String>, Given) {
-    let file: PipelineFile = serde_json::from_value(json!({"pipeline_spec": spec})).unwrap();
+    run_file(json!({"pipeline_spec": spec}), args, body)
+}
+
+fn run_file(file: Json, args: Json, body: impl Fn(&Launch) -> Values) -> (RunState, Option<String>, Given) {
+    let file: PipelineFile = serde_json::from_value(file).unwrap();
     let plan = Arc::new(Plan::new(&file).unwrap());
     let args: BTreeMap<String, Json> = serde_json::from_value(args).unwrap();
     let args = Values::of_parameters(args.into_iter().map(|(name, value)| (name.into(), Arc::new(value))));
@@ -206,4 +210,68 @@ fn a_loop_goes_over_artifacts_and_gives_lists_in_their_order() {
     assert_eq!((state, error), (RunState::Succeeded, None));
     assert_eq!(seen["each[1]"]["one"], json!(["b"]));
     assert_eq!(seen["last"], json!({"all": ["a2", "b2", "c2"], "names": ["a", "b", "c"]}));
+}
+
+#[test]
+fn a_component_runs_within_itself_as_deep_as_it_may() {
+    let n = json!({"parameters": {"n": {"parameterType": "NUMBER_INTEGER"}}});
+    let number = json!({"parameters": {"Output": {"parameterType": "NUMBER_INTEGER"}}});
+    let from = json!({"parameters": {"n": output("less", "Output")}});
+    let again = |condition: &str, component: &str| json!({"componentRef": {"name": component}, "inputs": from, "triggerPolicy": {"condition": condition}});
+    let one_of = json!({"parameters": {"Output": {"valueFromOneof": {"parameterSelectors": [
+        {"producerSubtask": "again", "outputParameterKey": "Output"},
+        {"producerSubtask": "done", "outputParameterKey": "Output"},
+    ]}}}});
+    let countdown = json!({
+        "inputDefinitions": n, "outputDefinitions": number,
+        "dag": {
+            "tasks": {
+                "less": {"componentRef": {"name": "less"}, "inputs": {"parameters": {"n": {"componentInputParameter": "n"}}}},
+                "again": again("int(inputs.parameter_values['n']) > 0", "countdown"),
+                "done": again("int(inputs.parameter_values['n']) <= 0", "less"),
+            },
+            "outputs": one_of,
+        },
+    });
+    let file = |depth: Json| {
+        json!({
+            "pipeline_spec": {
+                "pipelineInfo": {"name": "recursion"}, "deploymentSpec": executors(),
+                "components": {
+                    "less": {"executorLabel": "exec", "inputDefinitions": n, "outputDefinitions": number},
+                    "countdown": countdown,
+                },
+                "root": {"inputDefinitions": n, "outputDefinitions": number, "dag": {
+                    "tasks": {"countdown": {
+                        "componentRef": {"name": "countdown"},
+                        "inputs": {"parameters": {"n": {"componentInputParameter": "n"}}},
+                    }},
+                    "outputs": {"parameters": {"Output": {"valueFromParameter":
+                        {"producerSubtask": "countdown", "outputParameterKey": "Output"}}}},
+                }},
+            },
+            "platform_spec": {"platforms": {"kf": {"components": {"countdown": depth}}}},
+        })
+    };
+    let body = |launch: &Launch| {
+        let n = launch.inputs.parameter("n").and_then(|n| n.as_i64()).unwrap();
+        parameters(&[("Output", json!(n - 1))])
+    };
+    let (state, error, seen) = run_file(file(json!({"maxDepth": 4})), json!({"n": 4}), body);
+    assert_eq!((state, error), (RunState::Succeeded, None));
+    assert_eq!(seen["countdown/again/again/again/less"], json!({"n": 1}));
+    assert_eq!(seen["countdown/again/again/again/done"], json!({"n": 0}));
+    assert_eq!(seen.len(), 5);
+
+    let (state, error, seen) = run_file(file(json!({"maxDepth": 3})), json!({"n": 4}), body);
+    assert_eq!(state, RunState::Failed);
+    let error = error.unwrap();
+    assert!(error.contains("countdown/again/again/again") && error.contains("more than 3 deep"), "{error}");
+    assert_eq!(seen.len(), 3, "{seen:?}");
+
+    for (depth, says) in [(json!({}), "contain one another"), (json!({"maxDepth": 0}), "never run")] {
+        let file: PipelineFile = serde_json::from_value(file(depth)).unwrap();
+        let error = Plan::new(&file).unwrap_err().to_string();
+        assert!(error.contains("countdown") && error.contains(says), "{error}");
+    }
 }
