@@ -77,7 +77,7 @@
 //! own becomes one by implementing [`ArtifactKind`](kf_core::artifact::ArtifactKind).
 //!
 //! The attribute takes `retries = 2`, `timeout = "5m"`, `cpu = 0.5`, `memory = "2Gi"`, `gpu = 1`, `version = "1"`,
-//! `cache = false` and `executor = "subprocess"`; each task may say otherwise:
+//! `cache = false`, `cache_ttl = "7d"` and `executor = "subprocess"`; each task may say otherwise:
 //! `p.add(add_up(numbers).timeout(minute).named("sum"))`. The body stays a plain function: `add_up::call(…)` with
 //! [`Input::from_path`] and [`Output::to_path`] is its unit test.
 //!
@@ -90,6 +90,10 @@
 //! | [`p.exit_group(clean_up, \|p\| …)`](Scope::exit_group), [`p.on_exit(call)`](Scope::on_exit) | a task after a group, or after all, however that ended; it may take the [`FinalStatus`] |
 //! | [`call.after(task)`](Call::after), [`call.even_if_failed()`](Call::even_if_failed) | a task after another from which it takes nothing; a task though one before it failed |
 //! | [`p.parallel_for_limited(…)`](Scope::parallel_for_limited), [`p.max_tasks(…)`](Scope::max_tasks), [`EngineBuilder::max_tasks`] | at most so much at once: of a loop, of this pipeline's runs, of any run |
+//! | [`call.mutex("name")`](Call::mutex), [`EngineBuilder::semaphore`] | a task while no other of any run holds the name; or so many |
+//! | [`p.add_or(call, fallback)`](Scope::add_or) | a task, and another where it has failed for good |
+//! | [`.min_success_ratio(0.9)`](Each::min_success_ratio), [`.failures()`](Each::failures) | a loop some of whose iterations may fail; which did |
+//! | [`p.approval(question)`](Scope::approval), [`p.ask_for::<T>(question)`](Scope::ask_for) | nothing until a person answers through [`Engine::decide`] |
 //!
 //! Closures use the handles from around them. Handles go out of them as what they return: single ones, tuples and `Vec`s
 //! of them, the outputs of tasks, structs with [`#[derive(Handles)]`](derive@Handles). A handle that left its loop, branch
@@ -110,6 +114,9 @@
 //! The end of each task is committed before anything follows from it. When the program dies, starting the run again
 //! (with [`StartOptions::id`], or [`StartOptions::resume_unfinished`]) goes on from there: a task whose end is committed
 //! never runs again; what was under way does, with the same [`Context::idempotency_key`].
+//!
+//! Of a run that has ended, [`Engine::rerun`] does again what failed, or chosen tasks, and what comes after them, and keeps
+//! the rest.
 //!
 //! A long task can remember its items: what [`Context::once`] or [`Context::save`] has saved is on the disk, and the next
 //! attempt finds it, whether this one failed or its process or the engine was killed.
@@ -147,7 +154,9 @@
 //! artifacts are the same, and everything it gave is still there unchanged. *Code* is the digest of the program's file,
 //! or what the component says with `version = "…"`. What a component reads beside its inputs, injected
 //! [`State`] above all, is not looked at: such components, and those with effects, want `cache = false`;
-//! [`StartOptions::no_cache`] runs everything.
+//! [`StartOptions::no_cache`] runs everything. [`Call::cache_ttl`] and [`EngineBuilder::cache_ttl`] say how old an execution
+//! may be that stands for a task, [`Call::cache_key`] what stands for all else, and [`EngineBuilder::cache_keys`] takes
+//! keys as Kubeflow's backend has them. What several runs of an engine need at once is run by one of them.
 //!
 //! # Processes of their own
 //! With `executor = "subprocess"` each attempt runs in a copy of the program, which `main` must allow for first thing:
@@ -198,14 +207,14 @@ mod table;
 
 pub use args::Args;
 pub use builder::{
-    Arg, Artifact, ArtifactArg, ArtifactList, Call, CallOptions, Collect, Condition, Each, Export, Handles,
-    IntoArtifact, IntoArtifactList, IntoCondition, IntoOptionalArtifact, IntoValue, Items, LoopRef, Pipeline,
-    Relocation, Scope, TaskRef, Value, When,
+    Answer, Arg, Artifact, ArtifactArg, ArtifactList, Call, CallOptions, Collect, Condition, Each, Export,
+    Handles, IntoArtifact, IntoArtifactList, IntoCondition, IntoOptionalArtifact, IntoValue, Items, LoopRef,
+    Pipeline, Question, Relocation, Scope, TaskRef, Value, When, Yes,
 };
 pub use component::{
-    ArtifactCount, Body, Component, ComponentDef, Components, Context, Defaults, FinalStatus, Input, Ordered,
-    Output, OutputParameter, Outputs, Param, Progress, Single, SingleLists, State, StatusError, TaskError,
-    TaskFuture, TaskIo, TaskOutputs, TaskResult,
+    ArtifactCount, Body, Component, ComponentDef, Components, Context, Defaults, FinalStatus, Input,
+    ItemFailure, Ordered, Output, OutputParameter, Outputs, Param, Progress, Single, SingleLists, State,
+    StatusError, TaskError, TaskFuture, TaskIo, TaskOutputs, TaskResult,
 };
 pub use container::{LocalContainers, Runner};
 pub use engine::{

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::arg::ArgKind;
+use super::beyond::Asked;
 use super::{Arg, ArtifactArg, CallOptions, Condition};
 use crate::Problem;
 use crate::component::{ArtifactCount, ComponentDef};
-use crate::spec::{ArtifactType, ParameterType};
+use crate::spec::{ArtifactType, KfMinSuccess, ParameterType};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct NodeId(pub(crate) u32);
@@ -35,6 +36,8 @@ pub(crate) enum Source {
     Nothing,
 }
 
+/// The output of a loop that lists its failed iterations.
+pub(crate) const FAILURES: &str = "kf-failures";
 /// The outermost scope: it holds exit handlers, and around everything else the group that they wait for.
 pub(crate) const OUTERMOST: ScopeId = ScopeId(0);
 /// The scope that the pipeline's closure adds to.
@@ -89,6 +92,10 @@ pub(crate) enum ScopeKind {
     Loop {
         items: LoopItems,
         limit: u32,
+        /// How many iterations must succeed; all where absent.
+        min_success: Option<KfMinSuccess>,
+        /// Whether somebody takes the list of those that failed.
+        failures: bool,
     },
 }
 
@@ -115,12 +122,26 @@ pub(crate) struct Node {
     pub(crate) after: Vec<NodeId>,
     /// Whether it runs however the tasks before it ended.
     pub(crate) at_any_end: bool,
+    /// What runs where it has failed, and stands for it.
+    pub(crate) fallback: Option<NodeId>,
 }
 
 #[derive(Debug)]
 pub(crate) enum NodeKind {
-    Task { definition: Arc<ComponentDef>, args: Vec<(&'static str, TaskArg)>, options: Box<CallOptions> },
-    Import { uri: Arg, kind: ArtifactType },
+    Task {
+        definition: Arc<ComponentDef>,
+        args: Vec<(&'static str, TaskArg)>,
+        options: Box<CallOptions>,
+    },
+    Import {
+        uri: Arg,
+        kind: ArtifactType,
+    },
+    /// A person is asked, for a value where it has a type.
+    Question {
+        asked: Box<Asked>,
+        value: Option<ParameterType>,
+    },
     Group(ScopeId),
 }
 
@@ -191,7 +212,7 @@ impl Graph {
 
     pub(crate) fn add(&mut self, scope: ScopeId, name: String, kind: NodeKind) -> NodeId {
         let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
-        self.nodes.push(Node { scope, name, kind, after: Vec::new(), at_any_end: false });
+        self.nodes.push(Node { scope, name, kind, after: Vec::new(), at_any_end: false, fallback: None });
         self.scopes[scope.0 as usize].nodes.push(id);
         id
     }

@@ -144,7 +144,12 @@ impl<'p> Scope<'p> {
             }
             LoopItems::Values { list: Arg(ArgKind::Constant(Ok(_))), .. } => {}
         }
-        let id = graph.open_scope(self.id, "for-loop", ScopeKind::Loop { items, limit }, at);
+        let id = graph.open_scope(
+            self.id,
+            "for-loop",
+            ScopeKind::Loop { items, limit, min_success: None, failures: false },
+            at,
+        );
         drop(graph);
         let inner = body(&self.inner(id), I::item(LoopItem(Source::Item(id))));
         Each { inner, scope: LoopRef { graph: Rc::clone(&self.graph), scope: id, at, brand: PhantomData } }

@@ -6,6 +6,7 @@
 //! refuses, with the caller's file and line.
 
 mod arg;
+mod beyond;
 mod branches;
 mod call;
 mod collect;
@@ -24,6 +25,7 @@ mod scope;
 mod tests;
 
 pub use arg::{Arg, ArtifactArg, IntoArtifact, IntoArtifactList, IntoOptionalArtifact, IntoValue};
+pub use beyond::{Answer, Question, Yes};
 pub use branches::When;
 pub use call::{Call, CallOptions};
 pub use collect::{Collect, Each, LoopRef};

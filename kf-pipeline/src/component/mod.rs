@@ -23,4 +23,4 @@ pub use outputs::{OutputParameter, Outputs, Single, SingleLists};
 pub use param::{Ordered, Param};
 pub use state::State;
 pub(crate) use state::StateMap;
-pub use status::{FinalStatus, StatusError};
+pub use status::{FinalStatus, ItemFailure, StatusError};

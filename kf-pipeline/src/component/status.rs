@@ -26,6 +26,23 @@ pub struct FinalStatus {
     pub error: Option<StatusError>,
 }
 
+/// An iteration of a loop that failed, of a loop some of whose iterations may: see
+/// [`Each::failures`](crate::Each::failures).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ItemFailure {
+    /// Its number, from 0.
+    pub iteration: u64,
+    /// The item; of an artifact, its `name` and `uri`.
+    pub item: serde_json::Value,
+    /// Why.
+    pub error: String,
+}
+
+impl Param for ItemFailure {
+    const TYPE: ParameterType = ParameterType::Struct;
+}
+
 /// What went wrong with a task.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -6,7 +6,10 @@ use futures::StreamExt;
 use kf_core::metadata::RunState;
 use kf_pipeline::prelude::*;
 use kf_pipeline::spec::PipelineFile;
-use kf_pipeline::{Components, Decision, Pipeline, RunEvent, RunOutcome, StartOptions, TaskState};
+use kf_pipeline::{
+    Components, Decision, Export, ItemFailure, Pipeline, Question, RunEvent, RunOutcome, StartOptions,
+    TaskState,
+};
 use libtest_mimic::Trial;
 use serde_json::{Value as Json, json};
 
@@ -20,6 +23,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("a_person_decides_also_after_a_restart", approval),
         test("a_decision_that_does_not_fit_is_refused_and_the_task_waits_on", bad_decisions),
         test("nobody_decides_in_time", undecided),
+        test("the_builder_says_all_of_it", builder),
         test("mutexes_hold_across_runs_and_semaphores_have_places", mutexes),
     ]
 }
@@ -313,6 +317,66 @@ async fn bad_decisions() -> Done {
     run.cancel("enough").await;
     assert_eq!(run.wait().await?.state, RunState::Canceled);
     assert!(refused("ask", Decision::approve().value(3)).await.contains("has ended"));
+    Ok(())
+}
+
+#[component]
+fn tell(numbers: Vec<i64>, failed: Vec<ItemFailure>, limit: f64, by: String) -> String {
+    let failed: Vec<_> = failed.iter().map(|failure| (failure.iteration, failure.item.to_string())).collect();
+    format!("{numbers:?} {failed:?} {limit} {by}")
+}
+
+async fn builder() -> Done {
+    let pipeline = Pipeline::build("built", |p| {
+        let start = p.add_or(positive(-7).named("start"), number(1).named("known"));
+        // In a group, so that what is added under the platform belongs to its component.
+        let (numbers, failed) = p.nest("inner", |p| {
+            let items = p.param::<Vec<i64>>("items", vec![5, -6, 7]);
+            let each =
+                p.parallel_for(items, |p, item| p.add(positive(item).after(start))).min_success_ratio(0.5);
+            let failed = each.failures();
+            (each.collect().output, failed)
+        });
+        let yes = p.approval(Question::new("Go on?").show("start", start.output));
+        let limit =
+            p.ask_for::<f64>(Question::new("Which limit?").named("limit").timeout(Duration::from_secs(60)));
+        p.add(tell(numbers, failed, limit.value, limit.by).after(yes).mutex("tell"));
+    })?;
+    let home = tempfile::tempdir()?;
+    let engine = Engine::open(home.path()).await?;
+    let run = engine.start(&pipeline, args! {}).await?;
+    let mut messages = Vec::new();
+    while messages.len() < 2 {
+        let asked = engine.approvals(run.id()).await?;
+        messages = asked.into_iter().map(|approval| (approval.task.to_string(), approval.message)).collect();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(messages[0], ("approval".to_owned(), "Go on?\nstart: 1".to_owned()));
+    assert_eq!(messages[1], ("limit".to_owned(), "Which limit?".to_owned()));
+    run.decide("limit", Decision::approve().by("ann").value(2.5)).await?;
+    run.decide("approval", Decision::approve()).await?;
+    let outcome = run.wait().await?;
+    assert_eq!((outcome.state, outcome.error), (RunState::Succeeded, None));
+    let told: String = engine.report(run.id()).await?.task("tell").unwrap().output("Output")?;
+    assert_eq!(told, "[5, 7] [(1, \"-6\")] 2.5 ann");
+    // Upstream would drop it.
+    let refused = pipeline.to_ir(&Export::new("image", "/program")).unwrap_err().to_string();
+    assert!(refused.contains("has a fallback or a number of iterations"), "{refused}");
+    let error = Pipeline::build("bad", |p| {
+        let each = p.parallel_for(vec![1_i64], |p, item| p.add(number(item)));
+        let _ = each.min_success_ratio(f64::NAN).collect();
+        let one = p.param::<i64>("one", 1);
+        p.approval(Question::new("?").show("it's", one));
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("expected 0 to 1, found NaN") && error.contains("`it's`: expected letters"),
+        "{error}"
+    );
+    let error = Pipeline::build("bad", |p| {
+        p.add_or(positive(1), say("x"));
+    });
+    assert!(error.unwrap_err().to_string().contains("no output `Output` of the same type"));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::{Kind, Lowering};
 use crate::builder::Arg;
 use crate::builder::arg::ArgKind;
-use crate::builder::graph::{Given, LoopItems, NodeKind, ScopeId, ScopeKind, Source, TaskArg};
+use crate::builder::graph::{FAILURES, Given, LoopItems, NodeKind, ScopeId, ScopeKind, Source, TaskArg};
 use crate::spec::{ArtifactSource, ParameterSource, ParameterType};
 
 impl Lowering<'_> {
@@ -27,6 +27,11 @@ impl Lowering<'_> {
                     }
                 }
                 NodeKind::Import { uri, .. } => self.demand_arg(node.scope, uri),
+                NodeKind::Question { asked, .. } => {
+                    for (_, arg) in &asked.shown {
+                        self.demand_arg(node.scope, arg);
+                    }
+                }
                 NodeKind::Group(scope) => match &graph.scope(*scope).kind {
                     ScopeKind::Pipeline | ScopeKind::Group | ScopeKind::Branches => {}
                     ScopeKind::Loop { items: LoopItems::Values { list, .. }, .. } => {
@@ -100,6 +105,9 @@ impl Lowering<'_> {
                     .iter()
                     .find(|(name, _)| *name == port)
                     .map_or(ParameterType::Struct, |(_, kind)| *kind),
+                NodeKind::Question { value: Some(kind), .. } if port == "value" => *kind,
+                NodeKind::Question { .. } => ParameterType::String,
+                NodeKind::Group(_) if port == FAILURES => ParameterType::List,
                 _ => ParameterType::Struct,
             },
             Source::Given(index) => {

@@ -1,6 +1,7 @@
 //! From the builder's graph to a [`PipelineFile`]: scopes become DAG components, and what their closures captured
 //! becomes their inputs.
 
+mod beyond;
 mod captures;
 mod cel;
 mod component;
@@ -18,10 +19,10 @@ use super::{Arg, CallOptions};
 use crate::spec::{
     ArtifactInput, ArtifactItems, ArtifactIterator, ArtifactOutput, ArtifactSelector, ArtifactType,
     CachingOptions, ComponentRef, ComponentSpec, DagOutputArtifact, DagOutputParameter, DagOutputSource,
-    DagSpec, ExecutorSpec, Extra, ImporterSpec, Items, IteratorPolicy, KfPlatform, ParameterInput,
-    ParameterIterator, ParameterOutput, ParameterSelector, ParameterSelectors, ParameterSource,
-    ParameterType, PipelineFile, PipelineInfo, PipelineSpec, Platforms, RetryPolicy, RuntimeValue, TaskInfo,
-    TaskSpec, TriggerPolicy, TriggerStrategy,
+    DagSpec, ExecutorSpec, Extra, ImporterSpec, Items, IteratorPolicy, KfComponent, KfPlatform,
+    ParameterInput, ParameterIterator, ParameterOutput, ParameterSelector, ParameterSelectors,
+    ParameterSource, ParameterType, PipelineFile, PipelineInfo, PipelineSpec, Platforms, RetryPolicy,
+    RuntimeValue, TaskInfo, TaskSpec, TriggerPolicy, TriggerStrategy,
 };
 
 /// The image that stands for the program itself until it is given another.
@@ -36,6 +37,7 @@ pub(super) fn lower(name: &str, graph: &Graph) -> PipelineFile {
         out: PipelineSpec::default(),
         kf: KfPlatform { max_tasks: graph.max_tasks, ..KfPlatform::default() },
         labels: HashMap::new(),
+        added: HashMap::new(),
     };
     lowering.demand_all();
     let mut spec = lowering.scope(root);
@@ -48,6 +50,7 @@ pub(super) fn lower(name: &str, graph: &Graph) -> PipelineFile {
         };
         spec.input_definitions.parameters.insert(parameter.name.clone(), input);
     }
+    lowering.add_to("root", root);
     let Lowering { mut out, kf, .. } = lowering;
     out.root = spec;
     out.pipeline_info = PipelineInfo { name: name.to_owned(), ..PipelineInfo::default() };
@@ -80,6 +83,8 @@ struct Lowering<'g> {
     kf: KfPlatform,
     /// Components that were made already, by name and what the platform adds.
     labels: HashMap<(&'static str, String), String>,
+    /// What the platform adds to the tasks of scopes whose components are not there yet.
+    added: HashMap<ScopeId, KfComponent>,
 }
 
 impl Lowering<'_> {
@@ -89,6 +94,9 @@ impl Lowering<'_> {
         let mut dag = DagSpec::default();
         for node in &graph.scope(id).nodes {
             let (name, task) = self.task(*node);
+            if let Some(added) = self.added_to(*node) {
+                self.added.entry(id).or_default().tasks.insert(name.clone(), added);
+            }
             dag.tasks.insert(name, task);
         }
         let mut spec = ComponentSpec::default();
@@ -181,6 +189,7 @@ impl Lowering<'_> {
                 task.retry_policy = retry_policy(options);
             }
             NodeKind::Import { uri, kind } => self.importer(&mut task, node, uri, kind),
+            NodeKind::Question { asked, value } => self.question(&mut task, node, asked, *value),
             NodeKind::Group(scope) => self.group(&mut task, node, *scope),
         }
         (node.name.clone(), task)
@@ -247,7 +256,7 @@ impl Lowering<'_> {
         }
         match &self.graph.scope(scope).kind {
             ScopeKind::Pipeline | ScopeKind::Group | ScopeKind::Branches => {}
-            ScopeKind::Loop { items, limit } => {
+            ScopeKind::Loop { items, limit, .. } => {
                 let item_input = self.channel(Source::Item(scope));
                 match items {
                     LoopItems::Values { list, .. } => {
@@ -278,6 +287,7 @@ impl Lowering<'_> {
             }
         }
         let spec = self.scope(scope);
+        self.add_to(&component, scope);
         self.out.components.insert(component, spec);
     }
 }
