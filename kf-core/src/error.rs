@@ -113,7 +113,6 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Held { .. } => true,
-            #[cfg(feature = "sqlite")]
             Self::Database { source, .. } => crate::metadata::is_retryable(&**source),
             Self::ObjectStore(error) => !matches!(
                 error,

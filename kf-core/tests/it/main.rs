@@ -7,3 +7,5 @@ mod child;
 mod disk;
 mod home;
 mod metadata;
+#[cfg(feature = "postgres")]
+mod postgres;
