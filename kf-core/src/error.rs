@@ -121,6 +121,9 @@ impl Error {
                     | object_store::Error::NotSupported { .. }
                     | object_store::Error::AlreadyExists { .. }
                     | object_store::Error::NotImplemented { .. }
+                    | object_store::Error::PermissionDenied { .. }
+                    | object_store::Error::Unauthenticated { .. }
+                    | object_store::Error::UnknownConfigurationKey { .. }
             ),
             Self::Io { source, .. } => matches!(
                 source.kind(),

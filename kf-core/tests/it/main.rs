@@ -9,3 +9,5 @@ mod home;
 mod metadata;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "s3")]
+mod s3;

@@ -317,11 +317,14 @@ impl MetadataStore for PostgresMetadata {
         self.0.list(query, rows::journal_entry).await
     }
 
-    async fn cached(&self, key: &Digest) -> Result<Option<ExecutionRecord>> {
-        let query =
-            sqlx::query("SELECT record FROM executions WHERE cache_key = $1 ORDER BY id DESC LIMIT 1");
-        let found = self.0.list(query.bind(key.as_bytes().as_slice()), rows::execution).await?;
-        Ok(found.into_iter().next())
+    async fn cached(&self, key: &Digest, not_of: &RunId) -> Result<Option<ExecutionRecord>> {
+        let query = sqlx::query(
+            "SELECT record FROM executions
+             WHERE cache_key = $1 AND run IS DISTINCT FROM (SELECT no FROM runs WHERE id = $2)
+             ORDER BY id DESC LIMIT 1",
+        );
+        let query = query.bind(key.as_bytes().as_slice()).bind(not_of.as_str());
+        Ok(self.0.list(query, rows::execution).await?.into_iter().next())
     }
 
     async fn executions(&self, wanted: &LineageQuery) -> Result<Page<ExecutionRecord>> {

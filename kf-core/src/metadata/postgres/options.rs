@@ -1,5 +1,6 @@
 //! Which database, and how it is spoken to.
 
+use std::fmt;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
@@ -8,12 +9,23 @@ use crate::{Error, Result};
 
 /// Which database, and how it is spoken to. Made from a URL; what is not set there is taken from the variables that
 /// PostgreSQL's own programs know, such as `PGHOST` and `PGPASSWORD`, and from `~/.pgpass`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PostgresOptions {
     pub(super) server: PgConnectOptions,
     pub(super) schema: String,
     pub(super) connections: u32,
     pub(super) patience: Duration,
+}
+
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresOptions")
+            .field("host", &self.server.get_host())
+            .field("port", &self.server.get_port())
+            .field("database", &self.server.get_database())
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PostgresOptions {
