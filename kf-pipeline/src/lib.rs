@@ -211,8 +211,8 @@ pub use container::{LocalContainers, Runner};
 pub use engine::{
     Approval, Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Backfill, BackfillEvent,
     BackfillHandle, CacheKeys, Engine, EngineBuilder, Executor, ExecutorError, GivenArtifact, PartitionState,
-    PartitionStatus, PartitionTable, RerunOptions, RunEvent, RunHandle, RunOutcome, RunOutputs, StartOptions,
-    Submission, TaskCounts, Work,
+    PartitionStatus, PartitionTable, RerunOptions, RunEvent, RunHandle, RunOutcome, RunOutputs, StandBy,
+    StartOptions, Submission, TaskCounts, Work,
 };
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;

@@ -103,17 +103,17 @@ async fn a_schema_of_a_newer_version_or_of_another_program_is_refused() {
 async fn who_may_not_make_tables_may_use_those_that_are_there() {
     let Some(server) = server() else { return };
     let admin = sqlx::PgPool::connect(&server.url()).await.unwrap();
-    let options = fresh(&server.url()).schema("granted").unwrap();
+    let options = fresh(&server.url()).schema("select").unwrap();
     open(&options).await;
     sqlx::raw_sql(
-        "CREATE ROLE worker LOGIN; GRANT USAGE ON SCHEMA granted TO worker;
-         GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA granted TO worker",
+        "CREATE ROLE worker LOGIN; GRANT USAGE ON SCHEMA \"select\" TO worker;
+         GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA \"select\" TO worker",
     )
     .execute(&admin)
     .await
     .unwrap();
     let url = server.url().replace("kf@", "worker@");
-    let store = open(&PostgresOptions::new(&url).unwrap().schema("granted").unwrap()).await;
+    let store = open(&PostgresOptions::new(&url).unwrap().schema("select").unwrap()).await;
     let lease = begin(&store, "a").await;
     store.commit(commit(&lease, 0)).await.unwrap();
     let none = PostgresOptions::new(&url).unwrap().schema("forbidden").unwrap();

@@ -31,8 +31,9 @@ pub(super) fn name(options: &PostgresOptions) -> String {
 /// Connects, and makes the schema or brings it to this version's format.
 pub(super) async fn pool(options: &PostgresOptions, name: &str) -> Result<PgPool> {
     let timeout = options.patience.as_millis().to_string();
+    let schema = format!("\"{}\"", options.schema);
     let server = options.server.clone().options([
-        ("search_path", options.schema.as_str()),
+        ("search_path", schema.as_str()),
         ("statement_timeout", &timeout),
         ("idle_in_transaction_session_timeout", &timeout),
     ]);
@@ -96,10 +97,10 @@ async fn migrate(connection: &mut PgConnection, schema: &str, name: &str) -> Res
     }
     let found = found.unwrap_or(0);
     refuse_newer(found, name)?;
-    // The schema's name is made of letters, digits and underscores.
+    // The schema's name is made of letters, digits and underscores, and may be one of SQL's words.
     let begin = format!(
-        "CREATE SCHEMA IF NOT EXISTS {schema};
-         SET LOCAL search_path = {schema};
+        "CREATE SCHEMA IF NOT EXISTS \"{schema}\";
+         SET LOCAL search_path = \"{schema}\";
          CREATE TABLE IF NOT EXISTS kf_format (number INTEGER NOT NULL);"
     );
     transaction.execute(AssertSqlSafe(begin)).await.map_err(failed)?;
@@ -113,7 +114,7 @@ async fn migrate(connection: &mut PgConnection, schema: &str, name: &str) -> Res
 
 /// The schema's format; none where it is not there or not KF's.
 async fn format(connection: &mut PgConnection, schema: &str) -> sqlx::Result<Option<i32>> {
-    let table = format!("{schema}.kf_format");
+    let table = format!("\"{schema}\".kf_format");
     let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
         .bind(&table)
         .fetch_one(&mut *connection)
