@@ -106,7 +106,7 @@ impl Test {
             run: run.clone(),
             work,
         };
-        let log = Log::to(&folder.join(format!("log-{name}")));
+        let log = Log::to(folder.join(format!("log-{name}")));
         Ok(self.spawner.spawn(Command::entry(child::ENTRY, &order)?.log(log)).await?)
     }
 
