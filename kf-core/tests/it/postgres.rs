@@ -100,6 +100,20 @@ async fn a_schema_of_a_newer_version_or_of_another_program_is_refused() {
 }
 
 #[tokio::test]
+async fn what_can_not_be_had_is_a_clear_error() {
+    let Some(server) = server() else { return };
+    for (odd, said) in [
+        ("?sslmode=require", "TLS"),
+        ("?user=nobody-of-this-name", "nobody-of-this-name"),
+        ("?dbname=none-of-this-name", "none-of-this-name"),
+    ] {
+        let options = fresh(&format!("{}{odd}", server.url()));
+        let error = PostgresMetadata::open(options).await.unwrap_err();
+        assert!(error.to_string().contains(said) && !error.is_retryable(), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn who_may_not_make_tables_may_use_those_that_are_there() {
     let Some(server) = server() else { return };
     let admin = sqlx::PgPool::connect(&server.url()).await.unwrap();
