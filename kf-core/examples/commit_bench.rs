@@ -1,4 +1,5 @@
-//! What a commit costs: `cargo run --release -p kf-core --example commit_bench [FOLDER]`.
+//! What a commit costs: `cargo run --release -p kf-core --example commit_bench [FOLDER]`. With the feature `postgres`, and
+//! a URL in `KF_POSTGRES`, in that database instead, in a schema `commit_bench`.
 
 use std::time::Instant;
 
@@ -11,6 +12,18 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
+    #[cfg(feature = "postgres")]
+    if let Ok(url) = std::env::var("KF_POSTGRES") {
+        use kf_core::metadata::{PostgresMetadata, PostgresOptions};
+        let store = PostgresMetadata::open(PostgresOptions::new(&url)?.schema("commit_bench")?).await?;
+        println!("events and executions a commit | commits | µs a commit | events/s");
+        for (size, commits) in [(1, 3000), (16, 1000), (256, 200)] {
+            for _ in 0..3 {
+                measure(&store, size, commits, true).await?;
+            }
+        }
+        return Ok(());
+    }
     let folder = match std::env::args().nth(1) {
         Some(parent) => tempfile::tempdir_in(parent)?,
         None => tempfile::tempdir()?,
@@ -36,7 +49,7 @@ async fn main() -> Outcome<()> {
     Ok(())
 }
 
-async fn measure(store: &SqliteMetadata, size: u64, commits: u64, keyed: bool) -> Outcome<()> {
+async fn measure(store: &dyn MetadataStore, size: u64, commits: u64, keyed: bool) -> Outcome<()> {
     let lease = begin(store).await?;
     let started = Instant::now();
     for seq in 0..commits {
@@ -48,7 +61,7 @@ async fn measure(store: &SqliteMetadata, size: u64, commits: u64, keyed: bool) -
     Ok(())
 }
 
-async fn begin(store: &SqliteMetadata) -> Outcome<Lease> {
+async fn begin(store: &dyn MetadataStore) -> Outcome<Lease> {
     let run = RunId::random();
     let new = NewRun {
         id: run.clone(),

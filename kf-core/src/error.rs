@@ -113,7 +113,6 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Held { .. } => true,
-            #[cfg(feature = "sqlite")]
             Self::Database { source, .. } => crate::metadata::is_retryable(&**source),
             Self::ObjectStore(error) => !matches!(
                 error,
@@ -122,6 +121,9 @@ impl Error {
                     | object_store::Error::NotSupported { .. }
                     | object_store::Error::AlreadyExists { .. }
                     | object_store::Error::NotImplemented { .. }
+                    | object_store::Error::PermissionDenied { .. }
+                    | object_store::Error::Unauthenticated { .. }
+                    | object_store::Error::UnknownConfigurationKey { .. }
             ),
             Self::Io { source, .. } => matches!(
                 source.kind(),

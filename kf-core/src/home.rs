@@ -51,6 +51,12 @@ impl Home {
         Ok(Self { path, artifacts, metadata })
     }
 
+    /// The same home with its artifacts in another store.
+    #[must_use]
+    pub fn with_artifacts(self, artifacts: ArtifactStore) -> Self {
+        Self { artifacts, ..self }
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path

@@ -3,8 +3,8 @@
 //!
 //! | for | there is |
 //! |---|---|
-//! | content, by digest | [`artifact::ArtifactStore`], on a folder or any object store |
-//! | runs, journals, lineage | [`metadata::MetadataStore`], on SQLite as [`metadata::SqliteMetadata`] |
+//! | content, by digest | [`artifact::ArtifactStore`], on a folder, S3 or any object store |
+//! | runs, journals, lineage | [`metadata::MetadataStore`], on SQLite as [`metadata::SqliteMetadata`], on PostgreSQL as `PostgresMetadata` |
 //! | both in one folder | [`Home`] |
 //! | what tasks need and machines have | [`resources`] |
 //! | waiting before the next attempt | [`backoff`] |
@@ -84,13 +84,33 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Where one machine ends
+//! The same two traits on servers, for programs of any number of machines:
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "postgres", feature = "s3"))]
+//! # async fn open() -> kf_core::Result<()> {
+//! use kf_core::artifact::{ArtifactStore, S3Options};
+//! use kf_core::metadata::{PostgresMetadata, PostgresOptions};
+//!
+//! // Passwords may come from PGPASSWORD or ~/.pgpass, keys from AWS_ACCESS_KEY_ID or the machine's role.
+//! let database = PostgresOptions::new("postgres://kf@db.internal/platform?sslmode=verify-full")?;
+//! let metadata = PostgresMetadata::open(database.schema("kf")?.connections(16)).await?;
+//! let artifacts = ArtifactStore::s3("s3://models/kf", "/var/cache/kf", S3Options::from_env())?;
+//!
+//! // A server of one's own, without TLS, says so.
+//! let near = S3Options::new().endpoint("http://minio.internal:9000").allow_http().keys("id", "secret");
+//! # Ok(()) }
+//! ```
+//!
 //! # Features
 //! `sqlite` (on by default) brings [`metadata::SqliteMetadata`] and [`Home`], and with them the bundled SQLite, which
-//! needs a C compiler. `testing` brings the conformance suites.
+//! needs a C compiler. `postgres` brings `PostgresMetadata`, in Rust alone, and `postgres-tls` its connections under TLS.
+//! `s3` brings `ArtifactStore::s3`, with TLS. `testing` brings the conformance suites and private servers for tests.
 //!
 //! # Limits
 //! The artifact store uses Unix file identities and locks; it is developed and tested on Linux. A lease on an SQLite
-//! file is a file lock, so engines that share a home run on one machine.
+//! file is a file lock, so engines that share a home run on one machine; those that share a PostgreSQL need not.
 
 pub mod artifact;
 pub mod backoff;

@@ -149,6 +149,37 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Several machines
+//! With metadata in PostgreSQL (feature `postgres`) and artifacts in S3 (feature `s3`), engines of any number of machines
+//! share runs, each with a home of its own for logs and scratch:
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "postgres", feature = "s3"))]
+//! # async fn open(nightly: kf_pipeline::Pipeline) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use kf_core::artifact::{ArtifactStore, S3Options};
+//! use kf_core::metadata::PostgresMetadata;
+//! use kf_pipeline::prelude::*;
+//!
+//! let engine = Engine::builder()
+//!     .metadata(Arc::new(PostgresMetadata::connect("postgres://kf@db.internal/platform").await?))
+//!     .artifacts(ArtifactStore::s3("s3://models/kf", "/var/cache/kf", S3Options::from_env())?)
+//!     .open("/var/lib/kf")
+//!     .await?;
+//! let _standing_by = engine.stand_by([nightly.clone()])?;
+//! let run = engine.start(&nightly, args! {}).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! An engine holds a run by a lease that it renews; [`EngineBuilder::lease`] says for how long. Where an engine dies, its
+//! runs are taken over by one that [stands by](Engine::stand_by), or asks once with [`Engine::take_over`], when the lease
+//! has ended by the database's clock. An engine that was only asleep finds its run
+//! [taken over](kf_core::Error::Fenced) and stops it: it can write nothing any more, but what its tasks do outside of
+//! the stores is not undone, so such effects want [`Context::idempotency_key`]. While the database is away, tasks under way
+//! go on and their ends wait to be written; when the lease would have ended, the run stops with an error, to be started
+//! again or taken over. What a task has [saved](Context::save) lies in its engine's home; an engine with another one
+//! begins the task afresh.
+//!
 //! # Cache
 //! A task's outputs are taken from an earlier execution where component (its module and name), code, parameters and the content of its input
 //! artifacts are the same, and everything it gave is still there unchanged. *Code* is the digest of the program's file,
@@ -220,8 +251,8 @@ pub use container::{LocalContainers, Runner};
 pub use engine::{
     Approval, Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Backfill, BackfillEvent,
     BackfillHandle, CacheKeys, Engine, EngineBuilder, Executor, ExecutorError, GivenArtifact, PartitionState,
-    PartitionStatus, PartitionTable, RerunOptions, RunEvent, RunHandle, RunOutcome, RunOutputs, StartOptions,
-    Submission, TaskCounts, Work,
+    PartitionStatus, PartitionTable, RerunOptions, RunEvent, RunHandle, RunOutcome, RunOutputs, StandBy,
+    StartOptions, Submission, TaskCounts, Work,
 };
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;

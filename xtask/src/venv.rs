@@ -73,7 +73,7 @@ mod tests {
                 "{line}"
             );
         }
-        for name in ["tritonclient==", "numpy==", "dask==", "kfp=="] {
+        for name in ["tritonclient==", "numpy==", "dask==", "kfp==", "moto=="] {
             assert!(lines.iter().any(|line| line.starts_with(name)), "{name}");
         }
     }

@@ -6,4 +6,6 @@ mod store;
 
 pub use kind::{Artifact, ArtifactKind, ClassificationMetrics, Dataset, Html, Markdown, Metrics, Model};
 pub use reference::{ArtifactRef, Metadata};
+#[cfg(feature = "s3")]
+pub use store::S3Options;
 pub use store::{ArtifactStore, Stored};

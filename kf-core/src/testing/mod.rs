@@ -21,6 +21,7 @@
 
 pub mod artifacts;
 pub mod metadata;
+pub mod servers;
 
 pub use artifacts::artifact_store;
 pub use metadata::metadata_store;

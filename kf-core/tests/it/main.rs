@@ -7,3 +7,7 @@ mod child;
 mod disk;
 mod home;
 mod metadata;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "s3")]
+mod s3;

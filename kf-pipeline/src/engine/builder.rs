@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kf_core::CancellationToken;
 use kf_core::Home;
+use kf_core::artifact::ArtifactStore;
 use kf_core::metadata::MetadataStore;
 use kf_core::resources::Capacity;
 
@@ -15,7 +16,7 @@ use super::cache::CacheKeys;
 use super::in_process::InProcess;
 use super::locks::Locks;
 use super::subprocess::Subprocess;
-use super::{CONTAINER, Engine, Executor, IN_PROCESS, Inner, SUBPROCESS, cache};
+use super::{CONTAINER, Engine, Executor, IN_PROCESS, Inner, SUBPROCESS, cache, lease};
 use crate::component::{Memory, StateMap};
 use crate::container::LocalContainers;
 use crate::{Result, TaskState};
@@ -33,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) grace: Duration,
     /// What final statuses call a success.
     pub(crate) succeeded: &'static str,
+    /// How long a lease lasts where leases have an end.
+    pub(crate) lease: Duration,
     pub(crate) cache_keys: CacheKeys,
     pub(crate) cache_ttl: Option<Duration>,
 }
@@ -45,6 +48,7 @@ pub struct EngineBuilder {
     capacity: Option<Capacity>,
     executors: BTreeMap<String, Arc<dyn Executor>>,
     metadata: Option<Arc<dyn MetadataStore>>,
+    artifacts: Option<ArtifactStore>,
     containers: LocalContainers,
     subprocesses: usize,
     semaphores: BTreeMap<String, usize>,
@@ -59,6 +63,7 @@ impl Default for EngineBuilder {
                 start_before_commit: false,
                 grace: Duration::from_secs(5),
                 succeeded: TaskState::Succeeded.as_str(),
+                lease: lease::LEASE,
                 cache_keys: CacheKeys::default(),
                 cache_ttl: None,
             },
@@ -66,6 +71,7 @@ impl Default for EngineBuilder {
             capacity: None,
             executors: BTreeMap::new(),
             metadata: None,
+            artifacts: None,
             containers: LocalContainers::new(),
             semaphores: BTreeMap::new(),
             in_memory: 4 << 30,
@@ -148,6 +154,23 @@ impl EngineBuilder {
         self
     }
 
+    /// Keeps artifacts in this store, which engines of several machines may share; in the home where not given. Engines that
+    /// share runs must share artifacts.
+    #[must_use]
+    pub fn artifacts(mut self, store: ArtifactStore) -> Self {
+        self.artifacts = Some(store);
+        self
+    }
+
+    /// How long a run stays this engine's when nothing is heard of it, where the store of metadata gives leases that end;
+    /// 15 seconds where not given, 200 milliseconds at least. So long does another engine wait before it takes over a run
+    /// of an engine that was killed, and so long do runs wait for a database that is away before they stop.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.options.lease = lease.clamp(lease::SHORTEST, LONGEST_GRACE);
+        self
+    }
+
     /// How many tasks of a run are under way at once, whatever resources they ask for; 256 where not given.
     #[must_use]
     pub fn max_tasks(mut self, tasks: usize) -> Self {
@@ -192,6 +215,10 @@ impl EngineBuilder {
     /// # Errors
     /// Where this program's own file can't be read, or no process can be started.
     pub async fn open_home(self, home: Home) -> Result<Engine> {
+        let home = match self.artifacts {
+            Some(artifacts) => home.with_artifacts(artifacts),
+            None => home,
+        };
         let metadata = self.metadata.clone().unwrap_or_else(|| home.metadata());
         let mut executors = self.executors;
         executors.entry(IN_PROCESS.to_owned()).or_insert_with(|| Arc::new(InProcess::default()));

@@ -3,19 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kf_core::metadata::{
-    Commit, ExecutionRecord, ExecutionState, Io, Lease, Lineage, MetadataStore, RunState,
-};
+use kf_core::metadata::{Commit, ExecutionRecord, ExecutionState, Io, Lineage, MetadataStore, RunState};
 use kf_core::{RunId, Timestamp};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
+use super::lease::{Keeper, Until};
 use super::{RunEvent, TaskCounts};
 use crate::TaskState;
 use crate::scheduler::{JournalEvent, Record, TaskEnd, Values};
 
-/// How often a commit is tried when the store can't be reached or has no room, and how long after the first failure.
-const TRIES: u32 = 6;
+/// How long after the first failure a commit is tried again; each time after three times as long, up to a limit where the
+/// lease has an end.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How often it is tried where the lease has no end, or the store has no room.
+const TRIES: u32 = 6;
 
 /// A commit, and what listeners are told once it is made.
 pub(super) struct Writing {
@@ -26,7 +29,7 @@ pub(super) struct Writing {
 impl Writing {
     /// Everything recorded since commit `seq`; `ended` is the run's end where it is among it.
     pub(super) fn new(
-        lease: &Lease,
+        lease: &Keeper,
         seq: u64,
         records: Vec<Record>,
         ended: Option<(RunState, Option<String>)>,
@@ -54,9 +57,10 @@ impl Writing {
     pub(super) async fn write(
         self,
         store: Arc<dyn MetadataStore>,
+        until: Until,
         events: broadcast::Sender<RunEvent>,
     ) -> kf_core::Result<u64> {
-        let seq = commit(store.as_ref(), self.commit).await?;
+        let seq = commit(store.as_ref(), self.commit, &until).await?;
         for event in self.tell {
             let _ = events.send(event);
         }
@@ -64,19 +68,27 @@ impl Writing {
     }
 }
 
-async fn commit(store: &dyn MetadataStore, commit: Commit) -> kf_core::Result<u64> {
-    let mut wait = FIRST_WAIT;
-    for _ in 1..TRIES {
-        match store.commit(commit.clone()).await {
-            Err(error) if error.is_retryable() || is_full(&error) => {
-                tracing::warn!(run = %commit.run, %error, "the commit failed and is tried again");
-                tokio::time::sleep(wait).await;
-                wait *= 3;
-            }
+/// Makes a commit. While the store can't be reached it is tried again, until the lease would have ended: then another
+/// engine may have the run.
+async fn commit(store: &dyn MetadataStore, commit: Commit, until: &Until) -> kf_core::Result<u64> {
+    let (mut wait, mut tries) = (FIRST_WAIT, 1);
+    loop {
+        let error = match store.commit(commit.clone()).await {
+            Err(error) if error.is_retryable() || is_full(&error) => error,
             done => return done,
+        };
+        let end = until.borrow().filter(|_| error.is_retryable());
+        if end.map_or(tries >= TRIES, |end| Instant::now() + wait >= end) {
+            return Err(error);
+        }
+        tracing::warn!(run = %commit.run, %error, "the commit failed and is tried again");
+        tokio::time::sleep(wait).await;
+        tries += 1;
+        wait *= 3;
+        if end.is_some() {
+            wait = wait.min(LONGEST_WAIT);
         }
     }
-    store.commit(commit).await
 }
 
 /// Whether there is no room, which there may be soon: tasks that ended give back what they wrote.

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use kf_core::metadata::{Lease, RunState};
+use kf_core::metadata::RunState;
 use kf_core::{CancellationToken, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -17,7 +17,8 @@ use super::attempt::{self, Carried};
 use super::cache::{Flight, LookedUp};
 use super::commit::Writing;
 use super::handle::{Answer, Control, DriverEnd, Ending};
-use super::{Inner, LEASE, RunEvent, RunOutcome, RunOutputs, RunSetup, TaskCounts, cache};
+use super::lease::Keeper;
+use super::{Inner, RunEvent, RunOutcome, RunOutputs, RunSetup, TaskCounts, cache};
 use crate::TaskState;
 use crate::component::checkpoint;
 use crate::scheduler::{Command, Event, Failure, Launch, LeafId, Outcome, Record, Scheduler};
@@ -30,7 +31,7 @@ type Committing = Pin<Box<dyn Future<Output = kf_core::Result<u64>> + Send>>;
 pub(super) struct Driver {
     engine: Arc<Inner>,
     setup: Arc<RunSetup>,
-    lease: Lease,
+    lease: Keeper,
     seq: u64,
     scheduler: Scheduler,
     end: DriverEnd,
@@ -70,7 +71,7 @@ impl Driver {
     pub(super) fn new(
         engine: Arc<Inner>,
         setup: Arc<RunSetup>,
-        lease: Lease,
+        lease: Keeper,
         scheduler: Scheduler,
         counts: TaskCounts,
         end: DriverEnd,
@@ -103,7 +104,7 @@ impl Driver {
         self.attempts.shutdown().await;
         let run = self.setup.run.clone();
         // Before anybody hears of the end, so that who then starts the run again gets it.
-        if let Err(error) = self.engine.metadata.release(self.lease).await {
+        if let Err(error) = self.lease.release(self.engine.metadata.as_ref()).await {
             tracing::warn!(%run, %error, "the lease was not given back");
         }
         self.engine.forget(&run);
@@ -120,15 +121,21 @@ impl Driver {
                 }))
             }
             Some(stop) => {
+                let mut elsewhere = false;
                 let why = match stop {
                     Stop::Shutdown => "its engine was dropped".to_owned(),
                     Stop::Drained => "its engine was drained".to_owned(),
-                    Stop::Store(error) => error.to_string(),
+                    Stop::Store(error) => {
+                        elsewhere = matches!(error, kf_core::Error::Fenced { .. });
+                        error.to_string()
+                    }
                 };
                 tracing::warn!(%run, why, "the run stopped before its end");
-                Ending::Stopped(format!(
-                    "stopped before its end: {why}; start it again to go on where it was"
-                ))
+                let then = match elsewhere {
+                    true => "it goes on there",
+                    false => "start it again to go on where it was",
+                };
+                Ending::Stopped(format!("stopped before its end: {why}; {then}"))
             }
         };
         self.end.outcome.send_replace(Some(ending));
@@ -138,7 +145,6 @@ impl Driver {
         self.take(first);
         let engine = Arc::clone(&self.engine);
         let mut committing: Option<(Committing, Vec<Command>)> = None;
-        let mut renew_at = self.renew_at();
         loop {
             if committing.is_none() {
                 let ends = self.held.iter().any(|command| matches!(command, Command::Finished { .. }));
@@ -162,12 +168,7 @@ impl Driver {
                 biased;
                 () = engine.shutdown.cancelled() => return Some(Stop::Shutdown),
                 Some(control) = self.end.control.recv() => self.control(control),
-                () = sleep_until(renew_at) => {
-                    if let Err(error) = self.engine.metadata.renew(&mut self.lease, LEASE).await {
-                        return Some(Stop::Store(error));
-                    }
-                    renew_at = self.renew_at();
-                }
+                error = self.lease.lost() => return Some(Stop::Store(error)),
                 committed = committed(&mut committing) => {
                     match committed {
                         Ok((seq, commands)) => {
@@ -188,11 +189,6 @@ impl Driver {
             }
             while self.attempts.try_join_next().is_some() {}
         }
-    }
-
-    /// When the lease is to be renewed next, where it has an end.
-    fn renew_at(&self) -> Option<Instant> {
-        self.lease.expires_at.map(|_| Instant::now() + LEASE / 3)
     }
 
     fn control(&mut self, control: Control) {
@@ -342,7 +338,8 @@ impl Driver {
         });
         let listened = self.end.events.receiver_count() > 0;
         let writing = Writing::new(&self.lease, self.seq, records, ended, listened);
-        let writing = writing.write(Arc::clone(&self.engine.metadata), self.end.events.clone());
+        let writing =
+            writing.write(Arc::clone(&self.engine.metadata), self.lease.until(), self.end.events.clone());
         let answers = std::mem::take(&mut self.answers);
         let run_dir = self.engine.home.run_dir(&self.setup.run);
         Box::pin(async move {

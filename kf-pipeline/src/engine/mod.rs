@@ -16,16 +16,17 @@ mod handle;
 mod import;
 mod in_process;
 mod keep;
+mod lease;
 pub(crate) mod local;
 mod locks;
 mod rerun;
 mod start;
 mod subprocess;
+mod take_over;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use kf_core::Home;
 use kf_core::artifact::{ArtifactRef, Metadata};
@@ -33,6 +34,7 @@ use kf_core::metadata::{Created, MetadataStore, NewRun, Page, RunQuery, RunRecor
 use kf_core::{CancellationToken, Digest, RunId, Timestamp};
 use serde_json::{Value as Json, json};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use self::rerun::Seed;
 use admission::Admission;
@@ -51,8 +53,10 @@ pub use executor::{
     GivenArtifact, Submission, Work,
 };
 pub use handle::{RunHandle, RunOutcome, RunOutputs, TaskCounts};
+use lease::Keeper;
 pub use rerun::RerunOptions;
 pub use start::StartOptions;
+pub use take_over::StandBy;
 
 use crate::component::{Components, Memory, StateMap, checkpoint};
 use crate::mutex::locked;
@@ -70,8 +74,6 @@ pub(crate) const SUBPROCESS: &str = "subprocess";
 /// The executor that carries containers.
 pub(crate) const CONTAINER: &str = "container";
 
-/// How long a lease holds where leases have an end.
-const LEASE: Duration = Duration::from_secs(15);
 /// How many entries of a journal are read at once.
 const JOURNAL_PAGE: usize = 1000;
 
@@ -173,8 +175,7 @@ impl Engine {
             complete.insert(name.to_owned(), json!([artifact]));
         }
         let args = complete;
-        let spec =
-            serde_json::to_string(pipeline.file()).expect("a pipeline is made of strings, numbers and JSON");
+        let spec = spec_text(pipeline);
         let spec_digest = Digest::of(&spec);
         let _starting = inner.starting.lock().await;
         let args_text = serde_json::to_string(&args).expect("arguments are JSON");
@@ -204,56 +205,7 @@ impl Engine {
         if let Some(handle) = inner.lock().active.get(&id).filter(|handle| !handle.is_over()) {
             return Ok(handle.clone());
         }
-        self.carry(id, pipeline, args, created_at, !options.no_cache, None).await
-    }
-
-    /// Takes a run and carries it on from where its journal ends.
-    async fn carry(
-        &self,
-        id: RunId,
-        pipeline: &Pipeline,
-        args: BTreeMap<String, Json>,
-        created_at: Timestamp,
-        cache: bool,
-        seed: Option<Seed>,
-    ) -> Result<RunHandle> {
-        let inner = &self.inner;
-        if inner.lock().draining {
-            return Err(Error::Draining);
-        }
-        let mut lease = inner.metadata.acquire(&id, "another engine", LEASE).await?;
-        if let Some(seed) = seed.filter(|_| lease.seq == 0) {
-            lease.seq = seed.write(inner.metadata.as_ref(), &lease).await?;
-        }
-        let (past, counts, _) = inner.past(&id).await?;
-        let (handle, end) = RunHandle::new(id.clone());
-        let limits = Limits { in_flight: inner.options.max_in_flight, cache };
-        let names = Arc::new(inner.names(&id, pipeline.name(), created_at));
-        let args = values(pipeline.plan(), args)?;
-        let plan = Arc::clone(pipeline.plan());
-        let (scheduler, first) =
-            Scheduler::start(plan, Arc::clone(&names), args, past, limits, Timestamp::now());
-        let components = Arc::new(pipeline.components().clone());
-        let setup = Arc::new(RunSetup {
-            run: id.clone(),
-            pipeline: Arc::clone(&pipeline.plan().name),
-            components,
-            names,
-            events: end.events.clone(),
-            draining: end.draining.clone(),
-            outputs: format!("{}{}", attempt::OUTPUTS, lease.epoch),
-            epoch: lease.epoch,
-        });
-        let driver = Driver::new(Arc::clone(inner), setup, lease, scheduler, counts, end);
-        {
-            let mut runs = inner.lock();
-            if runs.draining {
-                return Err(Error::Draining);
-            }
-            runs.active.insert(id, handle.clone());
-        }
-        tokio::spawn(driver.run(first));
-        Ok(handle)
+        inner.carry(id, pipeline, args, created_at, !options.no_cache, None).await
     }
 
     /// The handle of a run that this engine carries.
@@ -316,6 +268,56 @@ impl Engine {
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Runs> {
         locked(&self.runs)
+    }
+
+    /// Takes a run and carries it on from where its journal ends.
+    async fn carry(
+        self: &Arc<Self>,
+        id: RunId,
+        pipeline: &Pipeline,
+        args: BTreeMap<String, Json>,
+        created_at: Timestamp,
+        cache: bool,
+        seed: Option<Seed>,
+    ) -> Result<RunHandle> {
+        if self.lock().draining {
+            return Err(Error::Draining);
+        }
+        let (asked, ttl) = (Instant::now(), self.options.lease);
+        let mut lease = self.metadata.acquire(&id, "another engine", ttl).await?;
+        if let Some(seed) = seed.filter(|_| lease.seq == 0) {
+            lease.seq = seed.write(self.metadata.as_ref(), &lease).await?;
+        }
+        let lease = Keeper::start(Arc::clone(&self.metadata), lease, ttl, asked);
+        let (past, counts, _) = self.past(&id).await?;
+        let (handle, end) = RunHandle::new(id.clone());
+        let limits = Limits { in_flight: self.options.max_in_flight, cache };
+        let names = Arc::new(self.names(&id, pipeline.name(), created_at));
+        let args = values(pipeline.plan(), args)?;
+        let plan = Arc::clone(pipeline.plan());
+        let (scheduler, first) =
+            Scheduler::start(plan, Arc::clone(&names), args, past, limits, Timestamp::now());
+        let components = Arc::new(pipeline.components().clone());
+        let setup = Arc::new(RunSetup {
+            run: id.clone(),
+            pipeline: Arc::clone(&pipeline.plan().name),
+            components,
+            names,
+            events: end.events.clone(),
+            draining: end.draining.clone(),
+            outputs: format!("{}{}", attempt::OUTPUTS, lease.epoch),
+            epoch: lease.epoch,
+        });
+        let driver = Driver::new(Arc::clone(self), setup, lease, scheduler, counts, end);
+        {
+            let mut runs = self.lock();
+            if runs.draining {
+                return Err(Error::Draining);
+            }
+            runs.active.insert(id, handle.clone());
+        }
+        tokio::spawn(driver.run(first));
+        Ok(handle)
     }
 
     pub(crate) fn forget(&self, run: &RunId) {
@@ -455,6 +457,11 @@ impl Inner {
         past.succeeded().for_each(|task| checkpoint::remove(&run_dir, task));
         Ok((past, counts, outputs))
     }
+}
+
+/// A pipeline as it is stored with its runs.
+fn spec_text(pipeline: &Pipeline) -> String {
+    serde_json::to_string(pipeline.file()).expect("a pipeline is made of strings, numbers and JSON")
 }
 
 /// A run's arguments as what goes into the outermost DAG.

@@ -106,8 +106,7 @@ impl Engine {
         };
         let _starting = inner.starting.lock().await;
         let id = options.id.unwrap_or_else(RunId::random);
-        let spec =
-            serde_json::to_string(pipeline.file()).expect("a pipeline is made of strings, numbers and JSON");
+        let spec = super::spec_text(pipeline);
         let new = NewRun {
             id: id.clone(),
             pipeline: pipeline.name().to_owned(),
@@ -126,7 +125,7 @@ impl Engine {
         if let Some(handle) = inner.lock().active.get(&id).filter(|handle| !handle.is_over()) {
             return Ok(handle.clone());
         }
-        self.carry(id, pipeline, args, created_at, !options.no_cache, Some(seed)).await
+        inner.carry(id, pipeline, args, created_at, !options.no_cache, Some(seed)).await
     }
 
     pub(super) async fn journal(&self, run: &RunId) -> Result<Vec<JournalEvent>> {

@@ -17,6 +17,8 @@ mod kill;
 mod report;
 mod rerun;
 mod resume;
+#[cfg(all(feature = "postgres", feature = "s3"))]
+mod shared;
 #[cfg(feature = "arrow")]
 mod tables;
 
@@ -27,16 +29,15 @@ use kf_core::worker::{Workers, run_if_asked};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    if let Some(code) = run_if_asked(
-        &Workers::new()
-            .with(checkpoints::with_components(bad::with_components(control::with_components(
-                components::all(),
-            ))))
-            .with(resume::worker())
-            .with(containers::worker())
-            .with(backfill::worker())
-            .with(checkpoints::worker()),
-    ) {
+    let workers = Workers::new()
+        .with(checkpoints::with_components(bad::with_components(control::with_components(components::all()))))
+        .with(resume::worker())
+        .with(containers::worker())
+        .with(backfill::worker())
+        .with(checkpoints::worker());
+    #[cfg(all(feature = "postgres", feature = "s3"))]
+    let workers = workers.with(shared::worker());
+    if let Some(code) = run_if_asked(&workers) {
         return code;
     }
     let tests = [
@@ -53,6 +54,8 @@ fn main() -> ExitCode {
         report::tests(),
         rerun::tests(),
         resume::tests(),
+        #[cfg(all(feature = "postgres", feature = "s3"))]
+        shared::tests(),
         #[cfg(feature = "arrow")]
         tables::tests(),
     ]

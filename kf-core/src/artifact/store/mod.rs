@@ -4,6 +4,8 @@ mod layout;
 mod local;
 mod manifest;
 mod remote;
+#[cfg(feature = "s3")]
+mod s3;
 mod staging;
 
 use std::collections::BTreeSet;
@@ -19,6 +21,8 @@ use object_store::ObjectStore;
 use self::local::{Local, Source};
 use self::manifest::Manifest;
 use self::remote::Remote;
+#[cfg(feature = "s3")]
+pub use self::s3::S3Options;
 use crate::{Digest, Error, Result};
 
 /// What was stored.

@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::stream::{BoxStream, FuturesUnordered};
 use object_store::path::Path as Key;
-use object_store::{GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
+use object_store::{
+    GetOptions, GetRange, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::local::{Local, corrupt, missing};
@@ -15,8 +18,8 @@ use super::manifest::Manifest;
 use crate::mutex::locked;
 use crate::{Digest, Error, Hasher, Result};
 
-/// Larger files go up in parts of this size, at most [`PARTS`] at a time.
-const PART: usize = 8 << 20;
+/// Larger files go up and come down in parts of about this size, at most [`PARTS`] at a time.
+const PART: u64 = 8 << 20;
 const PARTS: usize = 4;
 /// So many verified objects are remembered; past that the memory starts anew.
 const REMEMBERED: usize = 1 << 14;
@@ -100,32 +103,21 @@ impl Remote {
         size: u64,
     ) -> Result<()> {
         let key = Self::key(digest);
-        if size <= PART as u64 {
-            let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(PART));
-            file.read_to_end(&mut content).await.map_err(Error::io("read", path))?;
+        let part = part_size(size);
+        if size <= part {
+            let content = read_part(&mut file, part, path).await?;
             self.objects.put(&key, PutPayload::from(content)).await?;
             return Ok(());
         }
-        let mut upload = WriteMultipart::new_with_chunk_size(self.objects.put_multipart(&key).await?, PART);
-        let mut buffer = vec![0; 256 * 1024];
-        loop {
-            let step = async {
-                upload.wait_for_capacity(PARTS).await?;
-                let read = file.read(&mut buffer).await.map_err(Error::io("read", path))?;
-                upload.write(&buffer[..read]);
-                Ok::<_, Error>(read)
-            };
-            match step.await {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) => {
-                    let _ = upload.abort().await;
-                    return Err(error);
-                }
+        let mut upload = self.objects.put_multipart(&key).await?;
+        match send_parts(upload.as_mut(), &mut file, part, path).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                // What fails here is tidied up by a rule of the bucket, where it has one.
+                let _ = upload.abort().await;
+                Err(error)
             }
         }
-        upload.finish().await?;
-        Ok(())
     }
 
     /// Fetches an object into the local folder, hashed on the way.
@@ -134,7 +126,7 @@ impl Remote {
         let path = staged.path().to_owned();
         let copy = staged.as_file().try_clone().map_err(Error::io("open", &path))?;
         let mut file = tokio::fs::File::from_std(copy);
-        let mut content = self.get(digest).await?.into_stream();
+        let (_, mut content) = self.content(digest).await?;
         let mut hasher = Hasher::new();
         while let Some(piece) = content.next().await {
             let piece = piece?;
@@ -154,9 +146,7 @@ impl Remote {
         if let Some(known) = known {
             return Ok(known.manifest);
         }
-        let result = self.get(digest).await?;
-        let meta = result.meta.clone();
-        let mut content = result.into_stream();
+        let (meta, mut content) = self.content(digest).await?;
         let mut hasher = Hasher::new();
         let mut kept: Option<Vec<u8>> = Some(Vec::new());
         while let Some(piece) = content.next().await {
@@ -183,11 +173,34 @@ impl Remote {
         Ok(manifest)
     }
 
-    async fn get(&self, digest: &Digest) -> Result<GetResult> {
-        match self.objects.get(&Self::key(digest)).await {
-            Err(object_store::Error::NotFound { .. }) => Err(missing(digest)),
-            result => Ok(result?),
+    /// An object's content in order: a small one's as it comes, a large one's in parts, a few of them on their way at a
+    /// time, all of the same object.
+    async fn content(
+        &self,
+        digest: &Digest,
+    ) -> Result<(ObjectMeta, BoxStream<'_, object_store::Result<Bytes>>)> {
+        let key = Self::key(digest);
+        let whole = match self.objects.get(&key).await {
+            Err(object_store::Error::NotFound { .. }) => return Err(missing(digest)),
+            whole => whole?,
+        };
+        let meta = whole.meta.clone();
+        if meta.size <= PART {
+            return Ok((meta, whole.into_stream()));
         }
+        drop(whole);
+        let (size, tag) = (meta.size, meta.e_tag.clone());
+        let starts = (0..size.div_ceil(PART)).map(move |n| n * PART);
+        let parts = futures::stream::iter(starts).map(move |start| {
+            let options = GetOptions {
+                if_match: tag.clone(),
+                range: Some(GetRange::Bounded(start..size.min(start + PART))),
+                ..GetOptions::default()
+            };
+            let key = key.clone();
+            async move { self.objects.get_opts(&key, options).await?.bytes().await }
+        });
+        Ok((meta, parts.buffered(PARTS).boxed()))
     }
 
     fn compare(&self, expected: &Digest, found: &Digest) -> Result<()> {
@@ -196,5 +209,56 @@ impl Remote {
         }
         locked(&self.damaged).insert(*expected);
         Err(corrupt(format!("{}{}", self.base, Self::key(expected)).as_ref(), expected, found))
+    }
+}
+
+/// Object stores take 10,000 parts at most: larger objects have larger parts.
+fn part_size(size: u64) -> u64 {
+    PART.max(size.div_ceil(9000).next_multiple_of(1 << 20))
+}
+
+/// The next bytes of a file, at most `part`.
+async fn read_part(file: &mut tokio::fs::File, part: u64, path: &Path) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.take(part).read_to_end(&mut content).await.map_err(Error::io("read", path))?;
+    Ok(content)
+}
+
+/// Sends a file in parts, a few at a time, and makes an object of them.
+async fn send_parts(
+    upload: &mut dyn MultipartUpload,
+    file: &mut tokio::fs::File,
+    part: u64,
+    path: &Path,
+) -> Result<()> {
+    let mut sending = FuturesUnordered::new();
+    loop {
+        let content = read_part(file, part, path).await?;
+        if content.is_empty() {
+            break;
+        }
+        if sending.len() == PARTS {
+            sending.next().await.transpose()?;
+        }
+        sending.push(upload.put_part(content.into()));
+    }
+    while let Some(sent) = sending.next().await {
+        sent?;
+    }
+    upload.complete().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_object_fits_into_the_parts_there_are() {
+        for size in [1, PART, PART + 1, 5 << 30, 80 << 30, (100 << 30) + 7, 5 << 40] {
+            let part = part_size(size);
+            assert!(size.div_ceil(part) <= 10_000 && (PART..=5 << 30).contains(&part), "{size}: {part}");
+        }
+        assert_eq!(part_size(5 << 30), PART);
     }
 }

@@ -24,7 +24,9 @@ pub(crate) use self::failure::is_retryable;
 use self::failure::{Fault, failure, is_busy};
 use self::lease::{Locks, fenced};
 use self::rows::RUN;
-use self::select::{Select, count, cursor};
+use self::select::Select;
+use super::page::{count, cursor};
+use super::same::same_run;
 use super::{
     Commit, Created, ExecutionRecord, JournalEntry, Lease, LineageQuery, MetadataStore, NewRun, Page,
     RunQuery, RunRecord,
@@ -126,16 +128,7 @@ impl MetadataStore for SqliteMetadata {
             return Ok(Created::New);
         }
         let found = self.run(&run.id).await?.ok_or_else(|| no_run(&run.id))?;
-        let difference = if found.pipeline != run.pipeline {
-            format!("it is of pipeline `{}`, not `{}`", found.pipeline, run.pipeline)
-        } else if found.spec_digest != run.spec_digest {
-            format!("its pipeline was {}, and now is {}", found.spec_digest, run.spec_digest)
-        } else if !same_json(&found.args, &run.args) {
-            format!("its arguments are {}, not {}", found.args, run.args)
-        } else {
-            return Ok(Created::Existing(Box::new(found)));
-        };
-        Err(Error::Conflict { what: "run", name: run.id.to_string(), difference })
+        same_run(found, &run)
     }
 
     async fn acquire(&self, run: &RunId, owner: &str, _ttl: Duration) -> Result<Lease> {
@@ -284,11 +277,6 @@ impl MetadataStore for SqliteMetadata {
         let limit = query.limit;
         self.0.connections.read(move |connection| select.page(connection, "id", limit, rows::execution)).await
     }
-}
-
-fn same_json(a: &str, b: &str) -> bool {
-    let parse = |text| serde_json::from_str::<serde_json::Value>(text).ok();
-    a == b || parse(a).is_some_and(|a| Some(a) == parse(b))
 }
 
 fn no_run(run: &RunId) -> Error {

@@ -3,8 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 
-use crate::metadata::Page;
-use crate::{Error, Result};
+use crate::metadata::{Page, page};
 
 pub(super) struct Select {
     sql: String,
@@ -39,30 +38,11 @@ impl Select {
     ) -> rusqlite::Result<Page<T>> {
         let limit = if limit == 0 { 100 } else { limit };
         // One more, to know whether there is a next page.
-        let sql = format!("{} ORDER BY {order} LIMIT {}", self.sql, count(limit.saturating_add(1)));
+        let sql = format!("{} ORDER BY {order} LIMIT {}", self.sql, page::count(limit.saturating_add(1)));
         let mut statement = connection.prepare_cached(&sql)?;
-        let mut rows = statement
+        let rows = statement
             .query_map(params_from_iter(self.values), |row| Ok((row.get::<_, i64>("cursor")?, decode(row)?)))?
             .collect::<rusqlite::Result<Vec<_>>>()?;
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = rows.last().filter(|_| more).map(|(cursor, _)| cursor.to_string());
-        Ok(Page { items: rows.into_iter().map(|(_, item)| item).collect(), next })
+        Ok(page::of(rows, limit))
     }
-}
-
-pub(super) fn count(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
-/// The `next` of an earlier page.
-pub(super) fn cursor(after: Option<&str>) -> Result<Option<i64>> {
-    let parse = |text: &str| {
-        text.parse().map_err(|_| Error::Invalid {
-            what: "page cursor",
-            found: text.to_owned(),
-            expected: "the `next` of the page before",
-        })
-    };
-    after.map(parse).transpose()
 }

@@ -12,7 +12,7 @@ use super::decide::next_attempt;
 use super::handle::DriverEnd;
 use super::identity::Identity;
 use super::{Backfill, BackfillEvent, PartitionStatus, PartitionTable, look_up, look_up_all};
-use crate::engine::{Inner, LEASE};
+use crate::engine::Inner;
 use crate::{Engine, Error, Partition, Pipeline, Result, RunHandle, StartOptions};
 
 /// How often a run that another engine carries is looked at.
@@ -172,7 +172,7 @@ impl Driver {
     /// changed since.
     async fn supersede(&self, run: &RunId) -> kf_core::Result<()> {
         let metadata = &self.engine.metadata;
-        let lease = metadata.acquire(run, "another engine", LEASE).await?;
+        let lease = metadata.acquire(run, "another engine", self.engine.options.lease).await?;
         let unfinished = metadata.run(run).await?.is_some_and(|record| !record.state.is_terminal());
         let reason = "left unfinished, and the pipeline or its arguments have changed since".to_owned();
         let commit = Commit {

@@ -15,7 +15,7 @@ use kf_core::metadata::{
 use kf_core::worker::{Request, WorkerError};
 use kf_core::{Digest, Home, RunId};
 use kf_pipeline::prelude::*;
-use kf_pipeline::{Result, RunEvent};
+use kf_pipeline::{Result, RunEvent, RunHandle};
 use serde::{Deserialize, Serialize};
 
 use super::witness::{Kill, Phase, Witness};
@@ -49,6 +49,13 @@ async fn carry(order: Order) -> std::result::Result<(), Box<dyn StdError + Send 
     let engine = Engine::builder().metadata(Arc::new(store)).state(witness.clone()).open(&order.home).await?;
     let options = StartOptions::new().id(order.run);
     let run = engine.start_with(&pipeline()?, args! {"round" => order.round}, options).await?;
+    listen(&run, witness);
+    run.wait().await?;
+    Ok(())
+}
+
+/// Tells the witness of attempts that failed.
+pub(crate) fn listen(run: &RunHandle, witness: Witness) {
     let mut events = run.events();
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
@@ -58,8 +65,6 @@ async fn carry(order: Order) -> std::result::Result<(), Box<dyn StdError + Send 
             }
         }
     });
-    run.wait().await?;
-    Ok(())
 }
 
 /// A loop, a condition that holds and one that doesn't, retries, and an exit handler.
@@ -164,9 +169,9 @@ async fn bye(round: i64, context: Context, witness: State<Witness>) -> TaskResul
 
 /// A store that tells the witness of commits.
 #[derive(Debug)]
-struct Watched {
-    inner: Arc<dyn MetadataStore>,
-    witness: Witness,
+pub(crate) struct Watched {
+    pub(crate) inner: Arc<dyn MetadataStore>,
+    pub(crate) witness: Witness,
 }
 
 #[async_trait]

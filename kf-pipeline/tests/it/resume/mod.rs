@@ -1,14 +1,14 @@
 //! A run goes on where it was, however its engine is killed: 100 kills with -9.
 
-mod child;
-mod witness;
+pub(crate) mod child;
+pub(crate) mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kf_core::RunId;
-use kf_core::metadata::RunState;
+use kf_core::metadata::{MetadataStore, RunState};
 use kf_core::process::{Command, Exit, Log, Spawner};
 use kf_core::worker::{Entry, entry};
 use kf_pipeline::prelude::*;
@@ -77,10 +77,32 @@ enum Death {
 
 /// What a run's journal says.
 #[derive(Debug, Default, PartialEq)]
-struct Committed {
+pub(crate) struct Committed {
     /// Ends by task: how many there are of each.
-    ends: BTreeMap<String, usize>,
+    pub(crate) ends: BTreeMap<String, usize>,
     failed_attempts: BTreeMap<String, u32>,
+}
+
+impl Committed {
+    pub(crate) async fn read(
+        store: &dyn MetadataStore,
+        run: &RunId,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let mut committed = Self::default();
+        for entry in store.journal(run, 0, 10_000).await? {
+            for event in serde_json::from_str::<Vec<Json>>(&entry.events)? {
+                let Some(task) = event["task"].as_str() else { continue };
+                match event["event"].as_str() {
+                    Some("task" | "group") => *committed.ends.entry(task.to_owned()).or_default() += 1,
+                    Some("attempt_failed") => {
+                        *committed.failed_attempts.entry(task.to_owned()).or_default() += 1
+                    }
+                    other => return Err(format!("an event of an unknown kind: {other:?}").into()),
+                }
+            }
+        }
+        Ok(committed)
+    }
 }
 
 impl Test {
@@ -122,7 +144,7 @@ impl Test {
             let lines = if witness.exists() { witness::read(&witness, seen)? } else { Vec::new() };
             seen += lines.len();
             check(&run, &lines, &committed);
-            let now = self.committed(&run).await?;
+            let now = Committed::read(self.engine.metadata().as_ref(), &run).await?;
             assert!(
                 committed.ends.keys().all(|task| now.ends.contains_key(task)),
                 "{committed:?} then {now:?}"
@@ -173,27 +195,10 @@ impl Test {
         }
         Ok(exit)
     }
-
-    async fn committed(&self, run: &RunId) -> Result<Committed, Box<dyn std::error::Error>> {
-        let mut committed = Committed::default();
-        for entry in self.engine.metadata().journal(run, 0, 10_000).await? {
-            for event in serde_json::from_str::<Vec<Json>>(&entry.events)? {
-                let Some(task) = event["task"].as_str() else { continue };
-                match event["event"].as_str() {
-                    Some("task" | "group") => *committed.ends.entry(task.to_owned()).or_default() += 1,
-                    Some("attempt_failed") => {
-                        *committed.failed_attempts.entry(task.to_owned()).or_default() += 1
-                    }
-                    other => return Err(format!("an event of an unknown kind: {other:?}").into()),
-                }
-            }
-        }
-        Ok(committed)
-    }
 }
 
 /// Compares what a process did with what was committed when it started.
-fn check(run: &RunId, lines: &[Line], before: &Committed) {
+pub(crate) fn check(run: &RunId, lines: &[Line], before: &Committed) {
     let mut started = BTreeSet::new();
     for line in lines.iter().filter(|line| line.word == "start") {
         assert!(!before.ends.contains_key(&line.task), "{run}: `{}` was committed and ran again", line.task);
@@ -206,7 +211,7 @@ fn check(run: &RunId, lines: &[Line], before: &Committed) {
 }
 
 /// What became of each task, without times.
-fn summary(report: &Report) -> BTreeMap<String, String> {
+pub(crate) fn summary(report: &Report) -> BTreeMap<String, String> {
     let mut tasks = BTreeMap::new();
     for task in &report.tasks {
         let digests = |list: &[kf_core::metadata::Io]| -> Vec<String> {
