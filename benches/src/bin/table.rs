@@ -122,8 +122,10 @@ async fn bench() -> Result<(), Box<dyn Error>> {
                 return Err(error.into());
             }
             let report = engine.report(run.id()).await?;
-            let of = |task: &str, name: &str| report.task(task).ok_or("no such task")?.output::<f64>(name);
-            let place = |task: &str| report.task(task).ok_or("no such task")?.output::<String>("place");
+            let task = |name: &str| report.task(name).ok_or_else(|| format!("there is no task `{name}`"));
+            let of =
+                |name: &str, output: &str| -> Result<f64, Box<dyn Error>> { Ok(task(name)?.output(output)?) };
+            let place = |name: &str| -> Result<String, Box<dyn Error>> { Ok(task(name)?.output("place")?) };
             if (executor == "in-process") != (place("produce")? == place("consume")?) {
                 return Err(format!("{executor}: the buffers are not where they should be").into());
             }
