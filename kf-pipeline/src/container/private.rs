@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use kf_core::RunId;
 use kf_core::lock::{FileLock, Locking};
 use tempfile::TempDir;
 
@@ -27,15 +28,16 @@ impl Private {
 
     fn within(place: PathBuf) -> io::Result<Self> {
         sweep(&place);
-        // The lock comes first: a folder without one is nobody's.
-        let lock = tempfile::Builder::new().prefix(PREFIX).suffix(".lock").tempfile_in(&place)?;
-        let (_, path) = lock.keep()?;
-        let Locking::Got(lock) = FileLock::try_take(&path, &std::process::id().to_string())? else {
-            return Err(io::Error::other(format!("`{}` was locked by another", path.display())));
-        };
-        let name = path.file_stem().unwrap_or_default();
-        let folder = tempfile::Builder::new().prefix(name).rand_bytes(0).tempdir_in(&place)?;
-        Ok(Self { folder, _lock: lock })
+        // The lock comes first: a folder without one is nobody's. Another's sweep may hold a new one for a moment.
+        for _ in 0..100 {
+            let name = format!("{PREFIX}{}", RunId::random());
+            let lock = place.join(format!("{name}.lock"));
+            if let Locking::Got(lock) = FileLock::try_take(&lock, &std::process::id().to_string())? {
+                let folder = tempfile::Builder::new().prefix(&name).rand_bytes(0).tempdir_in(&place)?;
+                return Ok(Self { folder, _lock: lock });
+            }
+        }
+        Err(io::Error::other(format!("no lock can be had in `{}`", place.display())))
     }
 
     /// A folder for one step, that only this user can read; removed when dropped.

@@ -52,7 +52,7 @@ pub struct EngineBuilder {
     containers: LocalContainers,
     subprocesses: usize,
     semaphores: BTreeMap<String, usize>,
-    in_memory: usize,
+    in_memory: Option<usize>,
 }
 
 impl Default for EngineBuilder {
@@ -74,7 +74,7 @@ impl Default for EngineBuilder {
             artifacts: None,
             containers: LocalContainers::new(),
             semaphores: BTreeMap::new(),
-            in_memory: 4 << 30,
+            in_memory: None,
             subprocesses: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -103,10 +103,10 @@ impl EngineBuilder {
     }
 
     /// How many bytes of what tasks gave are kept in memory for the tasks that take it, where components give tables (feature
-    /// `arrow`); 4 GiB where not given, 0 for none. What was not asked for longest goes first.
+    /// `arrow`); a quarter of this machine's memory where not given, at most 4 GiB; 0 for none. What was not asked for longest goes first.
     #[must_use]
     pub fn in_memory(mut self, bytes: usize) -> Self {
-        self.in_memory = bytes;
+        self.in_memory = Some(bytes);
         self
     }
 
@@ -238,7 +238,7 @@ impl EngineBuilder {
             executors,
             state: Arc::new(self.state),
             locks: Locks::new(self.semaphores),
-            memory: Memory::new(self.in_memory),
+            memory: Memory::new(self.in_memory.unwrap_or_else(a_quarter)),
             admission: Admission::new(self.capacity.unwrap_or_else(Capacity::of_this_machine)),
             program,
             options: self.options,
@@ -249,4 +249,9 @@ impl EngineBuilder {
         };
         Ok(Engine { inner: Arc::new(inner), _alive: Arc::new(shutdown.drop_guard()) })
     }
+}
+
+/// How many bytes are kept in memory where nobody says.
+fn a_quarter() -> usize {
+    usize::try_from((Capacity::of_this_machine().resources().memory / 4).min(4 << 30)).unwrap_or(usize::MAX)
 }

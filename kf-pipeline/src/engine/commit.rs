@@ -70,7 +70,7 @@ impl Writing {
 
 /// Makes a commit. While the store can't be reached it is tried again, until the lease would have ended: then another
 /// engine may have the run.
-async fn commit(store: &dyn MetadataStore, commit: Commit, until: &Until) -> kf_core::Result<u64> {
+pub(super) async fn commit(store: &dyn MetadataStore, commit: Commit, until: &Until) -> kf_core::Result<u64> {
     let (mut wait, mut tries) = (FIRST_WAIT, 1);
     loop {
         let error = match store.commit(commit.clone()).await {
@@ -114,7 +114,7 @@ fn event_of(record: &Record) -> Option<RunEvent> {
         Record::Asked { task, message, .. } => {
             Some(RunEvent::ApprovalAsked { task: Arc::clone(task), message: message.clone() })
         }
-        Record::CancelAsked { .. } | Record::Outputs { .. } => None,
+        Record::NoCache | Record::CancelAsked { .. } | Record::Outputs { .. } => None,
     }
 }
 

@@ -21,6 +21,7 @@ use super::lease::Keeper;
 use super::{Inner, RunEvent, RunOutcome, RunOutputs, RunSetup, TaskCounts, cache};
 use crate::TaskState;
 use crate::component::checkpoint;
+use crate::plan;
 use crate::scheduler::{Command, Event, Failure, Launch, LeafId, Outcome, Record, Scheduler};
 
 /// How many events are taken in before their records are written.
@@ -218,8 +219,8 @@ impl Driver {
                 self.step(event);
             }
             Message::LookedUp(leaf, task, LookedUp { hit, key, flight }) => {
-                self.cancels.remove(&leaf);
-                self.flights.extend(flight.map(|flight| (task, flight)));
+                let canceled = self.cancels.remove(&leaf).is_some_and(|token| token.is_cancelled());
+                self.flights.extend(flight.filter(|_| !canceled).map(|flight| (task, flight)));
                 self.step(Event::Cached { leaf, hit, key });
             }
             Message::Withdrawn(leaf) => {
@@ -249,7 +250,8 @@ impl Driver {
     }
 
     fn in_process(&self, launch: &Launch) -> bool {
-        launch.executor.carrier.as_deref().is_none_or(|carrier| carrier == super::IN_PROCESS)
+        let component = matches!(launch.executor.work, plan::Work::Component { .. });
+        component && launch.executor.carrier.as_deref().is_none_or(|carrier| carrier == super::IN_PROCESS)
     }
 
     fn act(&mut self, commands: Vec<Command>) {
@@ -327,6 +329,10 @@ impl Driver {
                     if end.state == TaskState::Succeeded {
                         succeeded.push(Arc::clone(&end.task));
                     }
+                }
+                // Whoever waits runs it themselves: this one may not come to it before long, and not at all.
+                Record::AttemptFailed { task, .. } | Record::Group { task, .. } => {
+                    flights.extend(self.flights.remove(task));
                 }
                 Record::Outputs { outputs } => self.outputs = outputs.as_ref().into(),
                 _ => {}

@@ -284,12 +284,18 @@ impl Inner {
             return Err(Error::Draining);
         }
         let (asked, ttl) = (Instant::now(), self.options.lease);
-        let mut lease = self.metadata.acquire(&id, "another engine", ttl).await?;
-        if let Some(seed) = seed.filter(|_| lease.seq == 0) {
-            lease.seq = seed.write(self.metadata.as_ref(), &lease).await?;
+        let lease = self.metadata.acquire(&id, "another engine", ttl).await?;
+        let mut lease = Keeper::start(Arc::clone(&self.metadata), lease, ttl, asked);
+        let (mut past, mut counts, _) = self.past(&id).await?;
+        let seed = match past.to_keep() {
+            // Who was to write what it keeps died over it.
+            Some((of, fresh)) => Some(self.seed(pipeline, of, fresh).await?),
+            None => seed.filter(|_| lease.seq == 0),
+        };
+        if let Some(seed) = seed {
+            seed.write(self.metadata.as_ref(), &mut lease, &past).await?;
+            (past, counts, _) = self.past(&id).await?;
         }
-        let lease = Keeper::start(Arc::clone(&self.metadata), lease, ttl, asked);
-        let (past, counts, _) = self.past(&id).await?;
         let (handle, end) = RunHandle::new(id.clone());
         let limits = Limits { in_flight: self.options.max_in_flight, cache };
         let names = Arc::new(self.names(&id, pipeline.name(), created_at));

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use kf_core::artifact::ArtifactStore;
 use kf_core::metadata::{
-    Commit, Created, ExecutionRecord, ExecutionState, Lease, Lineage, LineageQuery, MetadataStore, NewRun,
-    RunState,
+    Commit, Created, ExecutionRecord, ExecutionState, Lineage, LineageQuery, MetadataStore, NewRun, RunState,
 };
 use kf_core::{Digest, RunId, Timestamp};
 use serde_json::Value as Json;
 
-use super::{Engine, JOURNAL_PAGE, RunHandle};
-use crate::scheduler::{JournalEvent, Kept, TaskState, keep, read_journal};
+use super::lease::Keeper;
+use super::{Engine, Inner, JOURNAL_PAGE, RunHandle, commit};
+use crate::scheduler::{JournalEvent, Kept, Past, TaskState, keep, read_journal};
 use crate::{Error, Pipeline, Result};
 
 /// How many tasks are written at once.
@@ -96,14 +96,8 @@ impl Engine {
                 .partition(|(name, _)| !pipeline.plan().takes_artifact(name));
         let mut args = pipeline.complete(&args)?;
         args.extend(artifacts);
-        let tasks = keep(pipeline.plan(), self.journal(run).await?, &options.again)
-            .map_err(|problem| Error::plan(pipeline.name(), problem))?;
-        verify(inner.home.artifacts(), &tasks).await.map_err(refuse)?;
-        let seed = Seed {
-            of: run.clone(),
-            fresh: options.again.iter().map(|path| path.as_str().into()).collect(),
-            tasks,
-        };
+        let again: Vec<Arc<str>> = options.again.iter().map(|path| path.as_str().into()).collect();
+        let seed = inner.seed(pipeline, run.clone(), again).await?;
         let _starting = inner.starting.lock().await;
         let id = options.id.unwrap_or_else(RunId::random);
         let spec = super::spec_text(pipeline);
@@ -129,9 +123,24 @@ impl Engine {
     }
 
     pub(super) async fn journal(&self, run: &RunId) -> Result<Vec<JournalEvent>> {
+        self.inner.journal(run).await
+    }
+}
+
+impl Inner {
+    /// What a run keeps of another.
+    pub(super) async fn seed(&self, pipeline: &Pipeline, of: RunId, fresh: Vec<Arc<str>>) -> Result<Seed> {
+        let tasks = keep(pipeline.plan(), self.journal(&of).await?, &fresh)
+            .map_err(|problem| Error::plan(pipeline.name(), problem))?;
+        let gone = |problem| Error::Run { run: of.to_string(), problem };
+        verify(self.home.artifacts(), &tasks).await.map_err(gone)?;
+        Ok(Seed { of, fresh, tasks })
+    }
+
+    async fn journal(&self, run: &RunId) -> Result<Vec<JournalEvent>> {
         let (mut events, mut after) = (Vec::new(), 0);
         loop {
-            let page = self.inner.metadata.journal(run, after, JOURNAL_PAGE).await?;
+            let page = self.metadata.journal(run, after, JOURNAL_PAGE).await?;
             let Some(last) = page.last() else { return Ok(events) };
             after = last.seq;
             for entry in &page {
@@ -159,13 +168,20 @@ async fn verify(store: &ArtifactStore, tasks: &BTreeMap<Arc<str>, Kept>) -> std:
 }
 
 impl Seed {
-    /// Writes what is kept as the first that the new run did; gives the number of the last commit.
-    pub(super) async fn write(self, store: &dyn MetadataStore, lease: &Lease) -> Result<u64> {
+    /// Writes what is kept as the first that the new run did, but for what `past` has already.
+    pub(super) async fn write(
+        self,
+        store: &dyn MetadataStore,
+        lease: &mut Keeper,
+        past: &Past,
+    ) -> Result<()> {
         let mut executions = executions(store, &self.of).await?;
-        let mut seq = lease.seq;
-        let mut events = vec![JournalEvent::Rerun { of: self.of, fresh: self.fresh }];
+        let mut events = Vec::new();
+        if lease.seq == 0 {
+            events.push(JournalEvent::Rerun { of: self.of, fresh: self.fresh });
+        }
         let mut lineage = Lineage::default();
-        let mut tasks = self.tasks.into_iter().peekable();
+        let mut tasks = self.tasks.into_iter().filter(|(task, _)| !past.has_ended(task)).peekable();
         loop {
             for (task, kept) in tasks.by_ref().take(CHUNK) {
                 if let Some(execution) = executions.remove(task.as_ref()) {
@@ -182,19 +198,23 @@ impl Seed {
                     error: None,
                 });
             }
+            let whole = tasks.peek().is_none();
+            if whole {
+                events.push(JournalEvent::Kept);
+            }
             let commit = Commit {
                 run: lease.run.clone(),
                 epoch: lease.epoch,
-                expected_seq: seq,
+                expected_seq: lease.seq,
                 at: Timestamp::now(),
                 events: serde_json::to_string(&events).expect("events are made of names, numbers and JSON"),
-                state: (seq == 0).then_some((RunState::Running, None)),
+                state: (lease.seq == 0).then_some((RunState::Running, None)),
                 lineage: std::mem::take(&mut lineage),
             };
-            seq = store.commit(commit).await?;
+            lease.seq = commit::commit(store, commit, &lease.until()).await?;
             events.clear();
-            if tasks.peek().is_none() {
-                return Ok(seq);
+            if whole {
+                return Ok(());
             }
         }
     }

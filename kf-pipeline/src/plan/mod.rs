@@ -349,7 +349,12 @@ impl MinSuccess {
     pub(crate) fn of(self, count: usize) -> usize {
         match self {
             Self::Count(least) => least.min(count),
-            Self::Ratio(share) => (count as f64 * share).ceil() as usize,
+            // Not the product rounded up, which is one too many where it is a little above a whole number.
+            Self::Ratio(share) => (0..=count)
+                .rev()
+                .take_while(|least| *least as f64 / count.max(1) as f64 >= share)
+                .last()
+                .unwrap_or(count),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the platform `kf` adds to the tasks of a DAG.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{Dag, MinSuccess, Name, Task};
 use crate::spec::{KfComponent, KfMinSuccess};
 use crate::{Error, Result};
@@ -29,11 +31,14 @@ pub(super) fn add(place: &str, tasks: &mut [Task], kf: &KfComponent) -> Result<(
         iterator.min_success = added.min_success.map(|min| min_success(&at, min)).transpose()?;
         iterator.failures = added.failures.as_deref().map(Name::from);
     }
-    for (index, fallback) in fallbacks {
-        stand_in(place, tasks, index, fallback)?;
+    for (index, fallback) in &fallbacks {
+        stand_in(place, tasks, *index, *fallback)?;
     }
-    for index in 0..tasks.len() {
-        wait_for_fallbacks(tasks, index);
+    let fallbacks: HashMap<usize, usize> = fallbacks.into_iter().collect();
+    if !fallbacks.is_empty() {
+        for index in 0..tasks.len() {
+            wait_for_fallbacks(tasks, &fallbacks, index);
+        }
     }
     Ok(())
 }
@@ -76,15 +81,17 @@ fn stand_in(place: &str, tasks: &mut [Task], index: usize, fallback: usize) -> R
 }
 
 /// Who waits for a task waits for its fallback too, and for that one's.
-fn wait_for_fallbacks(tasks: &mut [Task], index: usize) {
-    let mut at = 0;
-    let mut all: Vec<usize> = tasks[index].upstream.iter().chain(&tasks[index].waits).copied().collect();
-    while let Some(&before) = all.get(at) {
-        at += 1;
-        let fallback = tasks.iter().position(|task| task.fallback_of == Some(before));
-        if let Some(fallback) = fallback.filter(|fallback| *fallback != index && !all.contains(fallback)) {
-            all.push(fallback);
-            tasks[index].waits.push(fallback);
+fn wait_for_fallbacks(tasks: &mut [Task], fallbacks: &HashMap<usize, usize>, index: usize) {
+    let task = &mut tasks[index];
+    let mut seen: HashSet<usize> = task.upstream.iter().chain(&task.waits).copied().collect();
+    let mut left: Vec<usize> = seen.iter().copied().collect();
+    left.sort_unstable();
+    while let Some(before) = left.pop() {
+        if let Some(&fallback) = fallbacks.get(&before).filter(|fallback| **fallback != index)
+            && seen.insert(fallback)
+        {
+            left.push(fallback);
+            task.waits.push(fallback);
         }
     }
 }

@@ -87,7 +87,10 @@ impl ReportSource {
                         JournalEvent::Asked { task, message, at } => {
                             waiting.insert(Arc::clone(&task), Approval { task, message, asked_at: at });
                         }
-                        JournalEvent::CancelAsked { .. } | JournalEvent::Outputs { .. } => {}
+                        JournalEvent::CancelAsked { .. }
+                        | JournalEvent::Outputs { .. }
+                        | JournalEvent::NoCache
+                        | JournalEvent::Kept => {}
                     }
                 }
             }

@@ -105,7 +105,8 @@ impl Scheduler {
         let (state, error) = if self.canceled > 0 {
             (RunState::Canceled, self.cancel_reason.clone())
         } else if end.state == TaskState::Failed {
-            (RunState::Failed, self.first_error.clone())
+            // What was to be made up for and was not is told by the outermost group.
+            (RunState::Failed, self.first_error.clone().or_else(|| end.error.as_deref().map(str::to_owned)))
         } else if end.state == TaskState::Canceled {
             (RunState::Canceled, Some("a task was ended from outside of the run".to_owned()))
         } else {

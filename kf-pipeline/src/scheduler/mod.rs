@@ -148,7 +148,8 @@ impl Scheduler {
         let mut past = past;
         past.find_begun();
         let most = plan.max_tasks.map_or(usize::MAX, |tasks| tasks as usize);
-        let limits = Limits { in_flight: limits.in_flight.min(most).max(1), ..limits };
+        let told = past.no_cache;
+        let limits = Limits { in_flight: limits.in_flight.min(most).max(1), cache: limits.cache && !told };
         let mut scheduler = Self {
             limits,
             canceled: past.cancels,
@@ -170,6 +171,9 @@ impl Scheduler {
             names,
             plan,
         };
+        if !limits.cache && !told {
+            scheduler.record(Record::NoCache);
+        }
         let root = scheduler.plan.root;
         scheduler.open_frame(root, None, "".into(), Arc::new(args), false);
         scheduler.settle();

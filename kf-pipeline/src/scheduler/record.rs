@@ -73,6 +73,8 @@ pub(crate) enum Record {
     },
     /// A task ended that no executor carried: a DAG, a loop, or one that was skipped.
     Group { task: Arc<str>, state: TaskState, at: Timestamp, error: Option<Arc<str>> },
+    /// Nothing is taken from the cache, from here on.
+    NoCache,
     /// A task waits for a person.
     Asked { task: Arc<str>, message: String, at: Timestamp },
     /// Somebody asked for the run's end.
@@ -124,6 +126,7 @@ pub(crate) enum JournalEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<Arc<str>>,
     },
+    NoCache,
     Asked {
         task: Arc<str>,
         message: String,
@@ -141,6 +144,8 @@ pub(crate) enum JournalEvent {
         /// Tasks for which nothing may stand.
         fresh: Vec<Arc<str>>,
     },
+    /// Everything that the run keeps of the other is written.
+    Kept,
 }
 
 /// The events of one entry of a run's journal.
@@ -178,6 +183,7 @@ impl From<&Record> for JournalEvent {
             Record::Group { task, state, at, error } => {
                 Self::Group { task: Arc::clone(task), state: *state, at: *at, error: error.clone() }
             }
+            Record::NoCache => Self::NoCache,
             Record::Asked { task, message, at } => {
                 Self::Asked { task: Arc::clone(task), message: message.clone(), at: *at }
             }
@@ -196,6 +202,8 @@ pub(crate) struct Past {
     pub(super) attempts: HashMap<Arc<str>, FailedAttempts>,
     /// Tasks without a leaf whose end is written down.
     pub(super) groups: HashMap<Arc<str>, TaskState>,
+    /// Whether nothing is taken from the cache, whoever carries the run on.
+    pub(super) no_cache: bool,
     /// When a person was asked.
     pub(super) asked: HashMap<Arc<str>, Timestamp>,
     /// Why the run was cancelled, where it was.
@@ -206,6 +214,8 @@ pub(crate) struct Past {
     begun: HashMap<Box<str>, usize>,
     /// Tasks for which no earlier execution may stand.
     fresh: Vec<Arc<str>>,
+    /// The run that it does again and the chosen tasks, where what it keeps is not all written.
+    to_keep: Option<(RunId, Vec<Arc<str>>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -236,7 +246,12 @@ impl Past {
                 self.groups.insert(task, state);
             }
             JournalEvent::Outputs { .. } => {}
-            JournalEvent::Rerun { fresh, .. } => self.fresh = fresh,
+            JournalEvent::Rerun { of, fresh } => {
+                self.fresh.clone_from(&fresh);
+                self.to_keep = Some((of, fresh));
+            }
+            JournalEvent::Kept => self.to_keep = None,
+            JournalEvent::NoCache => self.no_cache = true,
             JournalEvent::Asked { task, at, .. } => {
                 self.asked.insert(task, at);
             }
@@ -274,6 +289,16 @@ impl Past {
     pub(crate) fn succeeded(&self) -> impl Iterator<Item = &str> {
         let ended = self.ended.iter().filter(|(_, end)| end.state == TaskState::Succeeded);
         ended.map(|(task, _)| task.as_ref())
+    }
+
+    /// The run that it does again and the chosen tasks, where what it keeps is not all written.
+    pub(crate) fn to_keep(&self) -> Option<(RunId, Vec<Arc<str>>)> {
+        self.to_keep.clone()
+    }
+
+    /// Whether this task's end is written.
+    pub(crate) fn has_ended(&self, path: &str) -> bool {
+        self.ended.contains_key(path)
     }
 
     /// Whether no earlier execution may stand for this task.

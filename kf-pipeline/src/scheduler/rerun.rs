@@ -1,12 +1,12 @@
 //! What of an ended run a new one may keep, so that it runs the rest again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kf_core::Timestamp;
 
 use super::{JournalEvent, TaskState, Values};
-use crate::plan::{ComponentKind, Name, Plan};
+use crate::plan::{ComponentKind, Name, Plan, Work};
 
 /// A task of an ended run that a new one keeps.
 #[derive(Debug)]
@@ -18,7 +18,10 @@ pub(crate) struct Kept {
 }
 
 /// A task chosen to run again, with what follows from it.
-struct Chosen(Vec<Level>);
+struct Chosen {
+    levels: Vec<Level>,
+    component: usize,
+}
 
 /// One DAG on the way from the outermost one to a chosen task.
 struct Level {
@@ -29,48 +32,41 @@ struct Level {
     after: BTreeSet<Name>,
 }
 
-/// The tasks that succeeded in the run with this journal, but for those in `again` and what comes after them; where
-/// `again` is empty, but for what comes after those that did not succeed.
+/// The tasks that succeeded in the run with this journal, but for those in `again`, what comes after them and what comes
+/// after those that did not succeed; also but for those that give something else in this plan.
 ///
 /// # Errors
 /// Names the part of a path that the plan does not have.
 pub(crate) fn keep(
     plan: &Plan,
     journal: Vec<JournalEvent>,
-    again: &[String],
+    again: &[Arc<str>],
 ) -> Result<BTreeMap<Arc<str>, Kept>, String> {
-    let (mut kept, mut unwell) = (BTreeMap::new(), HashMap::new());
+    let (mut kept, mut unwell) = (BTreeMap::new(), BTreeSet::new());
     for event in journal {
         match event {
             JournalEvent::Task { task, state, attempts, started_at, ended_at, outputs, .. } => {
                 if matches!(state, TaskState::Succeeded | TaskState::Cached) {
                     kept.insert(task, Kept { started_at, ended_at, attempts, outputs });
                 } else {
-                    unwell.insert(task, state);
+                    unwell.insert(task);
                 }
             }
-            JournalEvent::Group {
-                task, state: state @ (TaskState::Failed | TaskState::Canceled), ..
-            } => {
-                unwell.insert(task, state);
+            JournalEvent::Group { task, state: TaskState::Failed | TaskState::Canceled, .. } => {
+                unwell.insert(task);
             }
             _ => {}
         }
     }
-    let chosen = match again {
-        [] => {
-            // Of a group, what failed in it: the rest of it is kept.
-            let inner = unwell
-                .keys()
-                .filter(|path| !unwell.keys().any(|other| other != *path && lies_in(other, path)));
-            // A path that a changed pipeline no longer has keeps nothing from running.
-            inner.filter_map(|path| Chosen::find(plan, path).ok()).collect()
-        }
-        again => again.iter().map(|path| Chosen::find(plan, path)).collect::<Result<Vec<_>, _>>()?,
-    };
-    kept.retain(|path, _| {
-        !chosen.iter().any(|chosen| chosen.drops(path))
-            && (again.is_empty() || Chosen::find(plan, path).is_ok())
+    let mut chosen = again.iter().map(|path| Chosen::find(plan, path)).collect::<Result<Vec<_>, _>>()?;
+    // Of a group, what failed in it: the rest of it is kept.
+    let inner =
+        unwell.iter().filter(|path| !unwell.iter().any(|other| other != *path && lies_in(other, path)));
+    // A path that a changed pipeline no longer has keeps nothing from running.
+    chosen.extend(inner.filter_map(|path| Chosen::find(plan, path).ok()));
+    kept.retain(|path, kept: &mut Kept| {
+        let still = Chosen::find(plan, path).is_ok_and(|found| found.gives(plan, &kept.outputs));
+        still && !chosen.iter().any(|chosen| chosen.drops(path))
     });
     Ok(kept)
 }
@@ -119,13 +115,29 @@ impl Chosen {
             levels.push(Level { task: name.into(), iteration, is_loop: task.iterator.is_some(), after });
             component = task.component;
         }
-        Ok(Self(levels))
+        Ok(Self { levels, component })
+    }
+
+    /// Whether these outputs are of the names and types that its component has.
+    fn gives(&self, plan: &Plan, outputs: &Values) -> bool {
+        let declared = &plan.components[self.component].outputs;
+        let parameters = outputs.named_parameters().all(|(name, value)| {
+            declared
+                .parameters
+                .get(name)
+                .is_some_and(|output| value.is_null() || output.kind().accepts(value))
+        });
+        // What a container leaves out, it left out before.
+        let all = declared.parameters.keys().all(|name| outputs.parameter(name).is_some())
+            || !matches!(&plan.components[self.component].kind, ComponentKind::Executor(executor)
+                if matches!(executor.work, Work::Component { .. }));
+        parameters && all && declared.artifacts.keys().all(|name| outputs.artifact(name).is_some())
     }
 
     /// Whether a task runs again: it is this one, lies in it, or comes after it.
     fn drops(&self, path: &str) -> bool {
         let mut parts = path.split('/').map(parse);
-        for level in &self.0 {
+        for level in &self.levels {
             let Some((name, iteration)) = parts.next() else { return false };
             if name != level.task.as_ref() {
                 return level.after.contains(name);

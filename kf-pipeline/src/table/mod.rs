@@ -2,10 +2,12 @@
 
 mod ipc;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array as _, RecordBatch};
+use arrow_data::ArrayData;
 use arrow_schema::{ArrowError, SchemaRef};
 use kf_core::artifact::ArtifactKind;
 
@@ -52,7 +54,22 @@ impl Table {
 
     /// How many bytes its buffers take in memory.
     pub fn bytes(&self) -> usize {
-        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+        let mut allocations = HashMap::new();
+        for column in self.batches.iter().flat_map(RecordBatch::columns) {
+            add_allocations(&column.to_data(), &mut allocations);
+        }
+        allocations.into_values().sum()
+    }
+}
+
+/// The allocations that an array's buffers lie in, each with its size: many buffers may share one.
+fn add_allocations(data: &ArrayData, allocations: &mut HashMap<usize, usize>) {
+    let nulls = data.nulls().map(|nulls| nulls.buffer());
+    for buffer in data.buffers().iter().chain(nulls) {
+        allocations.insert(buffer.data_ptr().as_ptr() as usize, buffer.capacity());
+    }
+    for child in data.child_data() {
+        add_allocations(child, allocations);
     }
 }
 

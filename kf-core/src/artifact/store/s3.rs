@@ -124,7 +124,7 @@ impl ArtifactStore {
             if !secure && !plain {
                 return Err(Error::Invalid {
                     what: "endpoint of S3",
-                    found: endpoint,
+                    found: without_user(&endpoint),
                     expected: "a URL with https://, or one with http:// and `allow_http` (AWS_ALLOW_HTTP=true)",
                 });
             }
@@ -139,11 +139,19 @@ impl ArtifactStore {
     }
 }
 
+/// A URL as it may be shown: what is before an `@` may be a secret.
+fn without_user(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((_, rest)) => format!("…@{rest}"),
+        None => url.to_owned(),
+    }
+}
+
 /// The bucket and the prefix of a URL.
 fn split(url: &str) -> Result<(&str, object_store::path::Path)> {
     let wrong = || Error::Invalid {
         what: "URL of a bucket",
-        found: url.to_owned(),
+        found: without_user(url),
         expected: "s3://bucket or s3://bucket/prefix, the bucket of a-z, 0-9, - and .",
     };
     let rest = url.strip_prefix("s3://").ok_or_else(wrong)?;

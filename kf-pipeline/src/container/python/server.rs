@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::mutex::locked;
 
@@ -145,20 +145,27 @@ impl Server {
         locked(&self.steps).insert(id, Waiting { ended: sender, guarded: None });
         let message = serde_json::json!(Message { id, step: Some(&step), signal: None }).to_string();
         // The message is sent also where nobody waits for that any more.
-        let step = Step { server: Arc::clone(self), id };
-        self.send(message, Some(output)).await.inspect_err(|_| {
+        let (sent, after) = watch::channel(());
+        let step = Step { server: Arc::clone(self), id, after };
+        self.send(message, Some((output, sent))).await.inspect_err(|_| {
             locked(&self.steps).remove(&id);
         })?;
         Ok((step, receiver))
     }
 
     /// Sends a whole message, also where the caller goes away meanwhile.
-    async fn send(self: &Arc<Self>, message: String, output: Option<PipeWriter>) -> Result<(), String> {
+    /// With it go a step's output, and what is dropped when it is sent.
+    async fn send(
+        self: &Arc<Self>,
+        message: String,
+        step: Option<(PipeWriter, watch::Sender<()>)>,
+    ) -> Result<(), String> {
         let server = Arc::clone(self);
         let sent = tokio::spawn(async move {
             let mut socket = server.socket.lock().await;
             let length = u32::try_from(message.len()).map_err(io::Error::other)?.to_be_bytes();
-            send_head(socket.as_ref(), &length, output.as_ref()).await?;
+            let _sent = step.as_ref().map(|(_, sent)| sent);
+            send_head(socket.as_ref(), &length, step.as_ref().map(|(output, _)| output)).await?;
             socket.write_all(message.as_bytes()).await
         });
         let gone = |problem: String| format!("the Python server has ended: {problem}");
@@ -171,32 +178,40 @@ impl Server {
 pub(crate) struct Step {
     server: Arc<Server>,
     id: u64,
+    /// Closes when it was sent: a signal that came before it would hit nothing.
+    after: watch::Receiver<()>,
 }
 
 impl Step {
     /// Asks it and its process group to end.
     pub(crate) async fn terminate(&self) {
-        signal(Arc::clone(&self.server), self.id, Signal::TERM).await;
+        self.signal(Signal::TERM).await;
     }
 
     /// Kills it and its process group.
     pub(crate) async fn kill(&self) {
-        signal(Arc::clone(&self.server), self.id, Signal::KILL).await;
+        self.signal(Signal::KILL).await;
+    }
+
+    fn signal(&self, number: Signal) -> impl Future<Output = ()> + Send + use<> {
+        let (server, id, mut after) = (Arc::clone(&self.server), self.id, self.after.clone());
+        async move {
+            // It never changes.
+            let _ = after.changed().await;
+            let message =
+                serde_json::json!(Message { id, step: None, signal: Some(number.as_raw()) }).to_string();
+            // A server that can't be reached has ended, and its steps with it.
+            let _ = server.send(message, None).await;
+        }
     }
 }
 
 impl Drop for Step {
     fn drop(&mut self) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(signal(Arc::clone(&self.server), self.id, Signal::KILL));
+            runtime.spawn(self.signal(Signal::KILL));
         }
     }
-}
-
-async fn signal(server: Arc<Server>, id: u64, signal: Signal) {
-    let message = serde_json::json!(Message { id, step: None, signal: Some(signal.as_raw()) }).to_string();
-    // A server that can't be reached has ended, and its steps with it.
-    let _ = server.send(message, None).await;
 }
 
 /// Sends the first bytes of a message, and a file descriptor with them.

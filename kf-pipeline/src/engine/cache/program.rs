@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
@@ -15,7 +16,15 @@ pub(crate) fn program_digest(folder: &Path) -> std::io::Result<Digest> {
     let mut file = File::open(if itself.exists() { itself } else { &path })?;
     let about = file.metadata()?;
     let modified = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let identity = Digest::of(format!("{} {} {modified}", path.display(), about.len()));
+    let identity = Digest::of(format!(
+        "{} {} {modified} {} {} {} {}",
+        path.display(),
+        about.len(),
+        about.dev(),
+        about.ino(),
+        about.ctime(),
+        about.ctime_nsec()
+    ));
     let kept = folder.join(format!("program-{}", &identity.to_hex()[..16]));
     if let Some(digest) = std::fs::read_to_string(&kept).ok().and_then(|text| text.parse().ok()) {
         return Ok(digest);

@@ -84,7 +84,8 @@ impl Journal {
                 }
                 self.ended(&task, Ended { state, outputs: json!(outputs.as_ref()), leaf: true })?;
             }
-            JournalEvent::Rerun { .. } | JournalEvent::Asked { .. } => {
+            JournalEvent::NoCache => {}
+            JournalEvent::Rerun { .. } | JournalEvent::Kept | JournalEvent::Asked { .. } => {
                 return Err("nothing was run before, and nobody is asked".into());
             }
             JournalEvent::AttemptFailed { task, attempt, .. } => {
