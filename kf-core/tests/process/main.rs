@@ -4,6 +4,7 @@
 
 mod children;
 mod dispatch;
+mod follow;
 mod orphans;
 
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ fn main() -> ExitCode {
             "children::full_disk_leaves_the_child_alone",
             on_runtime(children::full_disk_leaves_the_child_alone),
         ),
+        Trial::test("follow::four_hundred_megabytes", on_runtime(follow::four_hundred_megabytes)),
+        Trial::test("follow::killed_in_the_middle", on_runtime(follow::killed_in_the_middle)),
         Trial::test(
             "orphans::none_after_sigkill_of_the_parent",
             on_runtime(orphans::none_after_sigkill_of_the_parent),
