@@ -256,6 +256,7 @@ pub use engine::{
 };
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;
+pub use kf_core::process::{LogChunk, LogStream, log_lines};
 pub use kf_pipeline_macros::{Handles, Outputs, Param, component};
 pub use partition::{Partition, Partitions};
 pub use plan::{ContainerTask, Plan};

@@ -35,8 +35,7 @@ pub(crate) async fn four_hundred_megabytes() {
     let before = memory();
     let began = Instant::now();
     let spawner = Spawner::new().unwrap();
-    let child =
-        spawner.spawn(Command::entry("flood", &FLOOD).unwrap().log(Log::to(&path))).await.unwrap();
+    let child = spawner.spawn(Command::entry("flood", &FLOOD).unwrap().log(Log::to(&path))).await.unwrap();
     let feed = child.log().unwrap();
     let fast = tokio::spawn(read(feed.follow(), Duration::ZERO));
     let slow = tokio::spawn(read(feed.follow(), Duration::from_millis(20)));

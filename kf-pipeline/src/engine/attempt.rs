@@ -100,6 +100,7 @@ async fn run(
     permit: (Held, Option<Permit>),
     cancel: &CancellationToken,
 ) -> Result<Option<Outcome>, Failure> {
+    let begun = setup.under_way.begin(&launch.task, launch.attempt);
     let _ =
         setup.events.send(RunEvent::TaskStarted { task: Arc::clone(&launch.task), attempt: launch.attempt });
     let carrier = engine.carrier(&launch.executor, &setup.components);
@@ -131,6 +132,7 @@ async fn run(
     };
     let submission = submission.map_err(|error| Failure::carrier(error.to_string()))?;
     let (handle, mut status) = (submission.handle, submission.status);
+    begun.carried(&executor, &handle);
     let end = tokio::select! {
         end = ended(&mut status) => end?,
         () = sleep_until(deadline) => {

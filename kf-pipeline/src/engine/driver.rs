@@ -318,7 +318,7 @@ impl Driver {
     /// Writes everything recorded so far, together.
     fn commit(&mut self) -> Committing {
         let records = std::mem::take(&mut self.records);
-        let (mut flights, mut succeeded) = (Vec::new(), Vec::new());
+        let (mut flights, mut succeeded, mut over) = (Vec::new(), Vec::new(), Vec::new());
         for record in &records {
             match record {
                 Record::Task(end) => {
@@ -327,7 +327,9 @@ impl Driver {
                     if end.state == TaskState::Succeeded {
                         succeeded.push(Arc::clone(&end.task));
                     }
+                    over.push((Arc::clone(&end.task), end.attempts));
                 }
+                Record::AttemptFailed { task, attempt, .. } => over.push((Arc::clone(task), *attempt)),
                 Record::Outputs { outputs } => self.outputs = outputs.as_ref().into(),
                 _ => {}
             }
@@ -342,9 +344,11 @@ impl Driver {
             writing.write(Arc::clone(&self.engine.metadata), self.lease.until(), self.end.events.clone());
         let answers = std::mem::take(&mut self.answers);
         let run_dir = self.engine.home.run_dir(&self.setup.run);
+        let under_way = Arc::clone(&self.setup.under_way);
         Box::pin(async move {
             let written = writing.await;
             if written.is_ok() {
+                under_way.forget(over);
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok(()))));
                 succeeded.iter().for_each(|task| checkpoint::remove(&run_dir, task));
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use kf_core::artifact::{ArtifactRef, Metadata};
+use kf_core::process::LogStream;
 use kf_core::resources::Resources;
 use kf_core::{CancellationToken, RunId};
 use serde::{Deserialize, Serialize};
@@ -51,8 +52,12 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// [`AttemptStatus::Ended`].
     async fn cancel(&self, handle: &AttemptHandle, grace: Duration);
 
-    /// The file that the attempt's output is kept in, where this executor keeps any.
-    async fn logs(&self, handle: &AttemptHandle) -> Option<PathBuf>;
+    /// What the attempt prints: what was kept so far, then what comes, until its end. None where this executor keeps no
+    /// log of it, or none any more: what it left in the attempt's folder as `log.txt` is read then.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Log`] where there is a log and it can't be read.
+    async fn logs(&self, handle: &AttemptHandle) -> Result<Option<LogStream>, ExecutorError>;
 }
 
 /// What a task runs.
@@ -209,4 +214,7 @@ pub enum ExecutorError {
     /// It could not be started.
     #[error("can't start the attempt: {0}")]
     Start(String),
+    /// Its log can't be read.
+    #[error("can't read the attempt's log: {0}")]
+    Log(String),
 }

@@ -19,10 +19,13 @@ mod keep;
 mod lease;
 pub(crate) mod local;
 mod locks;
+pub(crate) mod logs;
 mod rerun;
 mod start;
 mod subprocess;
 mod take_over;
+mod task_log;
+mod under_way;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -123,6 +126,7 @@ pub(crate) struct RunSetup {
     components: Arc<Components>,
     names: Arc<RunNames>,
     events: broadcast::Sender<RunEvent>,
+    under_way: Arc<under_way::UnderWay>,
     /// Fires when nothing new is to begin.
     draining: CancellationToken,
     /// The folder for outputs in an attempt's own. Another for each lease: where a run was stopped and started again in
@@ -304,6 +308,7 @@ impl Inner {
             components,
             names,
             events: end.events.clone(),
+            under_way: handle.under_way(),
             draining: end.draining.clone(),
             outputs: format!("{}{}", attempt::OUTPUTS, lease.epoch),
             epoch: lease.epoch,

@@ -14,6 +14,7 @@ mod control;
 mod flow;
 mod ir;
 mod kill;
+mod logs;
 mod report;
 mod rerun;
 mod resume;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         control::tests(),
         flow::tests(),
         ir::tests(),
+        logs::tests(),
         report::tests(),
         rerun::tests(),
         resume::tests(),
