@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Trial::test("dispatch::unknown_entry", on_runtime(dispatch::unknown_entry)),
         Trial::test("dispatch::duplicate_entry", on_runtime(dispatch::duplicate_entry)),
         Trial::test("dispatch::wrong_request", on_runtime(dispatch::wrong_request)),
+        Trial::test("dispatch::setup", on_runtime(dispatch::setup)),
         Trial::test("dispatch::panic", on_runtime(dispatch::panic)),
         Trial::test("dispatch::runtime_inside", on_runtime(dispatch::runtime_inside)),
         Trial::test("dispatch::foreign_program", on_runtime(dispatch::foreign_program)),
