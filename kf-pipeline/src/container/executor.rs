@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use kf_core::process::{Capture, Child, Command, Exit, Log, LogFeed, LogStream, Spawner};
+use kf_core::telemetry::TraceContext;
 use tempfile::TempDir;
 
 use super::command::words;
@@ -360,6 +361,12 @@ impl Containers {
                 self.private()?.step()
             })?;
         let mut env = self.env.clone();
+        for (name, value) in attempt.trace.iter().flat_map(TraceContext::env) {
+            match value {
+                Some(value) => env.insert(name.to_owned(), value.to_owned()),
+                None => env.remove(name),
+            };
+        }
         for variable in &container.env {
             let value = replace_text(&variable.value, &lookup)?;
             env.insert(variable.name.clone(), value);

@@ -12,6 +12,8 @@ use kf_core::{CancellationToken, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::attempt::{self, Carried};
 use super::cache::{Flight, LookedUp};
@@ -41,6 +43,8 @@ pub(super) struct Driver {
     cancels: HashMap<LeafId, CancellationToken>,
     /// What keeps other runs from running the same tasks too.
     flights: HashMap<Arc<str>, Flight>,
+    /// The spans of tasks that have begun, where anybody wants spans.
+    spans: HashMap<Arc<str>, Span>,
     /// Records that are not written yet, and the commands that wait for them.
     records: Vec<Record>,
     /// Who waits for these records to be written.
@@ -89,6 +93,7 @@ impl Driver {
             attempts: JoinSet::new(),
             cancels: HashMap::new(),
             flights: HashMap::new(),
+            spans: HashMap::new(),
             records: Vec::new(),
             answers: Vec::new(),
             held: Vec::new(),
@@ -111,6 +116,7 @@ impl Driver {
         let ending = match stop {
             None => {
                 let (state, error) = self.finished.take().unwrap_or((RunState::Failed, None));
+                record_end(&Span::current(), state.as_str(), error.as_deref());
                 let _ = self.end.events.send(RunEvent::RunEnded { state, error: error.clone() });
                 Ending::Ended(Arc::new(RunOutcome {
                     run,
@@ -268,6 +274,24 @@ impl Driver {
         }
     }
 
+    /// The span of a task, from its first attempt or look into the cache to the commit of its end.
+    fn span(&mut self, task: &Arc<str>) -> Span {
+        if let Some(span) = self.spans.get(task) {
+            return span.clone();
+        }
+        let span = tracing::info_span!(
+            "task",
+            task = &**task,
+            state = Empty,
+            error = Empty,
+            otel.status_code = Empty,
+        );
+        if !span.is_disabled() {
+            self.spans.insert(Arc::clone(task), span.clone());
+        }
+        span
+    }
+
     fn launch(&mut self, launch: Launch) {
         if self.setup.draining.is_cancelled() {
             return;
@@ -275,23 +299,29 @@ impl Driver {
         let token = CancellationToken::new();
         let leaf = launch.leaf;
         self.cancels.insert(leaf, token.clone());
+        let span = self.span(&launch.task);
         let (engine, setup, sender) =
             (Arc::clone(&self.engine), Arc::clone(&self.setup), self.sender.clone());
-        self.attempts.spawn(async move {
-            let asked_at = Timestamp::now();
-            let carried = AssertUnwindSafe(attempt::carry(engine, setup, launch, token)).catch_unwind().await;
-            let (outcome, started_at) = match carried {
-                Ok(Carried::Ended { outcome, started_at }) => (outcome, started_at),
-                Ok(Carried::Withdrawn) => {
-                    let _ = sender.send(Message::Withdrawn(leaf)).await;
-                    return;
-                }
-                // A component's panic ends in its executor; this is the executor's own.
-                Err(_) => (Outcome::Failed(Failure::carrier("its executor panicked")), asked_at),
-            };
-            let ended_at = Timestamp::now();
-            let _ = sender.send(Message::Event(Event::Ended { leaf, outcome, started_at, ended_at })).await;
-        });
+        self.attempts.spawn(
+            async move {
+                let asked_at = Timestamp::now();
+                let carried =
+                    AssertUnwindSafe(attempt::carry(engine, setup, launch, token)).catch_unwind().await;
+                let (outcome, started_at) = match carried {
+                    Ok(Carried::Ended { outcome, started_at }) => (outcome, started_at),
+                    Ok(Carried::Withdrawn) => {
+                        let _ = sender.send(Message::Withdrawn(leaf)).await;
+                        return;
+                    }
+                    // A component's panic ends in its executor; this is the executor's own.
+                    Err(_) => (Outcome::Failed(Failure::carrier("its executor panicked")), asked_at),
+                };
+                let ended_at = Timestamp::now();
+                let _ =
+                    sender.send(Message::Event(Event::Ended { leaf, outcome, started_at, ended_at })).await;
+            }
+            .instrument(span),
+        );
     }
 
     fn look_up(&mut self, launch: Launch) {
@@ -301,18 +331,22 @@ impl Driver {
         let leaf = launch.leaf;
         let token = CancellationToken::new();
         self.cancels.insert(leaf, token.clone());
+        let span = self.span(&launch.task);
         let (engine, setup, sender) =
             (Arc::clone(&self.engine), Arc::clone(&self.setup), self.sender.clone());
-        self.attempts.spawn(async move {
-            let looked =
-                AssertUnwindSafe(cache::look_up(&engine, &setup, &launch, &token)).catch_unwind().await;
-            let message = match looked {
-                Ok(None) if !token.is_cancelled() => Message::Withdrawn(leaf),
-                Ok(looked) => Message::LookedUp(leaf, launch.task, looked.unwrap_or_default()),
-                Err(_) => Message::LookedUp(leaf, launch.task, LookedUp::default()),
-            };
-            let _ = sender.send(message).await;
-        });
+        self.attempts.spawn(
+            async move {
+                let looked =
+                    AssertUnwindSafe(cache::look_up(&engine, &setup, &launch, &token)).catch_unwind().await;
+                let message = match looked {
+                    Ok(None) if !token.is_cancelled() => Message::Withdrawn(leaf),
+                    Ok(looked) => Message::LookedUp(leaf, launch.task, looked.unwrap_or_default()),
+                    Err(_) => Message::LookedUp(leaf, launch.task, LookedUp::default()),
+                };
+                let _ = sender.send(message).await;
+            }
+            .instrument(span),
+        );
     }
 
     /// Writes everything recorded so far, together.
@@ -328,6 +362,9 @@ impl Driver {
                         succeeded.push(Arc::clone(&end.task));
                     }
                     over.push((Arc::clone(&end.task), end.attempts));
+                    if let Some(span) = self.spans.remove(&end.task) {
+                        record_end(&span, end.state.as_str(), end.error.as_deref());
+                    }
                 }
                 Record::AttemptFailed { task, attempt, .. } => over.push((Arc::clone(task), *attempt)),
                 Record::Outputs { outputs } => self.outputs = outputs.as_ref().into(),
@@ -356,6 +393,18 @@ impl Driver {
             drop(flights);
             written
         })
+    }
+}
+
+/// Says in a span how what it stands for has ended.
+pub(super) fn record_end(span: &Span, state: &str, error: Option<&str>) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("state", state);
+    if let Some(error) = error {
+        span.record("error", error);
+        span.record("otel.status_code", "ERROR");
     }
 }
 

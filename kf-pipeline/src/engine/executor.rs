@@ -11,6 +11,7 @@ use futures::stream::BoxStream;
 use kf_core::artifact::{ArtifactRef, Metadata};
 use kf_core::process::LogStream;
 use kf_core::resources::Resources;
+use kf_core::telemetry::TraceContext;
 use kf_core::{CancellationToken, RunId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -35,7 +36,7 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// Says what is missing.
     fn accepts(&self, work: &Work) -> Result<(), String>;
 
-    /// Starts an attempt. Where attempts outlive the engine, submitting the same one twice must start it once; the engine
+    /// Starts an attempt, within its span. Where attempts outlive the engine, submitting the same one twice must start it once; the engine
     /// itself never submits an attempt twice in its life.
     ///
     /// # Errors
@@ -94,6 +95,8 @@ pub struct Attempt {
     pub dir: PathBuf,
     /// Fires when the attempt should end.
     pub cancel: CancellationToken,
+    /// The place of the attempt's span in a trace, or what the run was given: for the environment of processes.
+    pub trace: Option<TraceContext>,
     /// What placeholders say of the run.
     pub(crate) names: Arc<RunNames>,
     /// A folder for what is of no use once the attempt has ended; made by whoever needs it.

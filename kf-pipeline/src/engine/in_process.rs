@@ -8,6 +8,7 @@ use futures::{StreamExt, stream};
 use kf_core::CancellationToken;
 use kf_core::process::{LogFeed, LogStream};
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
+use tracing::{Instrument, Span};
 
 use super::body::{end_of, panic_message, task_io};
 use super::executor::{
@@ -70,14 +71,18 @@ impl Executor for InProcess {
         let (io, outputs) = task_io(&attempt, LogSink(log.clone()));
         // The body holds on to the attempt, and so to its resources, until it has returned.
         let holds = Arc::clone(&attempt);
+        let span = Span::current();
         let joined = match component.body {
-            Body::Async(body) => tokio::spawn(async move {
-                let result = body(io).await;
-                drop(holds);
-                result
-            }),
+            Body::Async(body) => {
+                let carries = async move {
+                    let result = body(io).await;
+                    drop(holds);
+                    result
+                };
+                tokio::spawn(carries.instrument(span))
+            }
             Body::Blocking(body) => tokio::task::spawn_blocking(move || {
-                let result = body(io);
+                let result = span.in_scope(|| body(io));
                 drop(holds);
                 result
             }),

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use kf_core::artifact::{ArtifactRef, Metadata};
 use kf_core::process::{Child, Command, Exit, Log, LogFeed, LogStream, Spawner};
+use kf_core::telemetry::TraceContext;
 use kf_core::worker::{Entry, Request, WorkerError};
 use kf_core::{CancellationToken, RunId};
 use serde::{Deserialize, Serialize};
@@ -136,7 +137,13 @@ impl Executor for Subprocess {
             checkpoint: attempt.checkpoint.clone(),
             reply: reply.clone(),
         };
-        let command = Command::entry(ENTRY, &request).map_err(|error| start(error.to_string()))?;
+        let mut command = Command::entry(ENTRY, &request).map_err(|error| start(error.to_string()))?;
+        for (name, value) in attempt.trace.iter().flat_map(TraceContext::env) {
+            command = match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         let child =
             self.spawner.spawn(command.log(Log::to(&log))).await.map_err(|error| start(error.to_string()))?;
         let child = Arc::new(child);

@@ -13,6 +13,8 @@ pub(crate) fn all() -> Components {
         .with::<witness>()
         .with::<talker>()
         .with::<crate::logs::speak>()
+        .with::<crate::spans::emits>()
+        .with::<crate::spans::panics>()
         .with::<crate::logs::says_its_number>()
         .with::<crate::logs::floods>();
     #[cfg(feature = "arrow")]

@@ -20,6 +20,7 @@ mod rerun;
 mod resume;
 #[cfg(all(feature = "postgres", feature = "s3"))]
 mod shared;
+mod spans;
 #[cfg(feature = "arrow")]
 mod tables;
 
@@ -31,11 +32,13 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let workers = Workers::new()
+        .setup(spans::set_up)
         .with(checkpoints::with_components(bad::with_components(control::with_components(components::all()))))
         .with(resume::worker())
         .with(containers::worker())
         .with(backfill::worker())
-        .with(checkpoints::worker());
+        .with(checkpoints::worker())
+        .with(spans::worker());
     #[cfg(all(feature = "postgres", feature = "s3"))]
     let workers = workers.with(shared::worker());
     if let Some(code) = run_if_asked(&workers) {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         resume::tests(),
         #[cfg(all(feature = "postgres", feature = "s3"))]
         shared::tests(),
+        spans::tests(),
         #[cfg(feature = "arrow")]
         tables::tests(),
     ]
