@@ -9,6 +9,7 @@
 //! | what tasks need and machines have | [`resources`] |
 //! | waiting before the next attempt | [`backoff`] |
 //! | copies of this program as workers | [`worker`] and [`process`] |
+//! | traces, exported over OTLP with `otel` | [`telemetry`] |
 //! | values as JSON, without silent nulls | [`json`] |
 //! | tests of own implementations | `testing`, with the feature of that name |
 //!
@@ -106,7 +107,8 @@
 //! # Features
 //! `sqlite` (on by default) brings [`metadata::SqliteMetadata`] and [`Home`], and with them the bundled SQLite, which
 //! needs a C compiler. `postgres` brings `PostgresMetadata`, in Rust alone, and `postgres-tls` its connections under TLS.
-//! `s3` brings `ArtifactStore::s3`, with TLS. `testing` brings the conformance suites and private servers for tests.
+//! `s3` brings `ArtifactStore::s3`, with TLS. `otel` brings `telemetry::Otlp`, and gives spans their places in traces.
+//! `testing` brings the conformance suites and private servers for tests.
 //!
 //! # Limits
 //! The artifact store uses Unix file identities and locks; it is developed and tested on Linux. A lease on an SQLite
@@ -125,6 +127,7 @@ pub mod metadata;
 mod mutex;
 pub mod process;
 pub mod resources;
+pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;

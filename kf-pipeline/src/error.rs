@@ -76,6 +76,16 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A log that was asked for can't be given.
+    #[error("run `{run}`, log of task `{task}`: {problem}")]
+    Log {
+        /// The run.
+        run: String,
+        /// The task's path.
+        task: String,
+        /// Why not.
+        problem: String,
+    },
     /// The engine is shutting down, or has.
     #[error("the engine is draining and takes no new runs")]
     Draining,

@@ -70,7 +70,7 @@
 //! | `Output<Model>` | an output artifact: a file or folder to write |
 //! | `f64`, `String`, `Vec<T>`, `Option<T>`, anything with [`#[derive(Serialize, Deserialize, Param)]`](derive@Param) | an input parameter, as JSON |
 //! | [`State<T>`](State) | a value that the program gave to the engine: a client, a pool |
-//! | [`Context`] | the run, the attempt, cancellation, progress, a key that stays the same over attempts |
+//! | [`Context`] | the run, the attempt, cancellation, progress, a log, a key that stays the same over attempts |
 //!
 //! What it returns, plain or in a `Result`, are its output parameters: one number, text, `bool`, `Vec` or `BTreeMap`,
 //! called `Output`; or a struct with [`#[derive(Outputs)]`](derive@Outputs), whose fields may be of any parameter type. The kinds of artifacts are those of [`kf_core::artifact`]; a type of one's
@@ -212,9 +212,60 @@
 //! ```
 //!
 //! The components of a pipeline that is built already do too: `Workers::new().with(pipeline.components().clone())`. State
-//! goes to such processes through [`Components::state`], beside [`EngineBuilder::state`] for the engine's own. What a
-//! body prints there is kept in `runs/RUN/TASK/ATTEMPT/log.txt` below the home; its progress is not passed on, and its
-//! [`Context::cancellation`] never fires: it is ended by a signal.
+//! goes to such processes through [`Components::state`], beside [`EngineBuilder::state`] for the engine's own. A body's
+//! progress is not passed on there, and its [`Context::cancellation`] never fires: it is ended by a signal.
+//!
+//! # Logs
+//! What an attempt prints in a process of its own, and what any writes with [`Context::log`], is kept in
+//! `runs/RUN/TASK/ATTEMPT/log.txt` below the home: the first MiB and the last 4 MiB. [`Engine::logs`] follows it while the
+//! attempt runs, and reads it afterwards.
+//!
+//! ```
+//! use futures::StreamExt;
+//! use kf_pipeline::log_lines;
+//! use kf_pipeline::prelude::*;
+//!
+//! #[component]
+//! async fn greet(name: String, context: Context) {
+//!     context.log(format!("hello, {name}"));
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pipeline = Pipeline::build("greeting", |p| {
+//!     p.add(greet("Ada"));
+//! })?;
+//! # let folder = tempfile::tempdir()?;
+//! # let home = folder.path();
+//! let engine = Engine::open(home).await?;
+//! let run = engine.start(&pipeline, args! {}).await?;
+//! run.wait().await?;
+//! let mut lines = log_lines(engine.logs(run.id(), "greet", None).await?);
+//! assert_eq!(lines.next().await.ok_or("a line")??, "hello, Ada");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Traces
+//! The engine makes `tracing` spans of level INFO: `run`, in it a `task` for each task, and in that an `attempt` for each
+//! attempt, with `state` and `error` recorded at the end. Bodies in process run within their attempt's span, and workers
+//! within one called `worker`. What becomes of spans is up to the program's subscriber.
+//!
+//! With the feature `otel` and the layer of `kf_core::telemetry::Otlp`, they are exported over OTLP, and each
+//! subprocess, Python step and command finds its attempt in `TRACEPARENT`, so that what it traces itself is in the run's
+//! trace. Workers set their subscriber in [`Workers::setup`](kf_core::worker::Workers::setup).
+//! [`StartOptions::trace`] puts a run into a trace that has begun elsewhere:
+//!
+//! ```
+//! # use kf_pipeline::prelude::*;
+//! use kf_core::telemetry::TraceContext;
+//!
+//! # fn start(header: &str) -> Result<StartOptions, kf_core::Error> {
+//! // `header` is `traceparent` of an incoming request.
+//! let options = StartOptions::new().trace(TraceContext::new(header, None)?);
+//! # Ok(options) }
+//! # assert!(start("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").is_ok());
+//! ```
 
 // Generated code names the crate, here too.
 #[allow(unused_extern_crates, reason = "the attribute's expansion in `report` needs the name")]
@@ -256,6 +307,7 @@ pub use engine::{
 };
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;
+pub use kf_core::process::{LogChunk, LogStream, log_lines};
 pub use kf_pipeline_macros::{Handles, Outputs, Param, component};
 pub use partition::{Partition, Partitions};
 pub use plan::{ContainerTask, Plan};

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Log;
 use super::lines::Recent;
-use super::log::BoundedLog;
+use super::log::{LogFeed, LogWriter};
 use super::output::Output;
 use crate::mutex::locked;
 
@@ -18,6 +18,7 @@ use crate::mutex::locked;
 #[derive(Debug)]
 pub struct Capture {
     recent: Arc<Mutex<Recent>>,
+    log: Option<LogFeed>,
     enough: CancellationToken,
     pump: JoinHandle<io::Result<()>>,
 }
@@ -34,7 +35,7 @@ impl Capture {
         let (read, write) = io::pipe()?;
         let output = Output {
             pipe: pipe::Receiver::from_owned_fd(read.into())?,
-            log: Some(BoundedLog::create(log)?),
+            log: Some(LogWriter::create(log)?),
             on_line: None,
             recent: Arc::default(),
         };
@@ -44,9 +45,15 @@ impl Capture {
     /// Begins to read.
     pub(super) fn of(output: Output) -> Self {
         let recent = Arc::clone(&output.recent);
+        let log = output.log.as_ref().map(LogWriter::feed);
         let enough = CancellationToken::new();
         let pump = tokio::spawn(output.pump(enough.clone().cancelled_owned()));
-        Self { recent, enough, pump }
+        Self { recent, log, enough, pump }
+    }
+
+    /// The log, to be followed.
+    pub fn log(&self) -> Option<&LogFeed> {
+        self.log.as_ref()
     }
 
     /// Reads what is left, for at most this long, and completes the log.

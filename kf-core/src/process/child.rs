@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::guard::Guarded;
 use super::lines::Recent;
+use super::log::{LogFeed, LogWriter};
 use super::output::Output;
 use super::{Capture, Exit};
 use crate::mutex::locked;
@@ -24,6 +25,7 @@ pub struct Child {
     what: String,
     group: Arc<Group>,
     recent: Arc<Mutex<Recent>>,
+    log: Option<LogFeed>,
     ended: watch::Receiver<Option<Ended>>,
 }
 
@@ -76,6 +78,11 @@ impl Child {
     /// The last `count` lines that it printed, at most 64 KiB of them.
     pub fn tail(&self, count: usize) -> Vec<String> {
         locked(&self.recent).last(count)
+    }
+
+    /// Its log, to be followed; none where it was started without one.
+    pub fn log(&self) -> Option<&LogFeed> {
+        self.log.as_ref()
     }
 
     /// What was started, for messages: ``worker `greet` ``.
@@ -141,6 +148,7 @@ pub(super) fn supervise(
     let pid = pid.ok_or_else(|| io::Error::other("the child ended before it was watched"))?;
     let group = Arc::new(Group { pid, reaped: Mutex::new(false) });
     let recent = output.recent.clone();
+    let log = output.log.as_ref().map(LogWriter::feed);
     let (tell, ended) = watch::channel(None);
     let watched = Watched(group.clone());
     let name = what.clone();
@@ -162,5 +170,5 @@ pub(super) fn supervise(
         }
         let _ = tell.send(Some(ended));
     });
-    Ok(Child { what, group, recent, ended })
+    Ok(Child { what, group, recent, log, ended })
 }

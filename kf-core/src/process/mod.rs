@@ -18,6 +18,20 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A log can be followed while it is written, by any number of followers that cost the child nothing:
+//!
+//! ```no_run
+//! # use futures::StreamExt;
+//! # use kf_core::process::{Child, log_lines};
+//! # async fn doc(child: Child) -> Result<(), Box<dyn std::error::Error>> {
+//! let log = child.log().ok_or("it was started without a log")?;
+//! let mut lines = log_lines(log.follow());
+//! while let Some(line) = lines.next().await {
+//!     println!("{}", line?);
+//! }
+//! # Ok(()) }
+//! ```
+//!
 //! # Limits
 //! - The program must call [`run_if_asked`](crate::worker::run_if_asked) first thing in `main`; without it, starting
 //!   is refused.
@@ -30,6 +44,7 @@ mod child;
 mod command;
 mod error;
 mod exit;
+mod follow;
 pub(crate) mod guard;
 mod lines;
 mod log;
@@ -41,5 +56,7 @@ pub use child::Child;
 pub use command::{Command, Log};
 pub use error::SpawnError;
 pub use exit::Exit;
+pub use follow::{LogChunk, LogStream, log_lines, read_log};
 pub use guard::{Guarded, Guards};
+pub use log::{LogFeed, LogWriter};
 pub use spawner::Spawner;

@@ -8,12 +8,12 @@ use tokio::net::unix::pipe;
 
 use super::command::LineSink;
 use super::lines::{Lines, Recent};
-use super::log::BoundedLog;
+use super::log::LogWriter;
 use crate::mutex::locked;
 
 pub(super) struct Output {
     pub(super) pipe: pipe::Receiver,
-    pub(super) log: Option<BoundedLog>,
+    pub(super) log: Option<LogWriter>,
     pub(super) on_line: Option<LineSink>,
     pub(super) recent: Arc<Mutex<Recent>>,
 }
@@ -38,7 +38,10 @@ impl Output {
         if let Some(sink) = &self.on_line {
             lines.finish(|line| sink(line));
         }
-        self.log.map_or(Ok(()), BoundedLog::finish)
+        match self.log {
+            None => Ok(()),
+            Some(log) => tokio::task::spawn_blocking(|| log.finish()).await.map_err(io::Error::other)?,
+        }
     }
 
     fn take(&mut self, bytes: &[u8], lines: &mut Lines) {

@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::child::{self, Child};
 use super::guard::{Guard, Guarded, Guards};
-use super::log::BoundedLog;
+use super::log::LogWriter;
 use super::output::Output;
 use super::{Command, SpawnError};
 use crate::worker;
@@ -103,7 +103,7 @@ impl Spawner {
             .map_err(|source| SpawnError::Request { what: what.clone(), source })?;
         let log = match &command.log {
             None => None,
-            Some(options) => Some(BoundedLog::create(options).map_err(|source| SpawnError::Log {
+            Some(options) => Some(LogWriter::create(options).map_err(|source| SpawnError::Log {
                 what: what.clone(),
                 path: options.path.clone(),
                 source,

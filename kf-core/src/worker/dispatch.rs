@@ -4,10 +4,12 @@ use std::error::Error as StdError;
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{ENTRY, ExecRequest, PARENT, REQUEST, Request, WorkerError, Workers, orphan};
+use crate::telemetry::TraceContext;
 
 /// The exit code of a worker whose entry returned an error.
 pub const EXIT_FAILED: u8 = 1;
@@ -43,9 +45,9 @@ pub fn run_if_asked(workers: &Workers) -> Option<ExitCode> {
             let args: Vec<String> =
                 std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
             let (function, executor_input) = container(&args)?;
-            let (workers, function) = (workers.clone(), function.to_owned());
+            let function = function.to_owned();
             let executor_input = executor_input.to_owned();
-            apart(function.clone(), move || workers.run_container(&function, &executor_input))
+            apart(workers, function.clone(), move |workers| workers.run_container(&function, &executor_input))
         }
     };
     let code = match answer {
@@ -91,21 +93,37 @@ fn answer(workers: &Workers, asked: OsString) -> Result<(), Ended> {
     }
     let entry = workers.find(&name).map_err(Ended::Refused)?.clone();
     let request = read_request(&name).map_err(Ended::Refused)?;
-    apart(name, move || entry.run(request))
+    apart(workers, name, move |_| entry.run(request))
 }
 
 /// Runs something on a thread of its own: a `main` under #[tokio::main] would forbid it a runtime, and a panic ends here.
-fn apart(name: String, run: impl FnOnce() -> Result<(), WorkerError> + Send + 'static) -> Result<(), Ended> {
+/// It runs in a span that goes on with the trace of whoever started this process.
+fn apart(
+    workers: &Workers,
+    name: String,
+    run: impl FnOnce(&Workers) -> Result<(), WorkerError> + Send + 'static,
+) -> Result<(), Ended> {
+    let workers = workers.clone();
+    let entry = name.clone();
     let ran = std::thread::Builder::new()
         .name(name)
         .stack_size(8 << 20)
-        .spawn(run)
+        .spawn(move || {
+            let kept = workers.set_up().map_err(Ended::Refused)?;
+            let span = tracing::info_span!("worker", entry);
+            if let Some(trace) = TraceContext::from_env() {
+                trace.precedes(&span);
+            }
+            let ran = catch_unwind(AssertUnwindSafe(|| span.in_scope(|| run(&workers))));
+            // The span ends before what exports it.
+            drop(span);
+            drop(kept);
+            ran.map_err(|_| Ended::Panicked)?.map_err(Ended::Failed)
+        })
         .map_err(|error| Ended::Refused(WorkerError::failed(error)))?
         .join();
-    match ran {
-        Ok(result) => result.map_err(Ended::Failed),
-        Err(_) => Err(Ended::Panicked),
-    }
+    // A panic of what was set up.
+    ran.unwrap_or(Err(Ended::Panicked))
 }
 
 fn read_request(entry: &str) -> Result<Request, WorkerError> {

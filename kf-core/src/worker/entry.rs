@@ -1,5 +1,6 @@
 //! What a worker can be asked to do.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -57,7 +58,11 @@ where
 #[derive(Clone, Default)]
 pub struct Workers {
     entries: Vec<Arc<dyn Entry>>,
+    setup: Option<Setup>,
 }
+
+/// What is done before an entry runs; what it gives is kept until after that.
+type Setup = Arc<dyn Fn() -> Result<Box<dyn Any>, WorkerError> + Send + Sync>;
 
 impl Workers {
     /// An empty list.
@@ -77,6 +82,25 @@ impl Workers {
     pub fn with_shared(mut self, entry: Arc<dyn Entry>) -> Self {
         self.entries.push(entry);
         self
+    }
+
+    /// Does this first in each process that was asked for an entry, on the thread that the entry runs on, and keeps what
+    /// it gives until the entry has returned or panicked: the place to set a `tracing` subscriber, and to give the guard that
+    /// flushes it. Of several, the last counts. A worker that becomes another program does not do it.
+    ///
+    /// Where it fails, the entry does not run, and the process ends with [`EXIT_REFUSED`](super::EXIT_REFUSED).
+    #[must_use]
+    pub fn setup<G: 'static>(
+        mut self,
+        setup: impl Fn() -> Result<G, WorkerError> + Send + Sync + 'static,
+    ) -> Self {
+        self.setup = Some(Arc::new(move || Ok(Box::new(setup()?))));
+        self
+    }
+
+    /// What is to be kept until the entry's end.
+    pub(super) fn set_up(&self) -> Result<Option<Box<dyn Any>>, WorkerError> {
+        self.setup.as_ref().map(|setup| setup()).transpose()
     }
 
     /// The names, in the order of adding.

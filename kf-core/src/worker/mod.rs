@@ -37,6 +37,9 @@
 //! A worker whose [`PARENT`] is set asks the kernel to be killed when its parent ends, and then checks that the parent
 //! has not gone already. On systems other than Linux only the check is made.
 //!
+//! An entry runs in a `tracing` span called `worker`, which goes on with the trace that
+//! [`TRACEPARENT`](crate::telemetry::TRACEPARENT) names. [`Workers::setup`] is the place to set a subscriber for it.
+//!
 //! The exit code is 0 for success, and one of [`EXIT_FAILED`], [`EXIT_REFUSED`], [`EXIT_PANIC`] otherwise; what went
 //! wrong is on standard error.
 

@@ -7,8 +7,28 @@ use std::time::Duration;
 use kf_core::process::{Command, Exit, Spawner};
 use kf_core::worker::{EXIT_FAILED, EXIT_PANIC, EXIT_REFUSED, WorkerError, Workers, entry};
 
+/// What the workers' setup is to do.
+const SETUP: &str = "KF_TEST_SETUP";
+
+/// Says when it goes.
+struct Kept;
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        println!("put away");
+    }
+}
+
 pub(crate) fn workers() -> Workers {
     Workers::new()
+        .setup(|| match std::env::var(SETUP).as_deref() {
+            Ok("fails") => Err(WorkerError::failed("nothing to set up")),
+            Ok(_) => {
+                println!("set up");
+                Ok(Some(Kept))
+            }
+            Err(_) => Ok(None),
+        })
         .with(entry("greet", |request| {
             println!("hello, {}", request.parse::<String>()?);
             Ok(())
@@ -92,6 +112,20 @@ pub(crate) async fn wrong_request() {
     // The spawner's own variables win over the caller's.
     let (exit, _) = run(missing.env("KF_WORKER_REQUEST", "/nowhere")).await;
     assert_eq!(exit, code(EXIT_FAILED));
+}
+
+pub(crate) async fn setup() {
+    let (exit, said) = run(Command::entry("greet", &"Ada").unwrap().env(SETUP, "")).await;
+    assert_eq!((exit, said.as_str()), (code(0), "set up\nhello, Ada\nput away"));
+    let (exit, said) = run(Command::entry("panic", &()).unwrap().env(SETUP, "")).await;
+    assert_eq!(exit, code(EXIT_PANIC));
+    let (up, down) = (said.find("set up"), said.find("put away"));
+    assert!(up < said.find("deliberately") && said.find("deliberately") < down, "{said}");
+    let (exit, said) = run(Command::entry("greet", &"Ada").unwrap().env(SETUP, "fails")).await;
+    assert_eq!(exit, code(EXIT_REFUSED));
+    assert!(said.contains("nothing to set up") && !said.contains("hello"), "{said}");
+    let (exit, said) = run(Command::program("echo", ["became"]).env(SETUP, "")).await;
+    assert_eq!((exit, said.as_str()), (code(0), "became"), "nothing is set up for another program");
 }
 
 pub(crate) async fn panic() {

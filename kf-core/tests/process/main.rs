@@ -4,6 +4,7 @@
 
 mod children;
 mod dispatch;
+mod follow;
 mod orphans;
 
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         Trial::test("dispatch::unknown_entry", on_runtime(dispatch::unknown_entry)),
         Trial::test("dispatch::duplicate_entry", on_runtime(dispatch::duplicate_entry)),
         Trial::test("dispatch::wrong_request", on_runtime(dispatch::wrong_request)),
+        Trial::test("dispatch::setup", on_runtime(dispatch::setup)),
         Trial::test("dispatch::panic", on_runtime(dispatch::panic)),
         Trial::test("dispatch::runtime_inside", on_runtime(dispatch::runtime_inside)),
         Trial::test("dispatch::foreign_program", on_runtime(dispatch::foreign_program)),
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
             "children::full_disk_leaves_the_child_alone",
             on_runtime(children::full_disk_leaves_the_child_alone),
         ),
+        Trial::test("follow::four_hundred_megabytes", on_runtime(follow::four_hundred_megabytes)),
+        Trial::test("follow::killed_in_the_middle", on_runtime(follow::killed_in_the_middle)),
         Trial::test(
             "orphans::none_after_sigkill_of_the_parent",
             on_runtime(orphans::none_after_sigkill_of_the_parent),

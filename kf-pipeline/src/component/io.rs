@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Write;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -196,6 +197,7 @@ pub struct Context {
     pub(crate) dir: PathBuf,
     pub(crate) cancel: CancellationToken,
     pub(crate) progress: ProgressSink,
+    pub(crate) log: LogSink,
     pub(crate) report: Option<ReportSource>,
     pub(crate) checkpoints: Checkpoints,
 }
@@ -206,6 +208,30 @@ pub(crate) struct ProgressSink(pub(crate) Arc<dyn Fn(Progress) + Send + Sync>);
 impl fmt::Debug for ProgressSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ProgressSink")
+    }
+}
+
+/// Where lines for an attempt's log go.
+pub(crate) trait LogLines: Send + Sync {
+    fn line(&self, line: &str);
+}
+
+/// Standard output, which whoever started the process keeps.
+pub(crate) struct StandardOutput;
+
+impl LogLines for StandardOutput {
+    fn line(&self, line: &str) {
+        // A closed one is no reason to end.
+        let _ = std::io::stdout().write_all([line, "\n"].concat().as_bytes());
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct LogSink(pub(crate) Arc<dyn LogLines>);
+
+impl fmt::Debug for LogSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogSink")
     }
 }
 
@@ -222,6 +248,7 @@ impl Context {
             dir,
             cancel: CancellationToken::new(),
             progress: ProgressSink(Arc::new(|_| {})),
+            log: LogSink(Arc::new(StandardOutput)),
             report: None,
         }
     }
@@ -266,6 +293,13 @@ impl Context {
     pub fn progress(&self, fraction: impl Into<Option<f64>>, message: impl Into<String>) {
         let fraction = fraction.into().filter(|fraction| fraction.is_finite());
         (self.progress.0)(Progress { fraction, message: message.into() });
+    }
+
+    /// Writes a line to the attempt's log, which [`Engine::logs`](crate::Engine::logs) gives: in process to a file of its
+    /// own, of which the first MiB and the last 4 MiB are kept; in a subprocess or a container to standard output, which is
+    /// kept so too.
+    pub fn log(&self, line: impl AsRef<str>) {
+        self.log.0.line(line.as_ref());
     }
 
     /// The run report as it stands; see [`crate::report`].

@@ -16,7 +16,9 @@ mod status;
 pub use definition::{ArtifactCount, Body, Component, ComponentDef, Components, Defaults, TaskFuture};
 pub use error::{TaskError, TaskResult};
 pub use io::{Context, Input, Output, Progress, TaskIo, TaskOutputs};
-pub(crate) use io::{InputArtifact, OutputArtifact, ProgressSink, TaskIoParts};
+pub(crate) use io::{
+    InputArtifact, LogLines, LogSink, OutputArtifact, ProgressSink, StandardOutput, TaskIoParts,
+};
 pub(crate) use memory::{Memory, Written};
 pub use outputs::{Field, definitions, finish};
 pub use outputs::{OutputParameter, Outputs, Single, SingleLists};

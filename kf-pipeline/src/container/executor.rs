@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use kf_core::process::{Capture, Child, Command, Exit, Log, Spawner};
+use kf_core::process::{Capture, Child, Command, Exit, Log, LogFeed, LogStream, Spawner};
+use kf_core::telemetry::TraceContext;
 use tempfile::TempDir;
 
 use super::command::words;
@@ -21,6 +22,7 @@ use super::python::{Requirements, Servers, Step, StepRequest, Venvs};
 use super::rules::{Rules, Runner, matches};
 use crate::component::Progress;
 use crate::engine::local::{Running, gone, last_lines};
+use crate::engine::logs::LOG;
 use crate::engine::{
     Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, ExecutorError, Submission, Work,
 };
@@ -190,7 +192,7 @@ pub(crate) struct Containers {
     private: OnceLock<Private>,
     venvs: Venvs,
     servers: Servers,
-    running: Arc<Running<(Process, PathBuf)>>,
+    running: Arc<Running<(Process, Option<LogFeed>)>>,
 }
 
 impl std::fmt::Debug for Containers {
@@ -211,7 +213,7 @@ enum Process {
 /// A process under way. Dropped, it is killed.
 struct Under {
     handle: AttemptHandle,
-    running: Arc<Running<(Process, PathBuf)>>,
+    running: Arc<Running<(Process, Option<LogFeed>)>>,
 }
 
 impl Drop for Under {
@@ -253,7 +255,7 @@ impl Executor for Containers {
         };
         let task = Arc::clone(task);
         let handle = attempt.handle();
-        let log = attempt.dir.join("log.txt");
+        let log = attempt.dir.join(LOG);
         let lightweight = Lightweight::recognise(&task.container.command, &task.container.args);
         let mut prepared =
             self.prepare(&attempt, &task, lightweight.as_ref()).map_err(ExecutorError::Start)?;
@@ -262,8 +264,8 @@ impl Executor for Containers {
             Some(lightweight) => self.start_python(&attempt, &task, lightweight, prepared, &log).await,
             None => self.start_command(&attempt, &task, prepared, &log).await,
         };
-        let (process, exit) = started.map_err(ExecutorError::Start)?;
-        locked(&self.running).insert(handle.clone(), (process, log.clone()));
+        let (process, feed, exit) = started.map_err(ExecutorError::Start)?;
+        locked(&self.running).insert(handle.clone(), (process, feed));
         let under = Under { handle: handle.clone(), running: Arc::clone(&self.running) };
         let end = async move {
             let (exit, tail) = exit.await;
@@ -292,8 +294,9 @@ impl Executor for Containers {
         }
     }
 
-    async fn logs(&self, handle: &AttemptHandle) -> Option<PathBuf> {
-        locked(&self.running).get(handle).map(|(_, log)| log.clone())
+    async fn logs(&self, handle: &AttemptHandle) -> Result<Option<LogStream>, ExecutorError> {
+        let running = locked(&self.running);
+        Ok(running.get(handle).and_then(|(_, feed)| feed.as_ref()).map(LogFeed::follow))
     }
 }
 
@@ -358,6 +361,12 @@ impl Containers {
                 self.private()?.step()
             })?;
         let mut env = self.env.clone();
+        for (name, value) in attempt.trace.iter().flat_map(TraceContext::env) {
+            match value {
+                Some(value) => env.insert(name.to_owned(), value.to_owned()),
+                None => env.remove(name),
+            };
+        }
         for variable in &container.env {
             let value = replace_text(&variable.value, &lookup)?;
             env.insert(variable.name.clone(), value);
@@ -379,7 +388,7 @@ impl Containers {
         lightweight: Lightweight,
         prepared: Prepared,
         log: &Path,
-    ) -> Result<(Process, Ended), String> {
+    ) -> Result<(Process, Option<LogFeed>, Ended), String> {
         let requirements = Requirements {
             kfp: newest(lightweight.kfp.as_deref(), &self.options.kfp).to_owned(),
             installs: lightweight.installs,
@@ -408,12 +417,13 @@ impl Containers {
             StepRequest { module, args: prepared.words, env, cwd: prepared.cwd, mounts: prepared.mounts };
         let opened = Capture::open(&Log::to(log));
         let (capture, output) = opened.map_err(|error| format!("open `{}`: {error}", log.display()))?;
+        let feed = capture.log().cloned();
         let (step, exit) = server.run(step, output).await?;
         let ended = async move {
             let exit = exit.await.map_err(|_| "the Python server that ran it has ended".to_owned());
             (exit, capture.finish(LAST_WORDS, TAIL_LINES).await)
         };
-        Ok((Process::Step(Arc::new(step)), Box::pin(ended)))
+        Ok((Process::Step(Arc::new(step)), feed, Box::pin(ended)))
     }
 
     async fn start_command(
@@ -422,7 +432,7 @@ impl Containers {
         task: &ContainerTask,
         prepared: Prepared,
         log: &Path,
-    ) -> Result<(Process, Ended), String> {
+    ) -> Result<(Process, Option<LogFeed>, Ended), String> {
         let mut words = prepared.words;
         if !prepared.mounts.is_empty() {
             words = [mounting(&prepared.mounts), words].concat();
@@ -442,7 +452,8 @@ impl Containers {
             let exit = waits.wait().await;
             (Ok(exit), waits.tail(TAIL_LINES))
         };
-        Ok((Process::Child(child), Box::pin(ended)))
+        let feed = child.log().cloned();
+        Ok((Process::Child(child), feed, Box::pin(ended)))
     }
 }
 

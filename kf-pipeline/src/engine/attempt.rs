@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use kf_core::telemetry::TraceContext;
 use kf_core::{CancellationToken, Timestamp};
 use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::admission::Permit;
-use super::driver::sleep_until;
+use super::driver::{record_end, sleep_until};
 use super::executor::{Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, Work};
 use super::import::import;
 use super::keep::{Keeping, Strictness, keep};
@@ -21,7 +24,7 @@ use crate::component::ProgressSink;
 use crate::component::checkpoint::{self, Place};
 use crate::placeholder::{self, Placeholder};
 use crate::plan;
-use crate::scheduler::{Failure, Launch, Outcome};
+use crate::scheduler::{Failure, Launch, Outcome, TaskState};
 
 /// What the names of folders for outputs, in an attempt's own, begin with.
 pub(super) const OUTPUTS: &str = "outputs-";
@@ -73,7 +76,23 @@ pub(super) async fn carry(
     let outcome = if let plan::Work::Importer(importer) = &launch.executor.work {
         import(engine.home.artifacts(), importer, &launch, &setup.names).await.map(Outcome::Succeeded)
     } else {
-        match run(&engine, &setup, &launch, permit, &cancel).await {
+        let span = tracing::info_span!(
+            "attempt",
+            number = launch.attempt,
+            executor = Empty,
+            state = Empty,
+            error = Empty,
+            otel.status_code = Empty,
+        );
+        let ran = run(&engine, &setup, &launch, permit, &cancel).instrument(span.clone()).await;
+        let (state, error) = match &ran {
+            Ok(Some(Outcome::Succeeded(_))) => (TaskState::Succeeded, None),
+            Ok(Some(Outcome::Canceled)) => (TaskState::Canceled, None),
+            Ok(Some(Outcome::Failed(failure))) | Err(failure) => (TaskState::Failed, Some(failure)),
+            Ok(None) => return Carried::Withdrawn,
+        };
+        record_end(&span, state.as_str(), error.map(|failure| failure.message.as_str()));
+        match ran {
             Ok(Some(outcome)) => Ok(outcome),
             Ok(None) => return Carried::Withdrawn,
             Err(failure) => Err(failure),
@@ -100,10 +119,12 @@ async fn run(
     permit: (Held, Option<Permit>),
     cancel: &CancellationToken,
 ) -> Result<Option<Outcome>, Failure> {
+    let begun = setup.under_way.begin(&launch.task, launch.attempt);
     let _ =
         setup.events.send(RunEvent::TaskStarted { task: Arc::clone(&launch.task), attempt: launch.attempt });
     let carrier = engine.carrier(&launch.executor, &setup.components);
-    let (work, executor) = carrier.map_err(|problem| Failure::carrier(problem).permanent())?;
+    let (name, work, executor) = carrier.map_err(|problem| Failure::carrier(problem).permanent())?;
+    Span::current().record("executor", name);
     let attempt = tokio::select! {
         biased;
         attempt = prepare(engine, setup, launch, work, permit, cancel) => attempt?,
@@ -131,6 +152,7 @@ async fn run(
     };
     let submission = submission.map_err(|error| Failure::carrier(error.to_string()))?;
     let (handle, mut status) = (submission.handle, submission.status);
+    begun.carried(&executor, &handle);
     let end = tokio::select! {
         end = ended(&mut status) => end?,
         () = sleep_until(deadline) => {
@@ -268,6 +290,7 @@ async fn prepare(
         dir,
         cancel: cancel.child_token(),
         progress,
+        trace: TraceContext::current().or_else(|| setup.trace.clone()),
         state: Arc::clone(&engine.state),
         report: Some(engine.report_source()),
         memory: Some(engine.memory.clone()),

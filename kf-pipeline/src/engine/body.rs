@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use super::executor::{Attempt, AttemptEnd, AttemptOutputs, GivenArtifact};
 use crate::component::checkpoint::Checkpoints;
-use crate::component::{Context, InputArtifact, OutputArtifact, TaskIo, TaskIoParts, TaskOutputs};
+use crate::component::{Context, InputArtifact, LogSink, OutputArtifact, TaskIo, TaskIoParts, TaskOutputs};
 use crate::mutex::locked;
 
 /// The output artifacts, which the body fills.
 pub(super) type BodyOutputs = BTreeMap<String, OutputArtifact>;
 
 /// What the body of an attempt's component is handed.
-pub(super) fn task_io(attempt: &Attempt) -> (TaskIo, BodyOutputs) {
+pub(super) fn task_io(attempt: &Attempt, log: LogSink) -> (TaskIo, BodyOutputs) {
     let outputs = attempt.outputs.iter().map(|(name, path)| (name.clone(), OutputArtifact::at(path.clone())));
     let outputs: BodyOutputs = outputs.collect();
     let artifacts = attempt.artifacts.iter().map(|(name, list)| {
@@ -34,6 +34,7 @@ pub(super) fn task_io(attempt: &Attempt) -> (TaskIo, BodyOutputs) {
             dir: attempt.dir.clone(),
             cancel: attempt.cancel.clone(),
             progress: attempt.progress.clone(),
+            log,
             report: attempt.report.clone(),
             checkpoints: Checkpoints::new(attempt.checkpoint.clone()),
         },

@@ -12,6 +12,8 @@ use kf_core::{CancellationToken, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::attempt::{self, Carried};
 use super::cache::{Flight, LookedUp};
@@ -42,6 +44,8 @@ pub(super) struct Driver {
     cancels: HashMap<LeafId, CancellationToken>,
     /// What keeps other runs from running the same tasks too.
     flights: HashMap<Arc<str>, Flight>,
+    /// The spans of tasks that have begun, where anybody wants spans.
+    spans: HashMap<Arc<str>, Span>,
     /// Records that are not written yet, and the commands that wait for them.
     records: Vec<Record>,
     /// Who waits for these records to be written.
@@ -90,6 +94,7 @@ impl Driver {
             attempts: JoinSet::new(),
             cancels: HashMap::new(),
             flights: HashMap::new(),
+            spans: HashMap::new(),
             records: Vec::new(),
             answers: Vec::new(),
             held: Vec::new(),
@@ -112,6 +117,7 @@ impl Driver {
         let ending = match stop {
             None => {
                 let (state, error) = self.finished.take().unwrap_or((RunState::Failed, None));
+                record_end(&Span::current(), state.as_str(), error.as_deref());
                 let _ = self.end.events.send(RunEvent::RunEnded { state, error: error.clone() });
                 Ending::Ended(Arc::new(RunOutcome {
                     run,
@@ -270,6 +276,24 @@ impl Driver {
         }
     }
 
+    /// The span of a task, from its first attempt or look into the cache to the commit of its end.
+    fn span(&mut self, task: &Arc<str>) -> Span {
+        if let Some(span) = self.spans.get(task) {
+            return span.clone();
+        }
+        let span = tracing::info_span!(
+            "task",
+            task = &**task,
+            state = Empty,
+            error = Empty,
+            otel.status_code = Empty,
+        );
+        if !span.is_disabled() {
+            self.spans.insert(Arc::clone(task), span.clone());
+        }
+        span
+    }
+
     fn launch(&mut self, launch: Launch) {
         if self.setup.draining.is_cancelled() {
             return;
@@ -277,23 +301,29 @@ impl Driver {
         let token = CancellationToken::new();
         let leaf = launch.leaf;
         self.cancels.insert(leaf, token.clone());
+        let span = self.span(&launch.task);
         let (engine, setup, sender) =
             (Arc::clone(&self.engine), Arc::clone(&self.setup), self.sender.clone());
-        self.attempts.spawn(async move {
-            let asked_at = Timestamp::now();
-            let carried = AssertUnwindSafe(attempt::carry(engine, setup, launch, token)).catch_unwind().await;
-            let (outcome, started_at) = match carried {
-                Ok(Carried::Ended { outcome, started_at }) => (outcome, started_at),
-                Ok(Carried::Withdrawn) => {
-                    let _ = sender.send(Message::Withdrawn(leaf)).await;
-                    return;
-                }
-                // A component's panic ends in its executor; this is the executor's own.
-                Err(_) => (Outcome::Failed(Failure::carrier("its executor panicked")), asked_at),
-            };
-            let ended_at = Timestamp::now();
-            let _ = sender.send(Message::Event(Event::Ended { leaf, outcome, started_at, ended_at })).await;
-        });
+        self.attempts.spawn(
+            async move {
+                let asked_at = Timestamp::now();
+                let carried =
+                    AssertUnwindSafe(attempt::carry(engine, setup, launch, token)).catch_unwind().await;
+                let (outcome, started_at) = match carried {
+                    Ok(Carried::Ended { outcome, started_at }) => (outcome, started_at),
+                    Ok(Carried::Withdrawn) => {
+                        let _ = sender.send(Message::Withdrawn(leaf)).await;
+                        return;
+                    }
+                    // A component's panic ends in its executor; this is the executor's own.
+                    Err(_) => (Outcome::Failed(Failure::carrier("its executor panicked")), asked_at),
+                };
+                let ended_at = Timestamp::now();
+                let _ =
+                    sender.send(Message::Event(Event::Ended { leaf, outcome, started_at, ended_at })).await;
+            }
+            .instrument(span),
+        );
     }
 
     fn look_up(&mut self, launch: Launch) {
@@ -303,24 +333,28 @@ impl Driver {
         let leaf = launch.leaf;
         let token = CancellationToken::new();
         self.cancels.insert(leaf, token.clone());
+        let span = self.span(&launch.task);
         let (engine, setup, sender) =
             (Arc::clone(&self.engine), Arc::clone(&self.setup), self.sender.clone());
-        self.attempts.spawn(async move {
-            let looked =
-                AssertUnwindSafe(cache::look_up(&engine, &setup, &launch, &token)).catch_unwind().await;
-            let message = match looked {
-                Ok(None) if !token.is_cancelled() => Message::Withdrawn(leaf),
-                Ok(looked) => Message::LookedUp(leaf, launch.task, looked.unwrap_or_default()),
-                Err(_) => Message::LookedUp(leaf, launch.task, LookedUp::default()),
-            };
-            let _ = sender.send(message).await;
-        });
+        self.attempts.spawn(
+            async move {
+                let looked =
+                    AssertUnwindSafe(cache::look_up(&engine, &setup, &launch, &token)).catch_unwind().await;
+                let message = match looked {
+                    Ok(None) if !token.is_cancelled() => Message::Withdrawn(leaf),
+                    Ok(looked) => Message::LookedUp(leaf, launch.task, looked.unwrap_or_default()),
+                    Err(_) => Message::LookedUp(leaf, launch.task, LookedUp::default()),
+                };
+                let _ = sender.send(message).await;
+            }
+            .instrument(span),
+        );
     }
 
     /// Writes everything recorded so far, together.
     fn commit(&mut self) -> Committing {
         let records = std::mem::take(&mut self.records);
-        let (mut flights, mut succeeded) = (Vec::new(), Vec::new());
+        let (mut flights, mut succeeded, mut over) = (Vec::new(), Vec::new(), Vec::new());
         for record in &records {
             match record {
                 Record::Task(end) => {
@@ -329,11 +363,18 @@ impl Driver {
                     if end.state == TaskState::Succeeded {
                         succeeded.push(Arc::clone(&end.task));
                     }
+                    over.push((Arc::clone(&end.task), end.attempts));
+                    if let Some(span) = self.spans.remove(&end.task) {
+                        record_end(&span, end.state.as_str(), end.error.as_deref());
+                    }
                 }
-                // Whoever waits runs it themselves: this one may not come to it before long, and not at all.
-                Record::AttemptFailed { task, .. } | Record::Group { task, .. } => {
+                Record::AttemptFailed { task, attempt, .. } => {
+                    over.push((Arc::clone(task), *attempt));
+                    // Whoever waits runs it themselves: this one may not come to it before long.
                     flights.extend(self.flights.remove(task));
                 }
+                // It did not run.
+                Record::Group { task, .. } => flights.extend(self.flights.remove(task)),
                 Record::Outputs { outputs } => self.outputs = outputs.as_ref().into(),
                 _ => {}
             }
@@ -348,9 +389,11 @@ impl Driver {
             writing.write(Arc::clone(&self.engine.metadata), self.lease.until(), self.end.events.clone());
         let answers = std::mem::take(&mut self.answers);
         let run_dir = self.engine.home.run_dir(&self.setup.run);
+        let under_way = Arc::clone(&self.setup.under_way);
         Box::pin(async move {
             let written = writing.await;
             if written.is_ok() {
+                under_way.forget(over);
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok(()))));
                 succeeded.iter().for_each(|task| checkpoint::remove(&run_dir, task));
             }
@@ -358,6 +401,18 @@ impl Driver {
             drop(flights);
             written
         })
+    }
+}
+
+/// Says in a span how what it stands for has ended.
+pub(super) fn record_end(span: &Span, state: &str, error: Option<&str>) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("state", state);
+    if let Some(error) = error {
+        span.record("error", error);
+        span.record("otel.status_code", "ERROR");
     }
 }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use kf_core::artifact::{ArtifactRef, Metadata};
+use kf_core::process::LogStream;
 use kf_core::resources::Resources;
+use kf_core::telemetry::TraceContext;
 use kf_core::{CancellationToken, RunId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -34,7 +36,7 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// Says what is missing.
     fn accepts(&self, work: &Work) -> Result<(), String>;
 
-    /// Starts an attempt. Where attempts outlive the engine, submitting the same one twice must start it once; the engine
+    /// Starts an attempt, within its span. Where attempts outlive the engine, submitting the same one twice must start it once; the engine
     /// itself never submits an attempt twice in its life.
     ///
     /// # Errors
@@ -51,8 +53,12 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// [`AttemptStatus::Ended`].
     async fn cancel(&self, handle: &AttemptHandle, grace: Duration);
 
-    /// The file that the attempt's output is kept in, where this executor keeps any.
-    async fn logs(&self, handle: &AttemptHandle) -> Option<PathBuf>;
+    /// What the attempt prints: what was kept so far, then what comes, until its end. None where this executor keeps no
+    /// log of it, or none any more: what it left in the attempt's folder as `log.txt` is read then.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Log`] where there is a log and it can't be read.
+    async fn logs(&self, handle: &AttemptHandle) -> Result<Option<LogStream>, ExecutorError>;
 }
 
 /// What a task runs.
@@ -89,6 +95,8 @@ pub struct Attempt {
     pub dir: PathBuf,
     /// Fires when the attempt should end.
     pub cancel: CancellationToken,
+    /// The place of the attempt's span in a trace, or what the run was given: for the environment of processes.
+    pub trace: Option<TraceContext>,
     /// What placeholders say of the run.
     pub(crate) names: Arc<RunNames>,
     /// A folder for what is of no use once the attempt has ended; made by whoever needs it.
@@ -209,4 +217,7 @@ pub enum ExecutorError {
     /// It could not be started.
     #[error("can't start the attempt: {0}")]
     Start(String),
+    /// Its log can't be read.
+    #[error("can't read the attempt's log: {0}")]
+    Log(String),
 }

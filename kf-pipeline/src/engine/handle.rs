@@ -11,6 +11,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::RunEvent;
+use super::under_way::UnderWay;
 use crate::mutex::locked;
 use crate::scheduler::Values;
 use crate::{Decision, Error, Result};
@@ -29,6 +30,7 @@ pub struct RunHandle {
     outcome: watch::Receiver<Option<Ending>>,
     control: mpsc::Sender<Control>,
     draining: CancellationToken,
+    under_way: Arc<UnderWay>,
 }
 
 /// What a run's driver is asked.
@@ -118,7 +120,7 @@ impl RunHandle {
             draining: draining.clone(),
         };
         let first = Arc::new(Mutex::new(Some(first)));
-        (Self { id, events, first, outcome, control, draining }, driver)
+        (Self { id, events, first, outcome, control, draining, under_way: Arc::default() }, driver)
     }
 
     /// The handle of a run that has ended.
@@ -197,6 +199,10 @@ impl RunHandle {
         };
         let over = || Err("it has ended or was stopped before the decision was committed".to_owned());
         answered.unwrap_or_else(over).map_err(refuse)
+    }
+
+    pub(super) fn under_way(&self) -> Arc<UnderWay> {
+        Arc::clone(&self.under_way)
     }
 
     pub(super) async fn drain(&self) {

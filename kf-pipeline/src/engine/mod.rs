@@ -19,10 +19,13 @@ mod keep;
 mod lease;
 pub(crate) mod local;
 mod locks;
+pub(crate) mod logs;
 mod rerun;
 mod start;
 mod subprocess;
 mod take_over;
+mod task_log;
+mod under_way;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -31,10 +34,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use kf_core::Home;
 use kf_core::artifact::{ArtifactRef, Metadata};
 use kf_core::metadata::{Created, MetadataStore, NewRun, Page, RunQuery, RunRecord, RunState};
+use kf_core::telemetry::TraceContext;
 use kf_core::{CancellationToken, Digest, RunId, Timestamp};
 use serde_json::{Value as Json, json};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use self::rerun::Seed;
 use admission::Admission;
@@ -116,6 +122,13 @@ impl std::fmt::Debug for Inner {
     }
 }
 
+/// How a run is carried on.
+struct Carry {
+    cache: bool,
+    trace: Option<TraceContext>,
+    seed: Option<Seed>,
+}
+
 /// What the attempts of a run share.
 pub(crate) struct RunSetup {
     run: RunId,
@@ -123,6 +136,9 @@ pub(crate) struct RunSetup {
     components: Arc<Components>,
     names: Arc<RunNames>,
     events: broadcast::Sender<RunEvent>,
+    under_way: Arc<under_way::UnderWay>,
+    /// What the run comes after.
+    trace: Option<TraceContext>,
     /// Fires when nothing new is to begin.
     draining: CancellationToken,
     /// The folder for outputs in an attempt's own. Another for each lease: where a run was stopped and started again in
@@ -205,7 +221,8 @@ impl Engine {
         if let Some(handle) = inner.lock().active.get(&id).filter(|handle| !handle.is_over()) {
             return Ok(handle.clone());
         }
-        inner.carry(id, pipeline, args, created_at, !options.no_cache, None).await
+        let how = Carry { cache: !options.no_cache, trace: options.trace, seed: None };
+        inner.carry(id, pipeline, args, created_at, how).await
     }
 
     /// The handle of a run that this engine carries.
@@ -277,8 +294,7 @@ impl Inner {
         pipeline: &Pipeline,
         args: BTreeMap<String, Json>,
         created_at: Timestamp,
-        cache: bool,
-        seed: Option<Seed>,
+        how: Carry,
     ) -> Result<RunHandle> {
         if self.lock().draining {
             return Err(Error::Draining);
@@ -290,14 +306,14 @@ impl Inner {
         let seed = match past.to_keep() {
             // Who was to write what it keeps died over it.
             Some((of, fresh)) => Some(self.seed(pipeline, of, fresh).await?),
-            None => seed.filter(|_| lease.seq == 0),
+            None => how.seed.filter(|_| lease.seq == 0),
         };
         if let Some(seed) = seed {
             seed.write(self.metadata.as_ref(), &mut lease, &past).await?;
             (past, counts, _) = self.past(&id).await?;
         }
         let (handle, end) = RunHandle::new(id.clone());
-        let limits = Limits { in_flight: self.options.max_in_flight, cache };
+        let limits = Limits { in_flight: self.options.max_in_flight, cache: how.cache };
         let names = Arc::new(self.names(&id, pipeline.name(), created_at));
         let args = values(pipeline.plan(), args)?;
         let plan = Arc::clone(pipeline.plan());
@@ -310,10 +326,25 @@ impl Inner {
             components,
             names,
             events: end.events.clone(),
+            under_way: handle.under_way(),
+            trace: how.trace.or_else(TraceContext::current),
             draining: end.draining.clone(),
             outputs: format!("{}{}", attempt::OUTPUTS, lease.epoch),
             epoch: lease.epoch,
         });
+        // Not within the span that it is started in, which ends before it.
+        let span = tracing::info_span!(
+            parent: None,
+            "run",
+            run = %setup.run,
+            pipeline = &*setup.pipeline,
+            state = Empty,
+            error = Empty,
+            otel.status_code = Empty,
+        );
+        if let Some(trace) = &setup.trace {
+            trace.precedes(&span);
+        }
         let driver = Driver::new(Arc::clone(self), setup, lease, scheduler, counts, end);
         {
             let mut runs = self.lock();
@@ -322,7 +353,7 @@ impl Inner {
             }
             runs.active.insert(id, handle.clone());
         }
-        tokio::spawn(driver.run(first));
+        tokio::spawn(driver.run(first).instrument(span));
         Ok(handle)
     }
 
@@ -377,12 +408,12 @@ impl Inner {
         taken.map_err(|problem| Error::Argument { name: name.to_owned(), problem })
     }
 
-    /// What carries a task, and what it is to carry.
-    fn carrier(
+    /// What carries a task, by name, and what it is to carry.
+    fn carrier<'e>(
         &self,
-        executor: &plan::Executor,
+        executor: &'e plan::Executor,
         components: &Components,
-    ) -> Result<(Work, Arc<dyn Executor>), String> {
+    ) -> Result<(&'e str, Work, Arc<dyn Executor>), String> {
         let work = match &executor.work {
             plan::Work::Component { name, .. } => {
                 let component = components.get(name);
@@ -403,7 +434,7 @@ impl Inner {
             format!("asks for executor `{name}`, and this engine has: {}", known.join(", "))
         })?;
         carrier.accepts(&work)?;
-        Ok((work, Arc::clone(carrier)))
+        Ok((name, work, Arc::clone(carrier)))
     }
 
     /// The newest run of this pipeline and these arguments that has not ended.

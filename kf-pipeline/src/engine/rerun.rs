@@ -11,7 +11,7 @@ use kf_core::{Digest, RunId, Timestamp};
 use serde_json::Value as Json;
 
 use super::lease::Keeper;
-use super::{Engine, Inner, JOURNAL_PAGE, RunHandle, commit};
+use super::{Carry, Engine, Inner, JOURNAL_PAGE, RunHandle, commit};
 use crate::scheduler::{JournalEvent, Kept, Past, TaskState, keep, read_journal};
 use crate::{Error, Pipeline, Result};
 
@@ -119,7 +119,8 @@ impl Engine {
         if let Some(handle) = inner.lock().active.get(&id).filter(|handle| !handle.is_over()) {
             return Ok(handle.clone());
         }
-        inner.carry(id, pipeline, args, created_at, !options.no_cache, Some(seed)).await
+        let how = Carry { cache: !options.no_cache, trace: None, seed: Some(seed) };
+        inner.carry(id, pipeline, args, created_at, how).await
     }
 
     pub(super) async fn journal(&self, run: &RunId) -> Result<Vec<JournalEvent>> {

@@ -1,6 +1,7 @@
 //! How a run is started.
 
 use kf_core::RunId;
+use kf_core::telemetry::TraceContext;
 
 /// How a run is started.
 #[derive(Clone, Debug, Default)]
@@ -8,6 +9,7 @@ pub struct StartOptions {
     pub(super) id: Option<RunId>,
     pub(super) resume: bool,
     pub(super) no_cache: bool,
+    pub(super) trace: Option<TraceContext>,
 }
 
 impl StartOptions {
@@ -29,6 +31,14 @@ impl StartOptions {
     #[must_use]
     pub fn resume_unfinished(mut self) -> Self {
         self.resume = true;
+        self
+    }
+
+    /// The place in a trace that the run comes after, such as an incoming request's; the span that the run is started
+    /// in where not given. It is not kept: a run that is started again goes on in the trace given then.
+    #[must_use]
+    pub fn trace(mut self, parent: TraceContext) -> Self {
+        self.trace = Some(parent);
         self
     }
 

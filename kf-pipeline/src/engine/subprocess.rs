@@ -11,7 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use kf_core::artifact::{ArtifactRef, Metadata};
-use kf_core::process::{Child, Command, Exit, Log, Spawner};
+use kf_core::process::{Child, Command, Exit, Log, LogFeed, LogStream, Spawner};
+use kf_core::telemetry::TraceContext;
 use kf_core::worker::{Entry, Request, WorkerError};
 use kf_core::{CancellationToken, RunId};
 use serde::{Deserialize, Serialize};
@@ -25,10 +26,11 @@ use super::executor::{
     Work,
 };
 use super::local::{Running, last_lines};
+use super::logs::LOG;
 use crate::component::checkpoint::{Checkpoints, Place};
 use crate::component::{
-    Body, Components, Context, InputArtifact, OutputArtifact, ProgressSink, TaskError, TaskIo, TaskIoParts,
-    TaskOutputs,
+    Body, Components, Context, InputArtifact, LogLines, LogSink, OutputArtifact, ProgressSink,
+    StandardOutput, TaskError, TaskIo, TaskIoParts, TaskOutputs,
 };
 use crate::mutex::locked;
 
@@ -40,13 +42,13 @@ const TAIL_LINES: usize = 10;
 pub(crate) struct Subprocess {
     spawner: Spawner,
     room: Arc<Semaphore>,
-    running: Arc<Running<(Arc<Child>, PathBuf)>>,
+    running: Arc<Running<Arc<Child>>>,
 }
 
 /// A process under way. Dropped, it is killed.
 struct Under {
     handle: AttemptHandle,
-    running: Arc<Running<(Arc<Child>, PathBuf)>>,
+    running: Arc<Running<Arc<Child>>>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -118,7 +120,7 @@ impl Executor for Subprocess {
         let reply = attempt.dir.join("reply.json");
         // What an attempt of the same number answered whose engine died before it was written down.
         let _ = std::fs::remove_file(&reply);
-        let log = attempt.dir.join("log.txt");
+        let log = attempt.dir.join(LOG);
         let request = TaskRequest {
             component: component.name.to_owned(),
             run: attempt.run.clone(),
@@ -135,12 +137,18 @@ impl Executor for Subprocess {
             checkpoint: attempt.checkpoint.clone(),
             reply: reply.clone(),
         };
-        let command = Command::entry(ENTRY, &request).map_err(|error| start(error.to_string()))?;
+        let mut command = Command::entry(ENTRY, &request).map_err(|error| start(error.to_string()))?;
+        for (name, value) in attempt.trace.iter().flat_map(TraceContext::env) {
+            command = match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         let child =
             self.spawner.spawn(command.log(Log::to(&log))).await.map_err(|error| start(error.to_string()))?;
         let child = Arc::new(child);
         let handle = attempt.handle();
-        locked(&self.running).insert(handle.clone(), (Arc::clone(&child), log.clone()));
+        locked(&self.running).insert(handle.clone(), Arc::clone(&child));
         let under = Under { handle: handle.clone(), running: Arc::clone(&self.running), _room: room };
         let end = async move {
             let exit = child.wait().await;
@@ -155,14 +163,14 @@ impl Executor for Subprocess {
     }
 
     async fn cancel(&self, handle: &AttemptHandle, grace: Duration) {
-        let child = locked(&self.running).get(handle).map(|(child, _)| Arc::clone(child));
+        let child = locked(&self.running).get(handle).map(Arc::clone);
         if let Some(child) = child {
             child.terminate(grace).await;
         }
     }
 
-    async fn logs(&self, handle: &AttemptHandle) -> Option<PathBuf> {
-        locked(&self.running).get(handle).map(|(_, log)| log.clone())
+    async fn logs(&self, handle: &AttemptHandle) -> Result<Option<LogStream>, ExecutorError> {
+        Ok(locked(&self.running).get(handle).and_then(|child| child.log()).map(LogFeed::follow))
     }
 }
 
@@ -240,9 +248,8 @@ impl Components {
                 attempt: request.attempt,
                 dir: request.dir,
                 cancel: CancellationToken::new(),
-                progress: ProgressSink(Arc::new(|progress| {
-                    println!("{}", progress.message);
-                })),
+                progress: ProgressSink(Arc::new(|progress| StandardOutput.line(&progress.message))),
+                log: LogSink(Arc::new(StandardOutput)),
                 report: None,
                 checkpoints: Checkpoints::new(request.checkpoint),
             },

@@ -7,7 +7,7 @@ use kf_core::metadata::{RunQuery, RunRecord, RunState};
 use kf_core::{Digest, Timestamp};
 use tokio::task::JoinHandle;
 
-use super::{Engine, Inner, RunHandle};
+use super::{Carry, Engine, Inner, RunHandle};
 use crate::{Error, Pipeline, Result};
 
 /// An engine that takes over what others leave. It stops to look for more when this is dropped; what it has taken over
@@ -112,7 +112,8 @@ impl Inner {
                 return Ok(None);
             }
         };
-        match self.carry(run.id.clone(), pipeline, args, run.created_at, true, None).await {
+        let how = Carry { cache: true, trace: None, seed: None };
+        match self.carry(run.id.clone(), pipeline, args, run.created_at, how).await {
             Ok(handle) => {
                 tracing::info!(run = %run.id, "taken over");
                 Ok(Some(handle))

@@ -11,7 +11,12 @@ pub(crate) fn all() -> Components {
         .with::<flaky>()
         .with::<fail>()
         .with::<witness>()
-        .with::<talker>();
+        .with::<talker>()
+        .with::<crate::logs::speak>()
+        .with::<crate::spans::emits>()
+        .with::<crate::spans::panics>()
+        .with::<crate::logs::says_its_number>()
+        .with::<crate::logs::floods>();
     #[cfg(feature = "arrow")]
     let components = components.with::<crate::tables::make_table>().with::<crate::tables::take_table>();
     components

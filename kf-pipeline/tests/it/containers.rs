@@ -37,7 +37,7 @@ const RUN: &str = "program_path=$(mktemp -d)\n\nprintf \"%s\" \"$0\" > \"$progra
     \"$program_path/ephemeral_component.py\" \"$@\"\n";
 
 /// A lightweight Python component with these packages, whose function `f` is this source.
-fn python(packages: &str, source: &str) -> Json {
+pub(crate) fn python(packages: &str, source: &str) -> Json {
     let install = match packages {
         "" => INSTALL.to_owned(),
         packages => {
@@ -53,12 +53,12 @@ fn python(packages: &str, source: &str) -> Json {
     }})
 }
 
-fn shell(script: &str) -> Json {
+pub(crate) fn shell(script: &str) -> Json {
     json!({"container": {"image": "alpine:3", "command": ["sh", "-c", script]}})
 }
 
 /// A pipeline of these executors one after another, each with a text `Output` where it likes.
-fn chain(executors: &[Json]) -> Json {
+pub(crate) fn chain(executors: &[Json]) -> Json {
     let (mut all, mut components, mut tasks) = (Map::new(), Map::new(), Map::new());
     for (index, executor) in executors.iter().enumerate() {
         all.insert(format!("exec-{index}"), executor.clone());
@@ -83,7 +83,7 @@ fn chain(executors: &[Json]) -> Json {
     })
 }
 
-fn pipeline(spec: &Json) -> Result<Pipeline, Error> {
+pub(crate) fn pipeline(spec: &Json) -> Result<Pipeline, Error> {
     let file = PipelineFile::from_yaml(spec.to_string())?;
     Pipeline::from_file(file, Components::new())
 }
@@ -97,7 +97,7 @@ fn containers() -> LocalContainers {
     LocalContainers::new().rule("alpine*", Runner::Local).rule("python*", Runner::Python).cache(cache())
 }
 
-async fn engine(home: &Path) -> Result<Engine, Error> {
+pub(crate) async fn engine(home: &Path) -> Result<Engine, Error> {
     let grace = Duration::from_millis(300);
     Engine::builder().containers(containers()).grace(grace).open(home).await
 }

@@ -14,11 +14,13 @@ mod control;
 mod flow;
 mod ir;
 mod kill;
+mod logs;
 mod report;
 mod rerun;
 mod resume;
 #[cfg(all(feature = "postgres", feature = "s3"))]
 mod shared;
+mod spans;
 #[cfg(feature = "arrow")]
 mod tables;
 
@@ -30,11 +32,13 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let workers = Workers::new()
+        .setup(spans::set_up)
         .with(checkpoints::with_components(bad::with_components(control::with_components(components::all()))))
         .with(resume::worker())
         .with(containers::worker())
         .with(backfill::worker())
-        .with(checkpoints::worker());
+        .with(checkpoints::worker())
+        .with(spans::worker());
     #[cfg(all(feature = "postgres", feature = "s3"))]
     let workers = workers.with(shared::worker());
     if let Some(code) = run_if_asked(&workers) {
@@ -51,11 +55,13 @@ fn main() -> ExitCode {
         control::tests(),
         flow::tests(),
         ir::tests(),
+        logs::tests(),
         report::tests(),
         rerun::tests(),
         resume::tests(),
         #[cfg(all(feature = "postgres", feature = "s3"))]
         shared::tests(),
+        spans::tests(),
         #[cfg(feature = "arrow")]
         tables::tests(),
     ]
