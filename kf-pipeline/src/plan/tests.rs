@@ -273,3 +273,14 @@ fn a_long_chain_is_checked_on_a_small_stack() {
     }
     std::thread::Builder::new().stack_size(512 << 10).spawn(|| plan(file).unwrap()).unwrap().join().unwrap();
 }
+
+#[test]
+fn a_ratio_asks_for_no_iteration_too_many() {
+    use super::MinSuccess::{Count, Ratio};
+    for (share, count, least) in
+        [(0.55, 100, 55), (0.07, 100, 7), (0.51, 4, 3), (1.0, 7, 7), (0.0, 7, 0), (0.5, 0, 0)]
+    {
+        assert_eq!(Ratio(share).of(count), least, "{share} of {count}");
+    }
+    assert_eq!((Count(3).of(2), Count(3).of(9)), (2, 3));
+}

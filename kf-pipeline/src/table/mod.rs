@@ -137,6 +137,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn memory_that_columns_share_counts_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table");
+        let column = || Arc::new(Int64Array::from_iter_values(0..10_000)) as Arc<dyn Array>;
+        let columns = ["a", "b", "c"].map(|name| (name, column()));
+        let table = Table::from(RecordBatch::try_from_iter(columns).unwrap());
+        assert!((240_000..300_000).contains(&table.bytes()), "{}", table.bytes());
+        ipc::write(&path, &table).unwrap();
+        let read = read(&path).unwrap();
+        assert!((240_000..300_000).contains(&read.bytes()), "{}", read.bytes());
+    }
+
+    #[test]
     fn a_damaged_file_is_an_error_and_no_panic() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("table");

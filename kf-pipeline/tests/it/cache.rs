@@ -21,6 +21,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("who_waits_for_another_run_takes_over_when_that_fails", takes_over),
         test("who_waits_for_another_run_can_be_cancelled_and_drained", waits_no_more),
         test("equal_tasks_of_one_run_are_two_also_beside_another_run", equal_tasks),
+        test("runs_that_need_the_same_in_another_order_do_not_wait_for_each_other", crossed),
+        test("a_run_without_the_cache_stays_so_when_it_goes_on", stays_uncached),
         test("what_is_too_old_runs_again", too_old),
         test("a_named_key_stands_for_all_else_within_its_pipeline", named),
         test("the_environment_of_a_container_counts", environment),
@@ -168,6 +170,65 @@ async fn equal_tasks() -> Done {
     // The run's own end of the first is newer than the others', which stand for the second all the same.
     let uncached = place.engine.start_with(&pipeline, args! {}, StartOptions::new().no_cache()).await?;
     assert_eq!(uncached.wait().await?.tasks.succeeded, 2);
+    Ok(())
+}
+
+/// Fails the first time.
+#[component]
+fn second_time(file: String) -> Result<(), TaskError> {
+    append(&file)?;
+    match std::fs::read_to_string(&file)?.lines().count() {
+        1 => Err(TaskError::new("not yet")),
+        _ => Ok(()),
+    }
+}
+
+async fn crossed() -> Done {
+    let place = Place::new().await?;
+    let file = |name: &str| place.dir.path().join(name).display().to_string();
+    let pipeline = |first: String, second: String| {
+        Pipeline::build("crossed", move |p| {
+            p.max_tasks(1);
+            let wait =
+                kf_core::backoff::Backoff { initial: Duration::from_millis(300), ..Default::default() };
+            for file in [first, second] {
+                p.add(second_time(file).retries(3).backoff(wait));
+            }
+        })
+    };
+    let (x, y) = (file("x"), file("y"));
+    let (one, other) = (pipeline(x.clone(), y.clone())?, pipeline(y, x)?);
+    let runs = [place.engine.start(&one, args! {}).await?, place.engine.start(&other, args! {}).await?];
+    for run in runs {
+        let outcome = tokio::time::timeout(Duration::from_secs(20), run.wait()).await??;
+        assert_eq!(outcome.state, RunState::Succeeded);
+    }
+    Ok(())
+}
+
+async fn stays_uncached() -> Done {
+    let place = Place::new().await?;
+    let (witness, gate) = (place.witness.display().to_string(), place.gate.display().to_string());
+    let pipeline = Pipeline::build("uncached", move |p| {
+        let first = p.add(slow(witness, gate));
+        p.add(constant().after(first));
+    })?;
+    std::fs::write(&place.gate, "go")?;
+    place.engine.start(&pipeline, args! {}).await?.wait().await?;
+    std::fs::remove_file(&place.gate)?;
+    let id = || StartOptions::new().id("uncached".parse().unwrap());
+    let run = place.engine.start_with(&pipeline, args! {}, id().no_cache()).await?;
+    place.until_witnessed(2).await;
+    let engine = place.engine.clone();
+    let drained = tokio::spawn(async move { engine.drain().await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    std::fs::write(&place.gate, "go")?;
+    drained.await?;
+    assert!(run.wait().await.is_err());
+    drop((run, place.engine));
+    let engine = Engine::open(place.dir.path().join("home")).await?;
+    let outcome = engine.start_with(&pipeline, args! {}, id()).await?.wait().await?;
+    assert_eq!((outcome.tasks.succeeded, outcome.tasks.cached), (2, 0));
     Ok(())
 }
 

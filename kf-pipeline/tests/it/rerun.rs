@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use kf_core::metadata::RunState;
 use kf_pipeline::prelude::*;
-use kf_pipeline::{Pipeline, RerunOptions, RunHandle};
+use kf_pipeline::{Pipeline, RerunOptions, RunHandle, StartOptions};
 use libtest_mimic::Trial;
 
 use crate::{Done, test};
@@ -138,6 +138,16 @@ async fn chosen() -> Done {
         assert_eq!(again.wait().await?.state, RunState::Succeeded);
         assert_eq!(place.ran(), ran, "{tasks:?}");
     }
+    // What did not succeed runs again too, and so does what comes after that.
+    std::fs::write(place.file("fail-x"), "")?;
+    let run = place.engine.start_with(&place.pipeline, args! {}, StartOptions::new().no_cache()).await?;
+    assert_eq!(run.wait().await?.state, RunState::Failed);
+    std::fs::remove_file(place.file("fail-x"))?;
+    place.ran();
+    let again = place.rerun(&run, RerunOptions::from_tasks([inside("b")]).no_cache()).await?;
+    assert_eq!(again.wait().await?.state, RunState::Succeeded);
+    assert_eq!(place.ran(), ["axtwo+aytwo+aztwo", "b", "exit", "two", "x"]);
+    let run = again;
     // The cache stands for what comes after and stays the same, not for what was chosen.
     let again = place.rerun(&run, RerunOptions::from_tasks([inside("a")])).await?;
     assert_eq!(again.wait().await?.state, RunState::Succeeded);
