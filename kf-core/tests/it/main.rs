@@ -5,6 +5,7 @@
 mod artifact;
 mod child;
 mod disk;
+mod faults;
 mod home;
 mod metadata;
 #[cfg(feature = "postgres")]

@@ -3,6 +3,7 @@
 mod layout;
 mod local;
 mod manifest;
+mod patience;
 mod remote;
 #[cfg(feature = "s3")]
 mod s3;

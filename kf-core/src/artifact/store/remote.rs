@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::{BoxStream, FuturesUnordered};
+use futures::{FutureExt, StreamExt};
 use object_store::path::Path as Key;
 use object_store::{
     GetOptions, GetRange, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload,
@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::local::{Local, corrupt, missing};
 use super::manifest::Manifest;
+use super::patience::{Tries, answer, broken};
 use crate::mutex::locked;
 use crate::{Digest, Error, Hasher, Result};
 
@@ -64,22 +65,43 @@ impl Remote {
     }
 
     pub(super) async fn head(&self, digest: &Digest) -> Result<Option<ObjectMeta>> {
-        match self.objects.head(&Self::key(digest)).await {
-            Ok(meta) => Ok(Some(meta)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+        let key = Self::key(digest);
+        let mut tries = Tries::default();
+        loop {
+            match answer(self.objects.head(&key)).await {
+                Ok(meta) => return Ok(Some(meta)),
+                Err(Error::ObjectStore(object_store::Error::NotFound { .. })) => return Ok(None),
+                Err(error) if tries.again(digest, &error).await => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
     pub(super) async fn remove(&self, digest: &Digest) -> Result<()> {
-        match self.objects.delete(&Self::key(digest)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+        let key = Self::key(digest);
+        let mut tries = Tries::default();
+        loop {
+            match answer(self.objects.delete(&key)).await {
+                Ok(()) | Err(Error::ObjectStore(object_store::Error::NotFound { .. })) => return Ok(()),
+                Err(error) if tries.again(digest, &error).await => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    /// Puts a local object up, unless one of its size is there that nobody here found damaged. Object stores show an object when it is whole.
+    /// Puts a local object up, unless one of its size is there that nobody here found damaged. Object stores show an
+    /// object when it is whole.
     pub(super) async fn upload(&self, local: &Local, digest: &Digest) -> Result<()> {
+        let mut tries = Tries::default();
+        loop {
+            match self.upload_once(local, digest).await {
+                Err(error) if tries.again(digest, &error).await => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn upload_once(&self, local: &Local, digest: &Digest) -> Result<()> {
         let path = local.object(digest);
         let file = tokio::fs::File::open(&path).await.map_err(Error::io("open", &path))?;
         let size = file.metadata().await.map_err(Error::io("look at", &path))?.len();
@@ -106,15 +128,15 @@ impl Remote {
         let part = part_size(size);
         if size <= part {
             let content = read_part(&mut file, part, path).await?;
-            self.objects.put(&key, PutPayload::from(content)).await?;
+            answer(self.objects.put(&key, PutPayload::from(content))).await?;
             return Ok(());
         }
-        let mut upload = self.objects.put_multipart(&key).await?;
+        let mut upload = answer(self.objects.put_multipart(&key)).await?;
         match send_parts(upload.as_mut(), &mut file, part, path).await {
             Ok(()) => Ok(()),
             Err(error) => {
                 // What fails here is tidied up by a rule of the bucket, where it has one.
-                let _ = upload.abort().await;
+                let _ = answer(upload.abort()).await;
                 Err(error)
             }
         }
@@ -122,14 +144,23 @@ impl Remote {
 
     /// Fetches an object into the local folder, hashed on the way.
     pub(super) async fn download(&self, local: &Local, digest: &Digest) -> Result<()> {
+        let mut tries = Tries::default();
+        loop {
+            match self.download_once(local, digest).await {
+                Err(error) if tries.again(digest, &error).await => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn download_once(&self, local: &Local, digest: &Digest) -> Result<()> {
         let staged = local.staging.file()?;
         let path = staged.path().to_owned();
         let copy = staged.as_file().try_clone().map_err(Error::io("open", &path))?;
         let mut file = tokio::fs::File::from_std(copy);
         let (_, mut content) = self.content(digest).await?;
         let mut hasher = Hasher::new();
-        while let Some(piece) = content.next().await {
-            let piece = piece?;
+        while let Some(piece) = content.next().await? {
             hasher.update(&piece);
             file.write_all(&piece).await.map_err(Error::io("write", &path))?;
         }
@@ -141,6 +172,16 @@ impl Remote {
     /// That the object is there and has its digest, and what it is a manifest of; read only where it was not, or
     /// has changed since.
     pub(super) async fn verify(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
+        let mut tries = Tries::default();
+        loop {
+            match self.verify_once(digest).await {
+                Err(error) if tries.again(digest, &error).await => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn verify_once(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
         let meta = self.head(digest).await?.ok_or_else(|| missing(digest))?;
         let known = locked(&self.verified).get(digest).filter(|known| known.is(&meta)).cloned();
         if let Some(known) = known {
@@ -149,8 +190,7 @@ impl Remote {
         let (meta, mut content) = self.content(digest).await?;
         let mut hasher = Hasher::new();
         let mut kept: Option<Vec<u8>> = Some(Vec::new());
-        while let Some(piece) = content.next().await {
-            let piece: Bytes = piece?;
+        while let Some(piece) = content.next().await? {
             hasher.update(&piece);
             if let Some(kept) = &mut kept {
                 kept.extend_from_slice(&piece);
@@ -175,18 +215,15 @@ impl Remote {
 
     /// An object's content in order: a small one's as it comes, a large one's in parts, a few of them on their way at a
     /// time, all of the same object.
-    async fn content(
-        &self,
-        digest: &Digest,
-    ) -> Result<(ObjectMeta, BoxStream<'_, object_store::Result<Bytes>>)> {
+    async fn content(&self, digest: &Digest) -> Result<(ObjectMeta, Content<'_>)> {
         let key = Self::key(digest);
-        let whole = match self.objects.get(&key).await {
-            Err(object_store::Error::NotFound { .. }) => return Err(missing(digest)),
+        let whole = match answer(self.objects.get(&key)).await {
+            Err(Error::ObjectStore(object_store::Error::NotFound { .. })) => return Err(missing(digest)),
             whole => whole?,
         };
         let meta = whole.meta.clone();
         if meta.size <= PART {
-            return Ok((meta, whole.into_stream()));
+            return Ok((meta.clone(), Content::new(&meta, whole.into_stream())));
         }
         drop(whole);
         let (size, tag) = (meta.size, meta.e_tag.clone());
@@ -200,7 +237,8 @@ impl Remote {
             let key = key.clone();
             async move { self.objects.get_opts(&key, options).await?.bytes().await }
         });
-        Ok((meta, parts.buffered(PARTS).boxed()))
+        let content = Content::new(&meta, parts.buffered(PARTS).boxed());
+        Ok((meta, content))
     }
 
     fn compare(&self, expected: &Digest, found: &Digest) -> Result<()> {
@@ -238,15 +276,35 @@ async fn send_parts(
             break;
         }
         if sending.len() == PARTS {
-            sending.next().await.transpose()?;
+            answer(sending.next().map(Option::transpose)).await?;
         }
         sending.push(upload.put_part(content.into()));
     }
-    while let Some(sent) = sending.next().await {
-        sent?;
+    while answer(sending.next().map(Option::transpose)).await?.is_some() {}
+    answer(upload.complete()).await.map(drop)
+}
+
+/// An object's bytes as they arrive.
+struct Content<'a> {
+    pieces: BoxStream<'a, object_store::Result<Bytes>>,
+    expected: u64,
+    read: u64,
+}
+
+impl<'a> Content<'a> {
+    fn new(meta: &ObjectMeta, pieces: BoxStream<'a, object_store::Result<Bytes>>) -> Self {
+        Self { expected: meta.size, read: 0, pieces }
     }
-    upload.complete().await?;
-    Ok(())
+
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        let piece = answer(self.pieces.next().map(Option::transpose)).await?;
+        if let Some(piece) = &piece {
+            self.read += piece.len() as u64;
+        } else if self.read < self.expected {
+            return Err(broken(format!("an object ended after {} of {} bytes", self.read, self.expected)));
+        }
+        Ok(piece)
+    }
 }
 
 #[cfg(test)]
