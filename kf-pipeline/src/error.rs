@@ -111,11 +111,11 @@ impl Error {
     }
 
     pub(crate) fn file(line: Option<u64>, problem: impl Into<String>) -> Self {
-        Self::File { line, problem: problem.into() }
+        Self::File { line, problem: shortened(problem, 1_000) }
     }
 
     pub(crate) fn plan(place: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Plan { place: place.into(), line: None, problem: problem.into() }
+        Self::Plan { place: shortened(place, 500), line: None, problem: shortened(problem, 1_000) }
     }
 }
 
@@ -123,6 +123,18 @@ impl From<std::convert::Infallible> for Error {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}
     }
+}
+
+/// Text of at most so many bytes and a note: what is long lost its middle. Names and values of files that others wrote
+/// may be megabytes, and end up in messages.
+pub(crate) fn shortened(text: impl Into<String>, bytes: usize) -> String {
+    let text = text.into();
+    if text.len() <= bytes {
+        return text;
+    }
+    let head = &text[..text.floor_char_boundary(bytes / 2)];
+    let tail = &text[text.ceil_char_boundary(text.len() - bytes / 2)..];
+    format!("{head} […{} bytes…] {tail}", text.len() - head.len() - tail.len())
 }
 
 /// Something wrong in a program that builds a pipeline, and where.
@@ -152,3 +164,16 @@ fn list(problems: &[Problem]) -> String {
 
 /// A result with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_short_whatever_they_name() {
+        assert_eq!(shortened("é", 2), "é");
+        assert_eq!(shortened("ééééé", 5), "é […6 bytes…] é");
+        let error = Error::plan("x".repeat(100_000), "é".repeat(100_000)).to_string();
+        assert!(error.len() < 1_700 && error.contains("bytes…"), "{error}");
+    }
+}

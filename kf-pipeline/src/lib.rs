@@ -275,8 +275,11 @@ mod args;
 mod builder;
 mod component;
 mod container;
+mod deep;
 mod engine;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod mutex;
 mod partition;
 mod placeholder;

@@ -6,6 +6,7 @@ use cel::{Context, Value};
 use serde_json::Value as Json;
 
 use super::expression::{Expression, to_cel};
+use crate::error::shortened;
 
 /// A compiled condition.
 #[derive(Debug)]
@@ -21,16 +22,21 @@ impl Condition {
         &self,
         parameters: impl Iterator<Item = (&'a str, &'a Json)>,
     ) -> Result<bool, String> {
-        let values: HashMap<String, Value> =
-            parameters.map(|(name, value)| (name.to_owned(), to_cel(value))).collect();
-        let inputs: HashMap<String, Value> = HashMap::from([("parameter_values".to_owned(), values.into())]);
-        let mut context = Context::default();
-        context.add_variable_from_value("inputs", inputs);
-        match self.0.execute(&context) {
+        let given: Vec<(&str, &Json)> = parameters.collect();
+        let context = || {
+            let values: HashMap<String, Value> =
+                given.into_iter().map(|(name, value)| (name.to_owned(), to_cel(value))).collect();
+            let inputs = HashMap::from([("parameter_values".to_owned(), Value::from(values))]);
+            let mut context = Context::default();
+            context.add_variable_from_value("inputs", inputs);
+            Ok(context)
+        };
+        let holds = self.0.evaluate(context, |found| match found {
             Ok(Value::Bool(holds)) => Ok(holds),
-            Ok(other) => Err(format!("{} gives {other:?}, not true or false", self.0)),
-            Err(error) => Err(format!("{} can't be evaluated: {error}", self.0)),
-        }
+            Ok(other) => Err(format!("gives {}, not true or false", shortened(format!("{other:?}"), 300))),
+            Err(error) => Err(format!("can't be evaluated: {}", shortened(error.to_string(), 300))),
+        });
+        holds.map_err(|problem| format!("{} {problem}", self.0))
     }
 }
 
@@ -63,5 +69,30 @@ mod tests {
             holds("inputs.parameter_values['x'] + 1", json!(1)).unwrap_err().contains("not true or false")
         );
         assert!(holds("inputs.parameter_values['x'] ==", json!(1)).unwrap_err().contains("not valid CEL"));
+    }
+
+    #[test]
+    fn what_would_overflow_the_stack_or_take_very_long_is_refused_in_few_words() {
+        let nested =
+            |open: &str, close: &str, depth| format!("{}1{}", open.repeat(depth), close.repeat(depth));
+        let doubled = |times| format!("'x'{}.size() > 0", ".map(a, a + a)".repeat(times));
+        for (text, words) in [
+            (nested("int(", ")", 70), "nested more than 64 deep"),
+            (nested("[", "]", 70), "nested more than 64 deep"),
+            (format!("1{}", " + 1".repeat(80)), "nested more than 64 deep"),
+            (nested("(", ")", 500), "not valid CEL"),
+            (format!("'{}' == ''", "x".repeat(5_000)), "has 5008 bytes; at most 4096"),
+            (format!("[{}] == []", doubled(3)), "goes over lists 3 times"),
+            ("[1].map(a, [2].map(b, [3].exists(c, c > 0)))".to_owned(), "goes over lists 3 times"),
+        ] {
+            let problem = Condition::compile(&text).unwrap_err();
+            assert!(problem.contains(words) && problem.len() < 1_500, "{text}: {problem}");
+        }
+        let problem = holds("[inputs.parameter_values['x']]", json!("x".repeat(100_000))).unwrap_err();
+        assert!(problem.contains("not true or false") && problem.len() < 1_500, "{problem}");
+        // As deep as is taken, on the stack of this thread.
+        assert_eq!(holds(&format!("{} == 1", nested("int(", ")", 60)), json!(1)), Ok(true));
+        assert_eq!(holds(&format!("1{} == 31", " + 1".repeat(30)), json!(1)), Ok(true));
+        assert_eq!(holds("[1, 2].map(a, a * 2).exists(b, b == 4)", json!(1)), Ok(true));
     }
 }

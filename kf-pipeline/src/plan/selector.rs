@@ -6,6 +6,7 @@ use cel::{Context, ExecutionError, Value};
 use serde_json::Value as Json;
 
 use super::expression::{Expression, to_cel, to_json};
+use crate::error::shortened;
 
 /// A compiled `parameterExpressionSelector`, such as `parseJson(string_value)["k"]`.
 #[derive(Debug)]
@@ -18,16 +19,25 @@ impl Selector {
 
     /// The part of `value` that is meant. The expression sees it as text: a text as it is, anything else as JSON.
     pub(crate) fn select(&self, value: &Json) -> Result<Json, String> {
-        let mut context = Context::default();
-        context.add_variable_from_value("string_value", text_of(value));
-        let parse_json = |text: Arc<String>| -> Result<Value, ExecutionError> {
-            let json = serde_json::from_str::<Json>(&text);
-            json.map(|json| to_cel(&json)).map_err(|error| ExecutionError::function_error("parseJson", error))
+        let context = || {
+            let mut context = Context::default();
+            context.add_variable_from_value("string_value", text_of(value));
+            let parse_json = |text: Arc<String>| -> Result<Value, ExecutionError> {
+                let json = serde_json::from_str::<Json>(&text);
+                json.map(|json| to_cel(&json))
+                    .map_err(|error| ExecutionError::function_error("parseJson", error))
+            };
+            context.add_function("parseJson", parse_json).map_err(|error| error.to_string())?;
+            Ok(context)
         };
-        context.add_function("parseJson", parse_json).map_err(|error| error.to_string())?;
-        let found = self.0.execute(&context);
-        let found = found.map_err(|error| error.to_string()).and_then(|found| to_json(&found));
-        found.map_err(|problem| format!("{} of {value}: {problem}", self.0))
+        let found = self.0.evaluate(context, |found| match found {
+            Ok(found) => to_json(&found),
+            Err(error) => Err(error.to_string()),
+        });
+        found.map_err(|problem| {
+            let value = shortened(value.to_string(), 300);
+            format!("{} of {value}: {}", self.0, shortened(problem, 300))
+        })
     }
 }
 
@@ -61,5 +71,16 @@ mod tests {
         assert!(select(part, json!({"other": 1})).unwrap_err().contains("selector `parseJson"));
         assert!(select(part, json!("{")).unwrap_err().contains("EOF"));
         assert!(Selector::compile("parseJson(").unwrap_err().contains("not valid CEL"));
+    }
+
+    #[test]
+    fn what_the_journal_could_not_hold_is_refused() {
+        let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let select =
+            |depth: usize| Selector::compile("parseJson(string_value)").unwrap().select(&json!(deep(depth)));
+        assert_eq!(select(100).unwrap().to_string(), deep(100));
+        let problem = select(101).unwrap_err();
+        assert!(problem.contains("nested more than 100 deep") && problem.len() < 1_500, "{problem}");
+        assert!(select(200).unwrap_err().contains("recursion limit"));
     }
 }

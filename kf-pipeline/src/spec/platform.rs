@@ -12,7 +12,7 @@ use super::Extra;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Platforms {
     /// The platforms.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub platforms: BTreeMap<String, serde_json::Value>,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]

@@ -8,6 +8,7 @@ use serde_saphyr::options::{AliasLimits, DuplicateKeyPolicy, MergeKeyPolicy};
 use super::{
     ComponentSpec, DeploymentSpec, Extra, PipelineFile, PipelineInfo, PipelineSpec, Platforms, is_default,
 };
+use crate::deep::on_stack_of;
 use crate::{Error, Result};
 
 /// Larger files are refused before they are read. Upstream's database takes about 4 MiB.
@@ -45,7 +46,7 @@ impl PipelineFile {
             let line = 1 + text[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() as u64;
             Error::file(Some(line), "not UTF-8 text")
         })?;
-        assemble(with_stack(|| documents(text))??)
+        assemble(on_stack_of(STACK, || documents(text)).map_err(|problem| Error::file(None, problem))??)
     }
 
     /// The file as YAML that KFP's own tools read: the pipeline, and a second document where there is something to say
@@ -62,17 +63,6 @@ impl PipelineFile {
         }
         Ok(text)
     }
-}
-
-/// Does something on a thread of its own: what it reads may be nested deeper than the caller's stack can bear.
-fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
-    let cannot =
-        |problem: &str| Error::file(None, format!("can't be read on a thread of its own: {problem}"));
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("kf-read".to_owned()).stack_size(STACK);
-        let thread = thread.spawn_scoped(scope, work).map_err(|error| cannot(&error.to_string()))?;
-        thread.join().map_err(|_| cannot("it panicked"))
-    })
 }
 
 fn documents(text: &str) -> Result<Vec<Document>> {
@@ -123,6 +113,17 @@ struct Document {
 }
 
 impl Document {
+    fn into_request(self) -> Result<(PipelineSpec, Platforms)> {
+        let place = "a request that has `pipeline_spec`";
+        self.holds_only(|content| matches!(content, Content::Request), place)?;
+        if let Some(name) = self.extra.keys().next() {
+            return Err(Error::file(None, format!("`{name}` does not belong into {place}")));
+        }
+        let spec =
+            self.pipeline_spec.ok_or_else(|| Error::file(None, "the request has no `pipeline_spec`"))?;
+        Ok((spec, self.platform_spec.unwrap_or_default()))
+    }
+
     fn into_spec(self) -> Result<PipelineSpec> {
         let missing = |field| Error::file(None, format!("the pipeline has no `{field}`"));
         let pipeline_info = self.pipeline_info.ok_or_else(|| missing("pipelineInfo"))?;
@@ -139,6 +140,42 @@ impl Document {
     }
 }
 
+/// What a document is about, by its fields.
+enum Content {
+    Pipeline,
+    /// A request's body: both in one.
+    Request,
+    Platforms,
+}
+
+impl Document {
+    /// Its known fields, each with what it belongs to.
+    fn fields(&self) -> impl Iterator<Item = (&'static str, Content)> {
+        [
+            ("pipelineInfo", self.pipeline_info.is_some(), Content::Pipeline),
+            ("deploymentSpec", self.deployment_spec.is_some(), Content::Pipeline),
+            ("components", self.components.is_some(), Content::Pipeline),
+            ("root", self.root.is_some(), Content::Pipeline),
+            ("schemaVersion", self.schema_version.is_some(), Content::Pipeline),
+            ("sdkVersion", self.sdk_version.is_some(), Content::Pipeline),
+            ("defaultPipelineRoot", self.default_pipeline_root.is_some(), Content::Pipeline),
+            ("platforms", self.platforms.is_some(), Content::Platforms),
+            ("pipeline_spec", self.pipeline_spec.is_some(), Content::Request),
+            ("platform_spec", self.platform_spec.is_some(), Content::Request),
+        ]
+        .into_iter()
+        .filter_map(|(name, given, content)| given.then_some((name, content)))
+    }
+
+    /// Refuses a field that would be lost, since the document is about something else.
+    fn holds_only(&self, wanted: fn(&Content) -> bool, what: &str) -> Result<()> {
+        match self.fields().find(|(_, content)| !wanted(content)) {
+            None => Ok(()),
+            Some((name, _)) => Err(Error::file(None, format!("`{name}` does not belong into {what}"))),
+        }
+    }
+}
+
 fn assemble(documents: Vec<Document>) -> Result<PipelineFile> {
     let mut documents = documents.into_iter();
     let Some(first) = documents.next() else {
@@ -152,15 +189,25 @@ fn assemble(documents: Vec<Document>) -> Result<PipelineFile> {
         ));
     }
     let (pipeline_spec, mut platform_spec) = match first {
-        Document { pipeline_spec: Some(spec), platform_spec, .. } => {
-            (spec, platform_spec.unwrap_or_default())
-        }
+        request @ Document { pipeline_spec: Some(_), .. } => request.into_request()?,
         Document { platforms: Some(_), pipeline_info: None, root: None, .. } => {
             return Err(Error::file(None, "the first document says `platforms`: expected the pipeline"));
         }
-        first => (first.into_spec()?, Platforms::default()),
+        pipeline => {
+            let place = "the document of the pipeline; platforms are a document of their own after it";
+            pipeline.holds_only(|content| matches!(content, Content::Pipeline), place)?;
+            (pipeline.into_spec()?, Platforms::default())
+        }
     };
+    // Written to a document of their own, they would say what that document is about.
+    if let Some(name) = ["pipeline_spec", "platform_spec", "platforms"]
+        .into_iter()
+        .find(|name| pipeline_spec.extra.contains_key(*name))
+    {
+        return Err(Error::file(None, format!("`{name}` does not belong into the pipeline")));
+    }
     if let Some(second) = second {
+        second.holds_only(|content| matches!(content, Content::Platforms), "the second document")?;
         let platforms = second.platforms.filter(|_| is_default(&platform_spec));
         let platforms = platforms.ok_or_else(|| {
             Error::file(None, "expected `platforms` in the second document, and said only once")
