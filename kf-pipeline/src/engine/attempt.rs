@@ -50,7 +50,7 @@ pub(super) async fn carry(
         Ok(names) => names,
         Err(problem) => {
             let outcome = Outcome::Failed(Failure::task(problem).permanent());
-            return Carried::Ended { outcome, started_at: Timestamp::now() };
+            return Carried::Ended { outcome, started_at: setup.clock.now() };
         }
     };
     let admitted = async {
@@ -62,11 +62,11 @@ pub(super) async fn carry(
         biased;
         permit = admitted => permit,
         () = cancel.cancelled() => {
-            return Carried::Ended { outcome: Outcome::Canceled, started_at: Timestamp::now() };
+            return Carried::Ended { outcome: Outcome::Canceled, started_at: setup.clock.now() };
         }
         () = setup.draining.cancelled() => return Carried::Withdrawn,
     };
-    let started_at = Timestamp::now();
+    let started_at = setup.clock.now();
     if cancel.is_cancelled() {
         return Carried::Ended { outcome: Outcome::Canceled, started_at };
     }
@@ -74,7 +74,12 @@ pub(super) async fn carry(
         return Carried::Withdrawn;
     }
     let outcome = if let plan::Work::Importer(importer) = &launch.executor.work {
-        import(engine.home.artifacts(), importer, &launch, &setup.names).await.map(Outcome::Succeeded)
+        tokio::select! {
+            imported = import(engine.home.artifacts(), importer, &launch, &setup.names) => {
+                imported.map(Outcome::Succeeded)
+            }
+            () = cancel.cancelled() => Ok(Outcome::Canceled),
+        }
     } else {
         let span = tracing::info_span!(
             "attempt",
@@ -174,7 +179,12 @@ async fn run(
                 strictness,
                 memory: &engine.memory,
             };
-            let kept = keep(&keeping, declared, given).await?;
+            let kept = tokio::select! {
+                biased;
+                kept = keep(&keeping, declared, given) => kept?,
+                () = sleep_until(deadline) => return Err(too_long()),
+                () = cancel.cancelled() => return Ok(Some(Outcome::Canceled)),
+            };
             if strictness == Strictness::Any {
                 folders.outputs = None;
             }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use kf_core::metadata::{Commit, ExecutionRecord, ExecutionState, Io, Lineage, MetadataStore, RunState};
 use kf_core::{RunId, Timestamp};
 use tokio::sync::broadcast;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::lease::{Keeper, Until};
+use super::lease::{Keeper, LEASE, Until, unanswered};
 use super::{RunEvent, TaskCounts};
 use crate::TaskState;
 use crate::scheduler::{JournalEvent, Record, TaskEnd, Values};
@@ -19,6 +19,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How often it is tried where the lease has no end, or the store has no room.
 const TRIES: u32 = 6;
+/// How long an answer is waited for.
+const ANSWER: Duration = LEASE;
 
 /// A commit, and what listeners are told once it is made.
 pub(super) struct Writing {
@@ -31,6 +33,7 @@ impl Writing {
     pub(super) fn new(
         lease: &Keeper,
         seq: u64,
+        at: Timestamp,
         records: Vec<Record>,
         ended: Option<(RunState, Option<String>)>,
         listened: bool,
@@ -45,7 +48,7 @@ impl Writing {
             run: lease.run.clone(),
             epoch: lease.epoch,
             expected_seq: seq,
-            at: Timestamp::now(),
+            at,
             events: serde_json::to_string(&journal).expect("events are made of names, numbers and JSON"),
             state: ended.or((seq == 0).then_some((RunState::Running, None))),
             lineage: Lineage { executions: executions.collect() },
@@ -68,12 +71,14 @@ impl Writing {
     }
 }
 
-/// Makes a commit. While the store can't be reached it is tried again, until the lease would have ended: then another
-/// engine may have the run.
+/// Makes a commit, and makes it once: a try that failed may have been written all the same, with only its answer lost.
+/// While the store can't be reached it is tried again, until the lease would have ended: then another engine may have the
+/// run.
 pub(super) async fn commit(store: &dyn MetadataStore, commit: Commit, until: &Until) -> kf_core::Result<u64> {
     let (mut wait, mut tries) = (FIRST_WAIT, 1);
     loop {
-        let error = match store.commit(commit.clone()).await {
+        let tried = timeout(ANSWER, once(store, &commit, tries > 1)).await;
+        let error = match tried.unwrap_or_else(|_| Err(unanswered("commit to the"))) {
             Err(error) if error.is_retryable() || is_full(&error) => error,
             done => return done,
         };
@@ -88,6 +93,20 @@ pub(super) async fn commit(store: &dyn MetadataStore, commit: Commit, until: &Un
         if end.is_some() {
             wait = wait.min(LONGEST_WAIT);
         }
+    }
+}
+
+/// Tries to commit. Where an earlier try may have been written, being refused may mean just this.
+async fn once(store: &dyn MetadataStore, commit: &Commit, again: bool) -> kf_core::Result<u64> {
+    let refused = match store.commit(commit.clone()).await {
+        Err(error @ kf_core::Error::Fenced { .. }) if again => error,
+        done => return done,
+    };
+    let seq = commit.expected_seq + 1;
+    // Under one epoch one engine commits, one commit after the other: this one is its own.
+    match store.run(&commit.run).await? {
+        Some(run) if run.epoch == commit.epoch && run.seq == seq => Ok(seq),
+        _ => Err(refused),
     }
 }
 

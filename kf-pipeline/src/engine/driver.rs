@@ -5,10 +5,11 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
+use kf_core::CancellationToken;
 use kf_core::metadata::RunState;
-use kf_core::{CancellationToken, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -84,9 +85,9 @@ impl Driver {
         let (sender, receiver) = mpsc::channel(engine.options.max_in_flight.max(1));
         Self {
             seq: lease.seq,
+            lease,
             engine,
             setup,
-            lease,
             scheduler,
             end,
             sender,
@@ -170,7 +171,7 @@ impl Driver {
                     return Some(Stop::Drained);
                 }
             }
-            let tick = self.scheduler.next_tick();
+            let tick = self.scheduler.next_tick().map(|at| at.since(self.setup.clock.now()));
             tokio::select! {
                 biased;
                 () = engine.shutdown.cancelled() => return Some(Stop::Shutdown),
@@ -192,7 +193,7 @@ impl Driver {
                         self.hear(message);
                     }
                 }
-                () = until(tick) => self.step(Event::Tick),
+                () = sleep(tick) => self.step(Event::Tick),
             }
             while self.attempts.try_join_next().is_some() {}
         }
@@ -202,7 +203,7 @@ impl Driver {
         match control {
             Control::Cancel(reason) => self.step(Event::Cancel { reason }),
             Control::Decide(task, decision, answer) => {
-                match self.scheduler.decided(Timestamp::now(), &task, &decision) {
+                match self.scheduler.decided(self.setup.clock.now(), &task, &decision) {
                     Err(problem) => {
                         let _ = answer.send(Err(problem));
                     }
@@ -236,7 +237,7 @@ impl Driver {
     }
 
     fn step(&mut self, event: Event) {
-        let commands = self.scheduler.step(Timestamp::now(), event);
+        let commands = self.scheduler.step(self.setup.clock.now(), event);
         self.take(commands);
     }
 
@@ -306,7 +307,8 @@ impl Driver {
             (Arc::clone(&self.engine), Arc::clone(&self.setup), self.sender.clone());
         self.attempts.spawn(
             async move {
-                let asked_at = Timestamp::now();
+                let timed = Arc::clone(&setup);
+                let asked_at = timed.clock.now();
                 let carried =
                     AssertUnwindSafe(attempt::carry(engine, setup, launch, token)).catch_unwind().await;
                 let (outcome, started_at) = match carried {
@@ -318,7 +320,7 @@ impl Driver {
                     // A component's panic ends in its executor; this is the executor's own.
                     Err(_) => (Outcome::Failed(Failure::carrier("its executor panicked")), asked_at),
                 };
-                let ended_at = Timestamp::now();
+                let ended_at = timed.clock.now();
                 let _ =
                     sender.send(Message::Event(Event::Ended { leaf, outcome, started_at, ended_at })).await;
             }
@@ -338,8 +340,13 @@ impl Driver {
             (Arc::clone(&self.engine), Arc::clone(&self.setup), self.sender.clone());
         self.attempts.spawn(
             async move {
-                let looked =
-                    AssertUnwindSafe(cache::look_up(&engine, &setup, &launch, &token)).catch_unwind().await;
+                let looking =
+                    AssertUnwindSafe(cache::look_up(&engine, &setup, &launch, &token)).catch_unwind();
+                let looked = tokio::select! {
+                    looked = looking => looked,
+                    // What is cached may be anywhere, and take as long as it likes to be verified.
+                    () = token.cancelled() => Ok(None),
+                };
                 let message = match looked {
                     Ok(None) if !token.is_cancelled() => Message::Withdrawn(leaf),
                     Ok(looked) => Message::LookedUp(leaf, launch.task, looked.unwrap_or_default()),
@@ -384,7 +391,7 @@ impl Driver {
             _ => None,
         });
         let listened = self.end.events.receiver_count() > 0;
-        let writing = Writing::new(&self.lease, self.seq, records, ended, listened);
+        let writing = Writing::new(&self.lease, self.seq, self.setup.clock.now(), records, ended, listened);
         let writing =
             writing.write(Arc::clone(&self.engine.metadata), self.lease.until(), self.end.events.clone());
         let answers = std::mem::take(&mut self.answers);
@@ -427,9 +434,9 @@ async fn committed(
     done.map(|seq| (seq, commands))
 }
 
-async fn until(at: Option<Timestamp>) {
-    match at {
-        Some(at) => tokio::time::sleep(at.since(Timestamp::now())).await,
+async fn sleep(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,
     }
 }

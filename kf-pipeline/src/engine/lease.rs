@@ -60,7 +60,11 @@ impl Keeper {
         }
         self.stop.cancel();
         match (&mut self.task).await {
-            Ok((lease, None)) => store.release(lease).await,
+            Ok((lease, None)) => {
+                // One that is not given back ends by itself.
+                let released = tokio::time::timeout(LEASE / 3, store.release(lease)).await;
+                released.unwrap_or_else(|_| Err(unanswered("give a lease back to the")))
+            }
             _ => Ok(()),
         }
     }
@@ -91,7 +95,7 @@ async fn keep(
             // Who slept through the end asks all the same: nobody may have taken the run.
             let by = end.max(asked + ttl / 3);
             let renewed = tokio::time::timeout_at(by, store.renew(&mut lease, ttl)).await;
-            renewed.unwrap_or_else(|_| Err(unanswered())).map(|()| asked + ttl)
+            renewed.unwrap_or_else(|_| Err(unanswered("renew a lease of the"))).map(|()| asked + ttl)
         };
         match stop.run_until_cancelled(renewing).await {
             None => return (lease, None),
@@ -109,7 +113,8 @@ async fn keep(
     }
 }
 
-fn unanswered() -> kf_core::Error {
-    let source = io::Error::new(io::ErrorKind::TimedOut, "no answer before the lease's end");
-    kf_core::Error::Database { context: "renew a lease".to_owned(), source: Box::new(source) }
+/// The error of a store that does not answer; it may do so later.
+pub(super) fn unanswered(tried: &'static str) -> kf_core::Error {
+    let source = io::Error::new(io::ErrorKind::TimedOut, "no answer within the time of a lease");
+    kf_core::Error::io(tried, "metadata store")(source)
 }

@@ -7,6 +7,7 @@ mod backfill;
 mod body;
 mod builder;
 mod cache;
+mod clock;
 mod commit;
 mod contract;
 mod driver;
@@ -52,6 +53,7 @@ pub use builder::EngineBuilder;
 pub(crate) use builder::Options;
 pub use cache::CacheKeys;
 pub(crate) use cache::of_name;
+use clock::Clock;
 use driver::Driver;
 pub use event::RunEvent;
 pub use executor::{
@@ -141,6 +143,7 @@ pub(crate) struct RunSetup {
     trace: Option<TraceContext>,
     /// Fires when nothing new is to begin.
     draining: CancellationToken,
+    clock: Clock,
     /// The folder for outputs in an attempt's own. Another for each lease: where a run was stopped and started again in
     /// one process, a body that blocks may still be writing to the first.
     outputs: String,
@@ -312,13 +315,13 @@ impl Inner {
             seed.write(self.metadata.as_ref(), &mut lease, &past).await?;
             (past, counts, _) = self.past(&id).await?;
         }
+        let clock = Clock::new();
         let (handle, end) = RunHandle::new(id.clone());
         let limits = Limits { in_flight: self.options.max_in_flight, cache: how.cache };
         let names = Arc::new(self.names(&id, pipeline.name(), created_at));
         let args = values(pipeline.plan(), args)?;
         let plan = Arc::clone(pipeline.plan());
-        let (scheduler, first) =
-            Scheduler::start(plan, Arc::clone(&names), args, past, limits, Timestamp::now());
+        let (scheduler, first) = Scheduler::start(plan, Arc::clone(&names), args, past, limits, clock.now());
         let components = Arc::new(pipeline.components().clone());
         let setup = Arc::new(RunSetup {
             run: id.clone(),
@@ -329,6 +332,7 @@ impl Inner {
             under_way: handle.under_way(),
             trace: how.trace.or_else(TraceContext::current),
             draining: end.draining.clone(),
+            clock,
             outputs: format!("{}{}", attempt::OUTPUTS, lease.epoch),
             epoch: lease.epoch,
         });

@@ -92,7 +92,7 @@ impl Scheduler {
                     self.leaf_ended(id, TaskState::Failed, Values::none(), Some(error), started_at, ended_at);
                     return;
                 };
-                let at = ended_at.after(retry.backoff.delay(leaf.attempt, leaf.seed()));
+                let at = self.now.after(retry.backoff.delay(leaf.attempt, leaf.seed()));
                 leaf.stage = Stage::Waiting;
                 let record = Record::AttemptFailed {
                     task: Arc::clone(&leaf.path),

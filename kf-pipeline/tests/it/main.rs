@@ -11,6 +11,7 @@ mod checkpoints;
 mod components;
 mod containers;
 mod control;
+mod faults;
 mod flow;
 mod ir;
 mod kill;
@@ -33,7 +34,9 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     let workers = Workers::new()
         .setup(spans::set_up)
-        .with(checkpoints::with_components(bad::with_components(control::with_components(components::all()))))
+        .with(faults::with_components(checkpoints::with_components(bad::with_components(
+            control::with_components(components::all()),
+        ))))
         .with(resume::worker())
         .with(containers::worker())
         .with(backfill::worker())
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         checkpoints::tests(),
         containers::tests(),
         control::tests(),
+        faults::tests(),
         flow::tests(),
         ir::tests(),
         logs::tests(),

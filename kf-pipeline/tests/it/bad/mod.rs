@@ -16,8 +16,8 @@ use kf_pipeline::RunOutcome;
 use kf_pipeline::prelude::*;
 use libtest_mimic::Trial;
 
-pub(crate) use components::with_components;
-use stage::Stage;
+pub(crate) use components::{stand, with_components};
+pub(crate) use stage::Stage;
 
 pub(crate) fn tests() -> Vec<Trial> {
     [

@@ -17,7 +17,8 @@ use libtest_mimic::Trial;
 use serde_json::Value as Json;
 
 use crate::{Done, test};
-use child::{EXIT, Order, RETRIED};
+pub(crate) use child::{ENTRY, Order};
+use child::{EXIT, RETRIED};
 use witness::{Kill, Line, Phase};
 
 const KILLS: usize = 100;
@@ -30,7 +31,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 /// What the engine's process runs.
 pub(crate) fn worker() -> impl Entry {
-    entry(child::ENTRY, child::run)
+    entry(ENTRY, child::run)
 }
 
 async fn a_hundred_kills_lose_nothing() -> Done {
@@ -182,7 +183,7 @@ impl Test {
         let home = self.folder.join("home");
         let order = Order { home, witness: witness.to_owned(), run: run.clone(), round, kill };
         let log = self.folder.join("log");
-        let child = self.spawner.spawn(Command::entry(child::ENTRY, &order)?.log(Log::to(&log))).await?;
+        let child = self.spawner.spawn(Command::entry(ENTRY, &order)?.log(Log::to(&log))).await?;
         if let Some(Death::After(time)) = death {
             tokio::time::sleep(time).await;
             child.kill();
