@@ -8,6 +8,7 @@ use kf_core::backoff::Backoff;
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::Value as Json;
 
+use super::size::refuse_oversize;
 use super::{
     Caching, Component, ComponentKind, Condition, ContainerTask, Dag, Executor, Inputs, Iterator_, LoopItems,
     Name, Outputs, Plan, Retry, Selector, Source, Task, TaskOutput, Work, check, names, platform,
@@ -40,6 +41,7 @@ pub(super) fn lower(file: &PipelineFile) -> Result<Plan> {
         return Err(Error::plan(ROOT, "the root component is not a DAG"));
     }
     refuse_recursion(&components)?;
+    refuse_oversize(&components)?;
     if platform.max_tasks == Some(0) {
         return Err(Error::plan("platforms.kf.maxTasks", "with at most 0 tasks at once nothing would run"));
     }

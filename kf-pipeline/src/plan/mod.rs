@@ -9,6 +9,7 @@ mod lower;
 mod names;
 mod platform;
 mod selector;
+mod size;
 #[cfg(test)]
 mod tests;
 

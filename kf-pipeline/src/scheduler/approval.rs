@@ -105,7 +105,8 @@ impl Scheduler {
         leaf.attempt = 1;
         leaf.first_started = Some(at);
         if let Some(timeout) = leaf.executor.timeout {
-            self.timers.push(Reverse((at.after(timeout), id)));
+            // The clock may have been set back since.
+            self.timers.push(Reverse((at.min(self.now).after(timeout), id)));
         }
         self.asked.insert(Arc::clone(&leaf.path), id);
         self.leaves.insert(id, leaf);

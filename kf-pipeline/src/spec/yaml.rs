@@ -19,6 +19,7 @@ const DEEPEST: usize = 64;
 const STACK: usize = 16 << 20;
 /// Lists, objects and single values in one file; one of 10,000 tasks has about half a million.
 const MOST_NODES: usize = 2_000_000;
+const TOO_MANY: &str = "expected one pipeline and at most one document for platforms after it";
 
 impl PipelineFile {
     /// Reads a file as KFP's compiler writes it: a document that is the pipeline, and perhaps a second one that says
@@ -81,15 +82,40 @@ fn options() -> serde_saphyr::Options {
         },
         alias_limits: AliasLimits::default(),
         duplicate_keys: DuplicateKeyPolicy::Error,
-        merge_keys: MergeKeyPolicy::AsOrdinary,
+        merge_keys: MergeKeyPolicy::Merge,
         strict_booleans: true,
         with_snippet: false,
     }
 }
 
 fn refused(error: serde_saphyr::Error) -> Error {
-    let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
-    Error::file(line, error.without_snippet().to_string())
+    let location = error.location().filter(|location| location.line() > 0);
+    let problem = error.without_snippet().to_string();
+    let Some(location) = location else { return Error::file(None, in_words(&problem)) };
+    let (line, column) = (location.line(), location.column());
+    let place = format!(" at line {line}, column {column}");
+    let problem = in_words(problem.strip_suffix(&place).unwrap_or(&problem));
+    Error::file(Some(line), format!("{problem}, at column {column}"))
+}
+
+/// What the reader of YAML says, without what it says to programmers.
+fn in_words(problem: &str) -> String {
+    let breached = problem.strip_prefix("budget breached: ");
+    match breached.map(|budget| budget.split(' ').next().unwrap_or(budget)) {
+        Some("Depth" | "FlowNesting") => too_deep(),
+        Some("Nodes" | "Events") => format!("more than {MOST_NODES} lists, maps and single values"),
+        Some("RecordedAnchorEvents") => format!("aliases stand for more than {} values", MOST_NODES / 10),
+        Some("Documents") => TOO_MANY.to_owned(),
+        _ if problem.starts_with("recursion limit exceeded") => too_deep(),
+        _ => problem
+            .replace(", set DuplicateKeyPolicy in Options if acceptable", "")
+            .replace("expected sequence start", "expected a list")
+            .replace("expected mapping start", "expected a map"),
+    }
+}
+
+fn too_deep() -> String {
+    format!("lists and maps lie more than {DEEPEST} deep in one another")
 }
 
 /// Either document of a file.
@@ -183,10 +209,7 @@ fn assemble(documents: Vec<Document>) -> Result<PipelineFile> {
     };
     let second = documents.next();
     if documents.next().is_some() {
-        return Err(Error::file(
-            None,
-            "expected one pipeline and at most one document for platforms after it",
-        ));
+        return Err(Error::file(None, TOO_MANY));
     }
     let (pipeline_spec, mut platform_spec) = match first {
         request @ Document { pipeline_spec: Some(_), .. } => request.into_request()?,
@@ -207,7 +230,10 @@ fn assemble(documents: Vec<Document>) -> Result<PipelineFile> {
         return Err(Error::file(None, format!("`{name}` does not belong into the pipeline")));
     }
     if let Some(second) = second {
-        second.holds_only(|content| matches!(content, Content::Platforms), "the second document")?;
+        second.holds_only(
+            |content| matches!(content, Content::Platforms),
+            "the second document, which is for `platforms`",
+        )?;
         let platforms = second.platforms.filter(|_| is_default(&platform_spec));
         let platforms = platforms.ok_or_else(|| {
             Error::file(None, "expected `platforms` in the second document, and said only once")

@@ -1,6 +1,7 @@
 //! Pipeline files of Kubeflow Pipelines: read, written, refused.
 
 mod files;
+mod hostile;
 mod runs;
 
 use std::path::PathBuf;
@@ -20,6 +21,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("what_no_upstream_file_has_is_kept_too", rare_fields),
         test("files_that_are_none_are_refused_in_words", refused),
         test("files_made_to_hurt_are_refused_soon", hostile),
+        test("what_is_wrong_in_a_file_is_said_with_its_place", hostile::table),
+        test("what_looks_odd_and_is_in_order_is_taken", hostile::accepted),
     ]
 }
 
@@ -175,6 +178,14 @@ async fn hostile() -> Done {
         assert!(matches!(error, Error::File { .. }), "{name}: {error}");
         assert!(error.to_string().len() < 2_000, "{name}: a message of {} bytes", error.to_string().len());
         assert!(took.as_secs() < 60, "{name}: {took:?}");
+        let words = match name {
+            "aliases" => "aliases stand for more than",
+            "size" => "are read",
+            "nodes" => "more than 2000000",
+            "documents" => "at most one document for platforms",
+            _ => "more than 64 deep",
+        };
+        assert!(error.to_string().contains(words), "{name}: {error}");
         println!("{name}: {error} ({took:?})");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! A run goes on where it was, however its engine is killed: 100 kills with -9.
+//! A run goes on where it was, however its engine is killed: 100 kills with -9, and 1,000 with `KF_LONG=1`.
 
 pub(crate) mod child;
 pub(crate) mod witness;
@@ -21,9 +21,10 @@ pub(crate) use child::{ENTRY, Order};
 use child::{EXIT, RETRIED};
 use witness::{Kill, Line, Phase};
 
-const KILLS: usize = 100;
-/// Every phase is hit at least so often.
-const HITS: usize = 8;
+/// How often engines are killed, and how often at least in every phase.
+fn kills() -> (usize, usize) {
+    if std::env::var_os("KF_LONG").is_some() { (1_000, 80) } else { (100, 8) }
+}
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![test("a_hundred_kills_lose_nothing", a_hundred_kills_lose_nothing)]
@@ -47,10 +48,10 @@ async fn a_hundred_kills_lose_nothing() -> Done {
     println!("random numbers from {:#x}", test.random.0);
     let expected = test.round(0, Vec::new()).await?;
     assert!(expected.contains_key(EXIT) && expected.contains_key(RETRIED), "{expected:?}");
-    let mut round = 0;
-    while test.kills < KILLS || test.hits.len() < 6 || test.hits.values().any(|hits| *hits < HITS) {
+    let (mut round, (kills, hits)) = (0, kills());
+    while test.kills < kills || test.hits.len() < 6 || test.hits.values().any(|found| *found < hits) {
         round += 1;
-        assert!(round <= 40, "after {} kills: {:?}", test.kills, test.hits);
+        assert!(round <= kills as i64 * 2 / 5, "after {} kills: {:?}", test.kills, test.hits);
         let plan = test.plan();
         let found = test.round(round, plan).await?;
         assert_eq!(found, expected, "round {round}");
