@@ -165,6 +165,11 @@ fn list(problems: &[Problem]) -> String {
 /// A result with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// A value as it is shown in messages.
+pub(crate) fn shown(value: &serde_json::Value) -> String {
+    shortened(value.to_string(), 300)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,8 @@ use kf_core::artifact::{
 
 use super::executor::{AttemptOutputs, GivenArtifact};
 use crate::component::{Memory, Written};
+use crate::deep::refuse_deep;
+use crate::error::shown;
 use crate::plan;
 use crate::scheduler::{Failure, Values};
 use crate::spec::ArtifactOutput;
@@ -50,9 +52,10 @@ pub(super) async fn keep(
             return Err(Failure::task(format!("gave no output `{name}`")));
         };
         if !value.is_null() && !output.kind().accepts(&value) {
-            let wanted = output.kind();
-            return Err(Failure::task(format!("output `{name}`: expected {wanted:?}, found {value}")));
+            let (wanted, found) = (output.kind(), shown(&value));
+            return Err(Failure::task(format!("output `{name}`: expected {wanted:?}, found {found}")));
         }
+        refuse_deep([&value]).map_err(|problem| Failure::task(format!("output `{name}`: {problem}")))?;
         parameters.push((Arc::from(name.as_str()), Arc::new(value)));
     }
     let mut said = given.artifacts;
@@ -70,6 +73,8 @@ pub(super) async fn keep(
             said.remove(name).filter(|list| !list.is_empty()).unwrap_or_else(|| vec![Default::default()]);
         let mut list = Vec::with_capacity(said.len());
         for given in said {
+            let refused = |problem| Failure::task(format!("output `{name}`, its metadata: {problem}"));
+            refuse_deep(given.metadata.values()).map_err(refused)?;
             list.push(keeper.keep(given).await?);
         }
         artifacts.push((Arc::from(name.as_str()), Arc::from(list)));
@@ -290,5 +295,37 @@ mod tests {
         assert!(made.success());
         symlink(outside.join("pipe"), pipe.join("link")).unwrap();
         assert!(follow(&pipe).unwrap_err().contains("neither a file nor a folder"));
+    }
+
+    #[tokio::test]
+    async fn what_a_journal_could_not_hold_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::in_memory(folder.path()).unwrap();
+        let deep = |depth| (0..depth).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
+        let output = serde_json::from_str(r#"{"parameterType": "LIST"}"#).unwrap();
+        let declared = plan::Outputs {
+            parameters: BTreeMap::from([("x".to_owned(), output)]),
+            ..plan::Outputs::default()
+        };
+        let kept = async |value: serde_json::Value| {
+            let parameters = [("x".to_owned(), value)].into_iter().collect();
+            let given = AttemptOutputs { parameters, ..AttemptOutputs::default() };
+            let (paths, memory) = (BTreeMap::new(), Memory::new(0));
+            let keeping =
+                Keeping { store: &store, paths: &paths, strictness: Strictness::All, memory: &memory };
+            keep(&keeping, &declared, given).await
+        };
+        let values = kept(deep(100)).await.unwrap();
+        let written = serde_json::to_string(&[serde_json::json!({"outputs": values})]).unwrap();
+        serde_json::from_str::<serde_json::Value>(&written).unwrap();
+        assert!(
+            kept(deep(101))
+                .await
+                .unwrap_err()
+                .message
+                .contains("output `x`: lists and objects lie more than 100")
+        );
+        let long = kept(serde_json::json!("x".repeat(1 << 20))).await.unwrap_err();
+        assert!(long.message.len() < 500, "{long}");
     }
 }

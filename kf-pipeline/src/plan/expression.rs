@@ -9,15 +9,13 @@ use cel::objects::Key;
 use cel::{Context, ExecutionError, IdedExpr, Program, Value};
 use serde_json::Value as Json;
 
-use crate::deep::on_stack_of;
+use crate::deep::{DEEPEST_VALUE, on_stack_of};
 use crate::error::shortened;
 
 /// Longer expressions are refused.
 const LONGEST: usize = 4096;
 /// How many calls, operators and lists may lie in one another.
 const DEEPEST: usize = 64;
-/// How many lists and maps may lie in one another in what a selector gives: the journal's JSON is read 128 deep.
-const DEEPEST_VALUE: usize = 100;
 /// Expressions up to this deep are evaluated on the stack of whoever asks: a level takes about 35 KiB where nothing is
 /// optimised.
 const FLAT: usize = 12;

@@ -26,6 +26,8 @@ pub(crate) use condition::Condition;
 pub(crate) use lower::kf_platform;
 pub(crate) use selector::Selector;
 
+use crate::deep::refuse_deep;
+use crate::error::shown;
 use crate::spec::{
     ArtifactInput, ArtifactOutput, ArtifactType, ContainerSpec, ImporterSpec, OutputDefinitions,
     ParameterInput, ParameterOutput, PipelineFile, TriggerStrategy,
@@ -89,9 +91,10 @@ impl Plan {
             if !absent && !input.kind().accepts(value) {
                 return Err(Error::Argument {
                     name: name.clone(),
-                    problem: format!("expected {:?}, found {value}", input.kind()),
+                    problem: format!("expected {:?}, found {}", input.kind(), shown(value)),
                 });
             }
+            refuse_deep([value]).map_err(|problem| Error::Argument { name: name.clone(), problem })?;
             complete.insert(name.clone(), value.clone());
         }
         Ok(complete)

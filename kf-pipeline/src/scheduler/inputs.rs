@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::frame::LoopList;
 use super::{Frame, TaskState, Values};
+use crate::error::shown;
 use crate::placeholder::{self, Placeholder, RunNames};
 use crate::plan::{Component, Iterator_, LoopItems, Name, Plan, Source, Task};
 use crate::spec::ParameterType;
@@ -153,9 +154,9 @@ pub(super) fn items(iterator: &Iterator_, inputs: &Values) -> Result<LoopList, S
         // Where a list is passed as text.
         Json::String(text) => match serde_json::from_str(text) {
             Ok(list @ Json::Array(_)) => Ok(LoopList::Values(Arc::new(list))),
-            _ => Err(format!("the loop's items are not a list: {items}")),
+            _ => Err(format!("the loop's items are not a list: {}", shown(&items))),
         },
-        _ => Err(format!("the loop's items are not a list: {items}")),
+        _ => Err(format!("the loop's items are not a list: {}", shown(&items))),
     }
 }
 
@@ -184,7 +185,7 @@ pub(super) fn check(component: &Component, inputs: &Values) -> Result<(), String
         let wanted = input.kind();
         let absent = value.is_null() && input.is_optional;
         if !absent && wanted != ParameterType::String && !wanted.accepts(value) {
-            return Err(format!("input `{name}` expects {wanted:?}, found {value}"));
+            return Err(format!("input `{name}` expects {wanted:?}, found {}", shown(value)));
         }
     }
     Ok(())

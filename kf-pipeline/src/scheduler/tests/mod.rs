@@ -4,4 +4,5 @@ mod language;
 mod pipelines;
 mod properties;
 mod size;
+mod waits;
 mod world;

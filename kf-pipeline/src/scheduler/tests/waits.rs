@@ -1,0 +1,63 @@
+//! Waits between attempts while the clock jumps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kf_core::Timestamp;
+use serde_json::json;
+
+use super::super::{Command, Event, Failure, JournalEvent, Limits, Outcome, Past, Scheduler, Values};
+use crate::plan::Plan;
+use crate::spec::PipelineFile;
+
+const HOUR: i64 = 3_600_000;
+const WAIT: Duration = Duration::from_secs(10);
+
+fn plan() -> Arc<Plan> {
+    let file: PipelineFile = serde_json::from_value(json!({"pipeline_spec": {
+        "pipelineInfo": {"name": "waits"},
+        "deploymentSpec": {"executors": {"exec": {"container": {"image": "none"}}}},
+        "components": {"leaf": {"executorLabel": "exec"}},
+        "root": {"dag": {"tasks": {"a": {
+            "componentRef": {"name": "leaf"},
+            "retryPolicy": {"maxRetryCount": 2, "backoffDuration": "10s"},
+        }}}},
+    }}))
+    .unwrap();
+    Arc::new(Plan::new(&file).unwrap())
+}
+
+fn start(past: Past, now: Timestamp) -> (Scheduler, Vec<Command>) {
+    let limits = Limits { in_flight: 4, cache: false };
+    Scheduler::start(plan(), Arc::default(), Values::default(), past, limits, now)
+}
+
+#[test]
+fn a_wait_is_from_now_whatever_an_attempt_says_of_its_end() {
+    let now = Timestamp::from_millis(2 * HOUR);
+    for ended in [HOUR, 2 * HOUR, 3 * HOUR] {
+        let (mut scheduler, commands) = start(Past::default(), now);
+        let [Command::Launch(launch)] = commands.as_slice() else { panic!("{commands:?}") };
+        let ended_at = Timestamp::from_millis(ended);
+        let outcome = Outcome::Failed(Failure::task("bad luck"));
+        scheduler.step(now, Event::Ended { leaf: launch.leaf, outcome, started_at: now, ended_at });
+        assert_eq!(scheduler.next_tick(), Some(now.after(WAIT)));
+    }
+}
+
+#[test]
+fn after_a_restart_a_wait_is_never_longer_than_from_now() {
+    let now = Timestamp::from_millis(2 * HOUR);
+    for (ended, waits) in [(HOUR, None), (2 * HOUR - 4_000, Some(6)), (3 * HOUR, Some(10))] {
+        let mut past = Past::default();
+        let ended_at = Timestamp::from_millis(ended);
+        let (task, error) = ("a".into(), "bad luck".into());
+        past.add(JournalEvent::AttemptFailed { task, attempt: 1, started_at: ended_at, ended_at, error });
+        let (mut scheduler, _) = start(past, now);
+        let due = scheduler.next_tick().map(|at| at.since(now).as_secs());
+        assert_eq!(due.filter(|seconds| *seconds > 0), waits);
+        let at = now.after(Duration::from_secs(waits.unwrap_or(0)));
+        let launched = scheduler.step(at, Event::Tick).into_iter().any(|c| matches!(c, Command::Launch(_)));
+        assert!(launched || waits.is_none());
+    }
+}
