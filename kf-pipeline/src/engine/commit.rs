@@ -13,12 +13,11 @@ use super::{RunEvent, TaskCounts};
 use crate::TaskState;
 use crate::scheduler::{JournalEvent, Record, TaskEnd, Values};
 
-/// How long after the first failure a commit is tried again; each time after three times as long, up to a limit where the
-/// lease has an end.
+/// How long after the first failure a commit is tried again; each time after three times as long, up to a limit.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How often it is tried where the lease has no end, or the store has no room.
-const TRIES: u32 = 6;
+/// For how long it is tried where the lease has no end, or the store has no room.
+const PATIENCE: Duration = LEASE;
 /// How long an answer is waited for.
 const ANSWER: Duration = LEASE;
 
@@ -75,24 +74,21 @@ impl Writing {
 /// While the store can't be reached it is tried again, until the lease would have ended: then another engine may have the
 /// run.
 pub(super) async fn commit(store: &dyn MetadataStore, commit: Commit, until: &Until) -> kf_core::Result<u64> {
-    let (mut wait, mut tries) = (FIRST_WAIT, 1);
+    let (mut wait, mut patience) = (FIRST_WAIT, None);
     loop {
-        let tried = timeout(ANSWER, once(store, &commit, tries > 1)).await;
+        let tried = timeout(ANSWER, once(store, &commit, patience.is_some())).await;
         let error = match tried.unwrap_or_else(|_| Err(unanswered("commit to the"))) {
             Err(error) if error.is_retryable() || is_full(&error) => error,
             done => return done,
         };
-        let end = until.borrow().filter(|_| error.is_retryable());
-        if end.map_or(tries >= TRIES, |end| Instant::now() + wait >= end) {
+        let patience = *patience.get_or_insert_with(|| Instant::now() + PATIENCE);
+        let end = until.borrow().filter(|_| error.is_retryable()).unwrap_or(patience);
+        if Instant::now() + wait >= end {
             return Err(error);
         }
         tracing::warn!(run = %commit.run, %error, "the commit failed and is tried again");
         tokio::time::sleep(wait).await;
-        tries += 1;
-        wait *= 3;
-        if end.is_some() {
-            wait = wait.min(LONGEST_WAIT);
-        }
+        wait = (wait * 3).min(LONGEST_WAIT);
     }
 }
 
