@@ -108,10 +108,12 @@ impl Committed {
 }
 
 impl Test {
-    /// The deaths of a round, those that are reached late at the end.
+    /// The deaths of a round, those that are reached late at the end. A commit is over in less time than a thread needs to
+    /// begin, so most deaths that are to be during one come after it.
     fn plan(&mut self) -> Vec<Death> {
         use Phase::{AfterCommit, BeforeCommit, BetweenAttempts, DuringCommit, InExitHandler, InTask};
-        let mut early = [BeforeCommit, DuringCommit, AfterCommit, InTask].repeat(2);
+        let mut early =
+            [BeforeCommit, DuringCommit, DuringCommit, AfterCommit, InTask, DuringCommit].repeat(2);
         for at in (1..early.len()).rev() {
             early.swap(at, self.random.below(at as u64 + 1) as usize);
         }
