@@ -173,6 +173,11 @@ impl Partitions {
         Ok(Self { rule: Some(rule), list: rule.list()? })
     }
 
+    /// Milliseconds by which all partitions are moved from the hours, days, weeks or months that they are called after.
+    pub(crate) fn offset(&self) -> i64 {
+        self.rule.map_or(0, |rule| rule.offset)
+    }
+
     /// Those of these keys, in the order of the list.
     ///
     /// # Errors

@@ -134,7 +134,10 @@ impl Backfill {
     /// What tells this backfill's runs from those of others, but for the partition.
     pub(super) fn identity(&self, pipeline: &Pipeline) -> Result<String> {
         let args: Vec<_> = self.args.values()?.iter().map(|(name, value)| (name, sorted(value))).collect();
-        let all = (pipeline.name(), &self.key, &self.start, &self.end, args, self.args.artifacts());
+        // Moved partitions have the same keys and other times.
+        let moved =
+            [&self.start, &self.end].iter().any(|name| name.is_some()).then(|| self.partitions.offset());
+        let all = (pipeline.name(), &self.key, &self.start, &self.end, args, self.args.artifacts(), moved);
         Ok(serde_json::to_string(&all).expect("arguments are JSON"))
     }
 }
@@ -149,5 +152,31 @@ fn sorted(value: &Json) -> Json {
         }
         Json::Array(items) => Json::Array(items.iter().map(sorted).collect()),
         plain => plain.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moved_partitions_are_others_where_their_times_are_given() {
+        let pipeline = Pipeline::build("sales", |p| {
+            for name in ["day", "from", "until"] {
+                p.required_param::<String>(name);
+            }
+        });
+        let pipeline = pipeline.unwrap();
+        let days = || Partitions::daily("2026-01-01", "2026-02-01").unwrap();
+        let of = |partitions, times: bool| {
+            let backfill = Backfill::new(partitions, "day");
+            let backfill = if times { backfill.times("from", "until") } else { backfill };
+            backfill.identity(&pipeline).unwrap()
+        };
+        let moved = || days().offset_minutes(300).unwrap();
+        assert_ne!(of(days(), true), of(moved(), true));
+        assert_eq!(of(days(), false), of(moved(), false));
+        let longer = Partitions::daily("2026-01-01", "2026-03-01").unwrap();
+        assert_eq!(of(days(), true), of(longer, true));
     }
 }
