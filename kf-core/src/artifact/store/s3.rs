@@ -129,10 +129,14 @@ impl ArtifactStore {
                 });
             }
         }
-        let client = ClientOptions::new().with_timeout(REQUEST).with_connect_timeout(Duration::from_secs(5));
-        let client = client.with_allow_http(options.http_allowed());
+        let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
+        let own = ClientOptions::default().get_config_value(&ClientConfigKey::Timeout);
+        let mut builder = options.0;
+        if builder.get_config_value(&timeout) == own {
+            builder = builder.with_config(timeout, format!("{} seconds", REQUEST.as_secs()));
+        }
         let retry = RetryConfig { retry_timeout: RETRYING, ..RetryConfig::default() };
-        let builder = options.0.with_bucket_name(bucket).with_client_options(client).with_retry(retry);
+        let builder = builder.with_bucket_name(bucket).with_retry(retry);
         let objects = Arc::new(PrefixStore::new(builder.build()?, prefix.clone()));
         let base = format!("s3://{bucket}/{prefix}");
         Self::with_base(objects, &base, scratch)
