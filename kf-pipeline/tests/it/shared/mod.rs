@@ -4,6 +4,7 @@ mod child;
 mod outage;
 
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -147,7 +148,8 @@ async fn outcome(test: &Test, run: &RunId) -> Result<BTreeMap<String, String>, B
 }
 
 async fn runs_of_a_killed_engine_are_taken_over() -> Done {
-    let lease = Duration::from_millis(1200);
+    // Long enough for a machine that does much else; the stores wait for a quarter of it.
+    let lease = Duration::from_millis(3000);
     let Some(test) = Test::new("killed", lease)? else { return Ok(()) };
     let run = |round: i64| format!("shared-{round}").parse::<RunId>();
     let first = test.engine("a", &run(0)?, Work::Carry { round: 0, kill: None }).await?;
@@ -161,8 +163,11 @@ async fn runs_of_a_killed_engine_are_taken_over() -> Done {
         (Phase::BetweenAttempts, 1),
         (Phase::InExitHandler, 1),
     ];
-    let mut hits = 0;
-    for (round, (phase, nth)) in (1..).zip(kills) {
+    // A kill that came in another phase than it was meant for is tried again.
+    let mut left = VecDeque::from(kills.map(|(phase, nth)| (phase, nth, 0)));
+    let (mut hits, mut round) = (0, 0);
+    while let Some((phase, nth, tries)) = left.pop_front() {
+        round += 1;
         let run = run(round)?;
         let kill = Some(Kill { phase, nth, delay: 500 });
         let killed = test.engine("a", &run, Work::Carry { round, kill }).await?;
@@ -175,7 +180,11 @@ async fn runs_of_a_killed_engine_are_taken_over() -> Done {
         let before = Committed::read(&test.stores.metadata().await?, &run).await?;
         let lines = test.lines("a", &run);
         let ended = before.ends.keys().cloned().collect();
-        hits += usize::from(witness::phases(&lines, &ended, crate::resume::child::EXIT).contains(&phase));
+        let hit = witness::phases(&lines, &ended, crate::resume::child::EXIT).contains(&phase);
+        hits += usize::from(hit);
+        if !hit && tries < 2 {
+            left.push_back((phase, nth, tries + 1));
+        }
         succeeds(&next).await?;
         println!("{phase:?}: over {:.1} s after the kill", died.elapsed().as_secs_f64());
         assert!(died.elapsed() > lease / 2, "{phase:?}: {:?}", died.elapsed());
@@ -189,7 +198,7 @@ async fn runs_of_a_killed_engine_are_taken_over() -> Done {
 }
 
 async fn an_engine_that_slept_commits_nothing() -> Done {
-    let lease = Duration::from_millis(1000);
+    let lease = Duration::from_millis(3000);
     let Some(test) = Test::new("slept", lease)? else { return Ok(()) };
     for round in 1..=4_i64 {
         let run: RunId = format!("slept-{round}").parse()?;
