@@ -280,6 +280,7 @@ mod engine;
 mod error;
 #[cfg(test)]
 mod fuzz;
+mod journal;
 mod mutex;
 mod partition;
 mod placeholder;

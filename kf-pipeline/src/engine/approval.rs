@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kf_core::{RunId, Timestamp};
 
 use super::Engine;
+use crate::journal::Journal;
 use crate::scheduler::JournalEvent;
 use crate::{Decision, Error, Result};
 
@@ -21,6 +22,29 @@ pub struct Approval {
     pub asked_at: Timestamp,
 }
 
+/// The tasks that wait for a person, as a run's journal tells from its beginning on.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(BTreeMap<Arc<str>, Approval>);
+
+impl Waiting {
+    pub(crate) fn add(&mut self, event: &JournalEvent) {
+        match event {
+            JournalEvent::Asked { task, message, at } => {
+                let approval = Approval { task: Arc::clone(task), message: message.clone(), asked_at: *at };
+                self.0.insert(Arc::clone(task), approval);
+            }
+            JournalEvent::Task { task, .. } | JournalEvent::Group { task, .. } => {
+                self.0.remove(task);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn into_list(self) -> Vec<Approval> {
+        self.0.into_values().collect()
+    }
+}
+
 impl Engine {
     /// The tasks of a run that wait for a person, whichever engine carries it; none where the run has ended.
     ///
@@ -32,19 +56,12 @@ impl Engine {
         if record.ok_or_else(missing)?.state.is_terminal() {
             return Ok(Vec::new());
         }
-        let mut waiting = BTreeMap::new();
-        for event in self.journal(run).await? {
-            match event {
-                JournalEvent::Asked { task, message, at } => {
-                    waiting.insert(Arc::clone(&task), Approval { task, message, asked_at: at });
-                }
-                JournalEvent::Task { task, .. } | JournalEvent::Group { task, .. } => {
-                    waiting.remove(&task);
-                }
-                _ => {}
-            }
+        let (mut waiting, mut journal) =
+            (Waiting::default(), Journal::new(self.inner.metadata.as_ref(), run));
+        while let Some(events) = journal.next().await? {
+            events.iter().for_each(|event| waiting.add(event));
         }
-        Ok(waiting.into_values().collect())
+        Ok(waiting.into_list())
     }
 
     /// Decides what a task of a run waits for; returns when that is committed.

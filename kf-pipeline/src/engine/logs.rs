@@ -106,7 +106,7 @@ impl Asked<'_> {
     async fn ended(&self, asked: Option<u32>) -> Result<LogStream> {
         self.record().await?;
         let mut newest = None;
-        for event in self.engine.journal(self.run).await? {
+        for event in self.engine.inner.journal(self.run).await? {
             match event {
                 JournalEvent::Task { task, state: TaskState::Cached, .. } if *task == *self.task => {
                     return Err(self.refuse("it did not run: its outputs are those of an earlier execution"));

@@ -46,6 +46,7 @@ use tracing::field::Empty;
 use self::rerun::Seed;
 use admission::Admission;
 pub use approval::Approval;
+pub(crate) use approval::Waiting;
 pub use backfill::{
     Backfill, BackfillEvent, BackfillHandle, PartitionState, PartitionStatus, PartitionTable,
 };
@@ -67,6 +68,7 @@ pub use start::StartOptions;
 pub use take_over::StandBy;
 
 use crate::component::{Components, Memory, StateMap, checkpoint};
+use crate::journal::Journal;
 use crate::mutex::locked;
 use crate::placeholder::RunNames;
 use crate::plan;
@@ -81,9 +83,6 @@ pub(crate) const IN_PROCESS: &str = "in-process";
 pub(crate) const SUBPROCESS: &str = "subprocess";
 /// The executor that carries containers.
 pub(crate) const CONTAINER: &str = "container";
-
-/// How many entries of a journal are read at once.
-const JOURNAL_PAGE: usize = 1000;
 
 /// Carries runs. Clones are the same engine; when the last is dropped, what it runs stops where it is, to be taken
 /// up again by [`Engine::start`] with the same run id.
@@ -193,39 +192,14 @@ impl Engine {
             let artifact = inner.root_artifact(name, uri, kind).await?;
             complete.insert(name.to_owned(), json!([artifact]));
         }
-        let args = complete;
-        let spec = spec_text(pipeline);
-        let spec_digest = Digest::of(&spec);
+        let find_left = options.resume && options.id.is_none();
+        let mut new = new_run(options.id, pipeline, &complete);
         let _starting = inner.starting.lock().await;
-        let args_text = serde_json::to_string(&args).expect("arguments are JSON");
-        let id = match options.id {
-            Some(id) => id,
-            None if options.resume => {
-                let left = inner.unfinished(pipeline.name(), &spec_digest, &args_text).await?;
-                left.unwrap_or_else(RunId::random)
-            }
-            None => RunId::random(),
-        };
-        let new = NewRun {
-            id: id.clone(),
-            pipeline: pipeline.name().to_owned(),
-            spec_digest,
-            spec,
-            args: args_text,
-            created_at: Timestamp::now(),
-        };
-        let mut created_at = new.created_at;
-        if let Created::Existing(record) = inner.metadata.create_run(new).await? {
-            if record.state.is_terminal() {
-                return inner.ended(&record).await;
-            }
-            created_at = record.created_at;
-        }
-        if let Some(handle) = inner.lock().active.get(&id).filter(|handle| !handle.is_over()) {
-            return Ok(handle.clone());
+        if find_left && let Some(left) = inner.unfinished(&new).await? {
+            new.id = left;
         }
         let how = Carry { cache: !options.no_cache, trace: options.trace, seed: None };
-        inner.carry(id, pipeline, args, created_at, how).await
+        inner.begin(new, pipeline, complete, how).await
     }
 
     /// The handle of a run that this engine carries.
@@ -288,6 +262,27 @@ impl Engine {
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Runs> {
         locked(&self.runs)
+    }
+
+    /// Creates a run, or finds it, and carries it where it has not ended. `starting` is held.
+    async fn begin(
+        self: &Arc<Self>,
+        new: NewRun,
+        pipeline: &Pipeline,
+        args: BTreeMap<String, Json>,
+        how: Carry,
+    ) -> Result<RunHandle> {
+        let (id, mut created_at) = (new.id.clone(), new.created_at);
+        if let Created::Existing(record) = self.metadata.create_run(new).await? {
+            if record.state.is_terminal() {
+                return self.ended(&record).await;
+            }
+            created_at = record.created_at;
+        }
+        if let Some(handle) = self.lock().active.get(&id).filter(|handle| !handle.is_over()) {
+            return Ok(handle.clone());
+        }
+        self.carry(id, pipeline, args, created_at, how).await
     }
 
     /// Takes a run and carries it on from where its journal ends.
@@ -442,13 +437,16 @@ impl Inner {
     }
 
     /// The newest run of this pipeline and these arguments that has not ended.
-    async fn unfinished(&self, pipeline: &str, spec: &Digest, args: &str) -> Result<Option<RunId>> {
+    async fn unfinished(&self, new: &NewRun) -> Result<Option<RunId>> {
         for state in [RunState::Running, RunState::Pending] {
             let mut query =
-                RunQuery { pipeline: Some(pipeline.to_owned()), state: Some(state), ..RunQuery::default() };
+                RunQuery { pipeline: Some(new.pipeline.clone()), state: Some(state), ..RunQuery::default() };
             loop {
                 let page = self.metadata.runs(&query).await?;
-                let found = page.items.into_iter().find(|run| run.spec_digest == *spec && run.args == args);
+                let found = page
+                    .items
+                    .into_iter()
+                    .find(|run| run.spec_digest == new.spec_digest && run.args == new.args);
                 if let Some(run) = found {
                     return Ok(Some(run.id));
                 }
@@ -478,25 +476,33 @@ impl Inner {
     async fn past(&self, run: &RunId) -> Result<(Past, TaskCounts, RunOutputs)> {
         let (mut past, mut counts, mut outputs) =
             (Past::default(), TaskCounts::default(), RunOutputs::default());
-        let mut after = 0;
-        loop {
-            let page = self.metadata.journal(run, after, JOURNAL_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.seq;
-            for entry in &page {
-                for event in crate::scheduler::read_journal(run, entry)? {
-                    match &event {
-                        JournalEvent::Task { state, .. } => counts.add(*state),
-                        JournalEvent::Outputs { outputs: given } => outputs = given.as_ref().into(),
-                        _ => {}
-                    }
-                    past.add(event);
+        let mut journal = Journal::new(self.metadata.as_ref(), run);
+        while let Some(events) = journal.next().await? {
+            for event in events {
+                match &event {
+                    JournalEvent::Task { state, .. } => counts.add(*state),
+                    JournalEvent::Outputs { outputs: given } => outputs = given.as_ref().into(),
+                    _ => {}
                 }
+                past.add(event);
             }
         }
         let run_dir = self.home.run_dir(run);
         past.succeeded().for_each(|task| checkpoint::remove(&run_dir, task));
         Ok((past, counts, outputs))
+    }
+}
+
+/// A run of this pipeline, to be created; with an id of its own where none is given.
+fn new_run(id: Option<RunId>, pipeline: &Pipeline, args: &BTreeMap<String, Json>) -> NewRun {
+    let spec = spec_text(pipeline);
+    NewRun {
+        id: id.unwrap_or_else(RunId::random),
+        pipeline: pipeline.name().to_owned(),
+        spec_digest: Digest::of(&spec),
+        spec,
+        args: serde_json::to_string(args).expect("arguments are JSON"),
+        created_at: Timestamp::now(),
     }
 }
 

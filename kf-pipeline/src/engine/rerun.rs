@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use kf_core::artifact::ArtifactStore;
 use kf_core::metadata::{
-    Commit, Created, ExecutionRecord, ExecutionState, Lineage, LineageQuery, MetadataStore, NewRun, RunState,
+    Commit, ExecutionRecord, ExecutionState, Lineage, LineageQuery, MetadataStore, RunState,
 };
-use kf_core::{Digest, RunId, Timestamp};
+use kf_core::{RunId, Timestamp};
 use serde_json::Value as Json;
 
 use super::lease::Keeper;
-use super::{Carry, Engine, Inner, JOURNAL_PAGE, RunHandle, commit};
-use crate::scheduler::{JournalEvent, Kept, Past, TaskState, keep, read_journal};
+use super::{Carry, Engine, Inner, RunHandle, commit, new_run};
+use crate::journal::Journal;
+use crate::scheduler::{JournalEvent, Kept, Past, TaskState, keep};
 use crate::{Error, Pipeline, Result};
 
 /// How many tasks are written at once.
@@ -98,33 +99,10 @@ impl Engine {
         args.extend(artifacts);
         let again: Vec<Arc<str>> = options.again.iter().map(|path| path.as_str().into()).collect();
         let seed = inner.seed(pipeline, run.clone(), again).await?;
+        let new = new_run(options.id, pipeline, &args);
         let _starting = inner.starting.lock().await;
-        let id = options.id.unwrap_or_else(RunId::random);
-        let spec = super::spec_text(pipeline);
-        let new = NewRun {
-            id: id.clone(),
-            pipeline: pipeline.name().to_owned(),
-            spec_digest: Digest::of(&spec),
-            spec,
-            args: serde_json::to_string(&args).expect("arguments are JSON"),
-            created_at: Timestamp::now(),
-        };
-        let mut created_at = new.created_at;
-        if let Created::Existing(record) = inner.metadata.create_run(new).await? {
-            if record.state.is_terminal() {
-                return inner.ended(&record).await;
-            }
-            created_at = record.created_at;
-        }
-        if let Some(handle) = inner.lock().active.get(&id).filter(|handle| !handle.is_over()) {
-            return Ok(handle.clone());
-        }
         let how = Carry { cache: !options.no_cache, trace: None, seed: Some(seed) };
-        inner.carry(id, pipeline, args, created_at, how).await
-    }
-
-    pub(super) async fn journal(&self, run: &RunId) -> Result<Vec<JournalEvent>> {
-        self.inner.journal(run).await
+        inner.begin(new, pipeline, args, how).await
     }
 }
 
@@ -138,16 +116,12 @@ impl Inner {
         Ok(Seed { of, fresh, tasks })
     }
 
-    async fn journal(&self, run: &RunId) -> Result<Vec<JournalEvent>> {
-        let (mut events, mut after) = (Vec::new(), 0);
-        loop {
-            let page = self.metadata.journal(run, after, JOURNAL_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(events) };
-            after = last.seq;
-            for entry in &page {
-                events.extend(read_journal(run, entry)?);
-            }
+    pub(super) async fn journal(&self, run: &RunId) -> Result<Vec<JournalEvent>> {
+        let (mut all, mut journal) = (Vec::new(), Journal::new(self.metadata.as_ref(), run));
+        while let Some(events) = journal.next().await? {
+            all.extend(events);
         }
+        Ok(all)
     }
 }
 

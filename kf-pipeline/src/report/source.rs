@@ -8,8 +8,10 @@ use kf_core::metadata::{ExecutionRecord, LineageQuery, MetadataStore};
 use kf_core::{Digest, Home, RunId, Timestamp};
 
 use super::{CachedFrom, FailedAttempt, Report, TaskReport, logs};
-use crate::scheduler::{JournalEvent, read_journal};
-use crate::{Approval, Error, Result, TaskState};
+use crate::engine::Waiting;
+use crate::journal::Journal;
+use crate::scheduler::JournalEvent;
+use crate::{Error, Result, TaskState};
 
 const PAGE: usize = 1000;
 /// How large an artifact is shown at most, and how many are.
@@ -40,58 +42,50 @@ impl ReportSource {
         })?;
         let mut executions = self.executions(run).await?;
         let mut failed: HashMap<Arc<str>, Vec<FailedAttempt>> = HashMap::new();
-        let mut waiting: BTreeMap<Arc<str>, Approval> = BTreeMap::new();
-        let (mut tasks, mut after, mut traced, mut rerun_of) = (Vec::new(), 0, 0, None);
-        loop {
-            let page = self.metadata.journal(run, after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.seq;
-            for entry in &page {
-                for event in read_journal(run, entry)? {
-                    match event {
-                        JournalEvent::Task { task, state, attempts, started_at, ended_at, error, .. } => {
-                            waiting.remove(&task);
-                            let execution = executions.remove(task.as_ref());
-                            let mut report = blank(&task, state, ended_at, error.as_deref());
-                            report.attempts = attempts;
-                            report.started_at = Some(started_at);
-                            report.failed_attempts = failed.remove(&task).unwrap_or_default();
-                            if let Some(execution) = execution {
-                                if state == TaskState::Cached && traced < TRACED {
-                                    traced += 1;
-                                    report.cached_from = match &rerun_of {
-                                        Some(of) if ended_at < record.created_at => {
-                                            Some(CachedFrom { run: RunId::clone(of), task: task.to_string() })
-                                        }
-                                        _ => self.cached_from(run, &execution).await?,
-                                    };
-                                }
-                                report.component = execution.component;
-                                report.inputs = execution.inputs;
-                                report.outputs = execution.outputs;
-                                report.input_artifacts = execution.input_artifacts;
-                                report.output_artifacts = execution.output_artifacts;
+        let (mut waiting, mut journal) = (Waiting::default(), Journal::new(self.metadata.as_ref(), run));
+        let (mut tasks, mut traced, mut rerun_of) = (Vec::new(), 0, None);
+        while let Some(events) = journal.next().await? {
+            for event in events {
+                waiting.add(&event);
+                match event {
+                    JournalEvent::Task { task, state, attempts, started_at, ended_at, error, .. } => {
+                        let execution = executions.remove(task.as_ref());
+                        let mut report = blank(&task, state, ended_at, error.as_deref());
+                        report.attempts = attempts;
+                        report.started_at = Some(started_at);
+                        report.failed_attempts = failed.remove(&task).unwrap_or_default();
+                        if let Some(execution) = execution {
+                            if state == TaskState::Cached && traced < TRACED {
+                                traced += 1;
+                                report.cached_from = match &rerun_of {
+                                    Some(of) if ended_at < record.created_at => {
+                                        Some(CachedFrom { run: RunId::clone(of), task: task.to_string() })
+                                    }
+                                    _ => self.cached_from(run, &execution).await?,
+                                };
                             }
-                            tasks.push(report);
+                            report.component = execution.component;
+                            report.inputs = execution.inputs;
+                            report.outputs = execution.outputs;
+                            report.input_artifacts = execution.input_artifacts;
+                            report.output_artifacts = execution.output_artifacts;
                         }
-                        JournalEvent::AttemptFailed { task, attempt, started_at, ended_at, error } => {
-                            let error = error.to_string();
-                            let attempt = FailedAttempt { attempt, started_at, ended_at, error };
-                            failed.entry(task).or_default().push(attempt);
-                        }
-                        JournalEvent::Group { task, state, at, error } => {
-                            waiting.remove(&task);
-                            tasks.push(blank(&task, state, at, error.as_deref()));
-                        }
-                        JournalEvent::Rerun { of, .. } => rerun_of = Some(of),
-                        JournalEvent::Asked { task, message, at } => {
-                            waiting.insert(Arc::clone(&task), Approval { task, message, asked_at: at });
-                        }
-                        JournalEvent::CancelAsked { .. }
-                        | JournalEvent::Outputs { .. }
-                        | JournalEvent::NoCache
-                        | JournalEvent::Kept => {}
+                        tasks.push(report);
                     }
+                    JournalEvent::AttemptFailed { task, attempt, started_at, ended_at, error } => {
+                        let error = error.to_string();
+                        let attempt = FailedAttempt { attempt, started_at, ended_at, error };
+                        failed.entry(task).or_default().push(attempt);
+                    }
+                    JournalEvent::Group { task, state, at, error } => {
+                        tasks.push(blank(&task, state, at, error.as_deref()));
+                    }
+                    JournalEvent::Rerun { of, .. } => rerun_of = Some(of),
+                    JournalEvent::Asked { .. }
+                    | JournalEvent::CancelAsked { .. }
+                    | JournalEvent::Outputs { .. }
+                    | JournalEvent::NoCache
+                    | JournalEvent::Kept => {}
                 }
             }
         }
@@ -106,7 +100,7 @@ impl ReportSource {
             .map_err(kf_core::Error::io("read the logs in", self.home.run_dir(run)))?;
         let contents = self.contents(&tasks).await;
         let over = record.state.is_terminal();
-        let waiting = waiting.into_values().filter(|_| !over).collect();
+        let waiting = if over { Vec::new() } else { waiting.into_list() };
         Ok(Report { run: record, rerun_of, waiting, pipeline, tasks, contents, at: Timestamp::now() })
     }
 
