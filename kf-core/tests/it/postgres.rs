@@ -9,7 +9,7 @@ use kf_core::metadata::{
     Commit, Lease, Lineage, LineageQuery, MetadataStore, PostgresMetadata, PostgresOptions, RunState,
 };
 use kf_core::testing::metadata::{begin, commit, execution, new_run};
-use kf_core::testing::servers::PostgresServer;
+use kf_core::testing::servers::{PostgresServer, judge};
 use kf_core::{Error, RunId, testing};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -18,16 +18,7 @@ const TTL: Duration = Duration::from_secs(60);
 /// The server that these tests share, each in schemas of its own; none where PostgreSQL is missing, which is said.
 fn server() -> Option<&'static PostgresServer> {
     static SERVER: OnceLock<Result<PostgresServer, String>> = OnceLock::new();
-    match SERVER.get_or_init(PostgresServer::start) {
-        Ok(server) => {
-            println!("JUDGE postgres passed");
-            Some(server)
-        }
-        Err(why) => {
-            println!("JUDGE postgres skipped: {why}");
-            None
-        }
-    }
+    judge("postgres", SERVER.get_or_init(PostgresServer::start).as_ref())
 }
 
 /// A schema that nobody has used.

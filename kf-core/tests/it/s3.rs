@@ -6,22 +6,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kf_core::artifact::{ArtifactStore, S3Options};
-use kf_core::testing::servers::S3Server;
+use kf_core::testing::servers::{S3Server, judge};
 use kf_core::{Digest, Error, testing};
 
 /// The server that these tests share; none where moto is missing, which is said.
 fn server() -> Option<&'static S3Server> {
     static SERVER: OnceLock<Result<S3Server, String>> = OnceLock::new();
-    match SERVER.get_or_init(S3Server::start) {
-        Ok(server) => {
-            println!("JUDGE s3 passed");
-            Some(server)
-        }
-        Err(why) => {
-            println!("JUDGE s3 skipped: {why}");
-            None
-        }
-    }
+    judge("s3", SERVER.get_or_init(S3Server::start).as_ref())
 }
 
 fn options(server: &S3Server) -> S3Options {

@@ -123,10 +123,7 @@ fn check(input: &[u8]) -> Result<(), String> {
 }
 
 fn next(random: &mut Random) -> Vec<u8> {
-    let mut text = random.pick(SEEDS).as_bytes().to_vec();
-    let other = random.pick(SEEDS);
-    mutate::bytes(random, &mut text, TOKENS, other.as_bytes());
-    text
+    mutate::text(random, SEEDS, TOKENS)
 }
 
 #[test]

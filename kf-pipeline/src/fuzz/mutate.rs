@@ -39,6 +39,14 @@ impl Random {
     }
 }
 
+/// One of `seeds`, changed with what another of them and `tokens` have.
+pub(super) fn text(random: &mut Random, seeds: &[&str], tokens: &[&str]) -> Vec<u8> {
+    let mut text = random.pick(seeds).as_bytes().to_vec();
+    let other = random.pick(seeds);
+    bytes(random, &mut text, tokens, other.as_bytes());
+    text
+}
+
 /// Changes bytes in some places; `tokens` are what the language makes much of, `other` another text of it.
 pub(super) fn bytes(random: &mut Random, text: &mut Vec<u8>, tokens: &[&str], other: &[u8]) {
     for _ in 0..=random.below(4) {

@@ -4,6 +4,7 @@
 mod postgres;
 mod s3;
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -13,6 +14,21 @@ use std::time::{Duration, Instant};
 
 pub use postgres::PostgresServer;
 pub use s3::S3Server;
+
+/// The server, where it could be started. What the tests judge by is said in the form that `cargo xtask test` reads:
+/// `JUDGE s3 passed`, or why it is skipped.
+pub fn judge<T, E: Display>(name: &str, started: Result<T, E>) -> Option<T> {
+    match started {
+        Ok(server) => {
+            println!("JUDGE {name} passed");
+            Some(server)
+        }
+        Err(why) => {
+            println!("JUDGE {name} skipped: {why}");
+            None
+        }
+    }
+}
 
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kf_core::metadata::RunState;
 use kf_pipeline::prelude::*;
 use kf_pipeline::spec::PipelineFile;
-use kf_pipeline::{Components, LocalContainers, Runner};
+use kf_pipeline::{Components, LocalContainers, RunHandle, Runner};
 use libtest_mimic::Trial;
 use serde_json::json;
 
@@ -65,11 +65,7 @@ async fn subprocesses() -> Done {
     for round in 0..rounds() {
         let marker = format!("kf-forks-{}-{round}", std::process::id());
         let run = engine.start(&pipeline, args! {"marker" => marker.clone()}).await?;
-        tokio::time::sleep(moment(round)).await;
-        seen += marked(&marker).len();
-        run.cancel("enough").await;
-        assert_eq!(end(&run).await?.state, RunState::Canceled);
-        nothing_left(&marker).await;
+        seen += canceled(&run, &marker, round).await?;
     }
     println!("{seen} processes were there to be ended");
     assert!(seen > 20, "{seen}");
@@ -98,15 +94,21 @@ async fn containers() -> Done {
         });
         let pipeline = Pipeline::from_file(PipelineFile::from_yaml(file.to_string())?, Components::new())?;
         let run = engine.start(&pipeline, args! {}).await?;
-        tokio::time::sleep(moment(round)).await;
-        seen += marked(&marker).len();
-        run.cancel("enough").await;
-        assert_eq!(end(&run).await?.state, RunState::Canceled);
-        nothing_left(&marker).await;
+        seen += canceled(&run, &marker, round).await?;
     }
     println!("{seen} processes were there to be ended");
     assert!(seen > 20, "{seen}");
     Ok(())
+}
+
+/// Cancels a run at this round's moment; gives how many processes were there to be ended, of which none is left.
+async fn canceled(run: &RunHandle, marker: &str, round: u64) -> Result<usize, Box<dyn std::error::Error>> {
+    tokio::time::sleep(moment(round)).await;
+    let seen = marked(marker).len();
+    run.cancel("enough").await;
+    assert_eq!(end(run).await?.state, RunState::Canceled);
+    nothing_left(marker).await;
+    Ok(seen)
 }
 
 /// That soon no process has this marker.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use kf_core::RunId;
 use kf_core::metadata::{MetadataStore, RunState};
 use kf_core::process::{Child, Command, Exit, Log, Spawner};
-use kf_core::testing::servers::{PostgresServer, S3Server};
+use kf_core::testing::servers::{PostgresServer, S3Server, judge};
 use kf_core::worker::{Entry, entry};
 use kf_pipeline::prelude::*;
 use libtest_mimic::Trial;
@@ -40,32 +40,14 @@ pub(crate) fn worker() -> impl Entry {
 
 /// A PostgreSQL server; none where it is missing, which is said.
 fn postgres() -> Option<PostgresServer> {
-    match PostgresServer::start() {
-        Ok(server) => {
-            println!("JUDGE postgres passed");
-            Some(server)
-        }
-        Err(why) => {
-            println!("JUDGE postgres skipped: {why}");
-            None
-        }
-    }
+    judge("postgres", PostgresServer::start())
 }
 
 /// The servers that these tests share; none where one is missing, which is said.
 fn servers() -> Option<&'static (PostgresServer, S3Server)> {
     static SERVERS: OnceLock<Option<(PostgresServer, S3Server)>> = OnceLock::new();
     let both = SERVERS.get_or_init(|| {
-        let s3 = match S3Server::start() {
-            Ok(server) => {
-                println!("JUDGE s3 passed");
-                server
-            }
-            Err(why) => {
-                println!("JUDGE s3 skipped: {why}");
-                return None;
-            }
-        };
+        let s3 = judge("s3", S3Server::start())?;
         Some((postgres()?, s3))
     });
     both.as_ref()
