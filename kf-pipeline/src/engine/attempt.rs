@@ -21,7 +21,7 @@ use super::keep::{Keeping, Strictness, keep};
 use super::locks::Held;
 use super::{Inner, RunEvent, RunSetup};
 use crate::component::ProgressSink;
-use crate::component::checkpoint::{self, Place};
+use crate::component::checkpoint::Origin;
 use crate::placeholder::{self, Placeholder};
 use crate::plan;
 use crate::scheduler::{Failure, Launch, Outcome, TaskState};
@@ -283,15 +283,19 @@ async fn prepare(
     let progress = ProgressSink(Arc::new(move |progress| {
         let _ = events.send(RunEvent::TaskProgress { task: Arc::clone(&task), progress });
     }));
-    let parameters = launch.inputs.parameters().to_vec();
-    let inputs = checkpoint::digest(&parameters, &artifacts);
     Ok(Arc::new(Attempt {
-        checkpoint: Place::new(&run_dir, &launch.task, inputs, setup.epoch, launch.attempt),
+        checkpoint: Origin {
+            run: run_dir,
+            task: Arc::clone(&launch.task),
+            inputs: Arc::clone(&launch.inputs),
+            epoch: setup.epoch,
+            attempt: launch.attempt,
+        },
         run: setup.run.clone(),
         task: Arc::clone(&launch.task),
         number: launch.attempt,
         work,
-        parameters,
+        parameters: launch.inputs.parameters().to_vec(),
         artifacts,
         outputs,
         resources: launch.executor.resources.clone(),

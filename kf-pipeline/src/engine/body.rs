@@ -36,7 +36,10 @@ pub(super) fn task_io(attempt: &Attempt, log: LogSink) -> (TaskIo, BodyOutputs) 
             progress: attempt.progress.clone(),
             log,
             report: attempt.report.clone(),
-            checkpoints: Checkpoints::new(attempt.checkpoint.clone()),
+            checkpoints: Checkpoints::lazily({
+                let origin = attempt.checkpoint.clone();
+                move || origin.place()
+            }),
         },
         state: Arc::clone(&attempt.state),
         memory: attempt.memory.clone(),

@@ -108,7 +108,7 @@ pub struct Attempt {
     /// What other tasks gave that is in memory here.
     pub(crate) memory: Option<Memory>,
     /// Where the task saves what its next attempt is to know.
-    pub(crate) checkpoint: crate::component::checkpoint::Place,
+    pub(crate) checkpoint: crate::component::checkpoint::Origin,
     /// Mutexes and resources; given back when the last who may use them lets go of the attempt.
     pub(crate) _permit: (Held, Option<Permit>),
 }

@@ -134,7 +134,7 @@ impl Executor for Subprocess {
                 .collect(),
             artifacts: attempt.artifacts.clone(),
             outputs: attempt.outputs.clone(),
-            checkpoint: attempt.checkpoint.clone(),
+            checkpoint: attempt.checkpoint.place(),
             reply: reply.clone(),
         };
         let mut command = Command::entry(ENTRY, &request).map_err(|error| start(error.to_string()))?;

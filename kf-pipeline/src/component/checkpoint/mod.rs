@@ -12,7 +12,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use kf_core::Digest;
 use kf_core::artifact::ArtifactRef;
@@ -22,6 +22,7 @@ use serde_json::Value as Json;
 
 use super::{Context, TaskError, TaskResult};
 use crate::mutex::locked;
+use crate::scheduler::Values;
 use log::{Log, PutError};
 
 /// The folder's name below the task's.
@@ -43,8 +44,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The place of an attempt at a task with inputs of this [`digest`]; `run` is the run's folder.
-    pub(crate) fn new(run: &Path, task: &str, inputs: Digest, epoch: u64, attempt: u32) -> Self {
+    /// The place of an attempt at a task with inputs of this digest; `run` is the run's folder.
+    fn new(run: &Path, task: &str, inputs: Digest, epoch: u64, attempt: u32) -> Self {
         let folder = run.join(task).join(FOLDER).join(&inputs.to_hex()[..16]);
         Self { folder, depth: task.split('/').count() + 3, epoch, attempt }
     }
@@ -55,20 +56,33 @@ impl Place {
     }
 }
 
+/// What decides the place of an attempt, which is found when it is needed: most tasks save nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// The run's folder.
+    pub(crate) run: PathBuf,
+    pub(crate) task: Arc<str>,
+    pub(crate) inputs: Arc<Values>,
+    pub(crate) epoch: u64,
+    pub(crate) attempt: u32,
+}
+
+impl Origin {
+    pub(crate) fn place(&self) -> Place {
+        Place::new(&self.run, &self.task, digest(&self.inputs), self.epoch, self.attempt)
+    }
+}
+
 /// What tells a task's inputs from others.
-pub(crate) fn digest(
-    parameters: &[(Arc<str>, Arc<Json>)],
-    artifacts: &BTreeMap<String, Vec<(ArtifactRef, Option<PathBuf>)>>,
-) -> Digest {
+fn digest(inputs: &Values) -> Digest {
     let content = |artifact: &ArtifactRef| match &artifact.digest {
         Some(digest) => digest.to_string(),
         None => artifact.uri.clone(),
     };
-    let artifacts: Vec<(&String, Vec<String>)> = artifacts
-        .iter()
-        .map(|(name, list)| (name, list.iter().map(|(artifact, _)| content(artifact)).collect()))
-        .collect();
-    Digest::of(serde_json::to_string(&(parameters, artifacts)).expect("parameters are JSON"))
+    let artifacts: BTreeMap<&Arc<str>, Vec<String>> =
+        inputs.artifacts().iter().map(|(name, list)| (name, list.iter().map(content).collect())).collect();
+    let artifacts: Vec<_> = artifacts.into_iter().collect();
+    Digest::of(serde_json::to_string(&(inputs.parameters(), artifacts)).expect("parameters are JSON"))
 }
 
 /// Removes what a task of the run in this folder has saved.
@@ -88,13 +102,18 @@ pub(crate) struct Checkpoints(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    place: Place,
+    place: LazyLock<Place, Box<dyn FnOnce() -> Place + Send>>,
     log: Mutex<Option<Log>>,
 }
 
 impl Checkpoints {
     pub(crate) fn new(place: Place) -> Self {
-        Self(Arc::new(Inner { place, log: Mutex::new(None) }))
+        Self::lazily(move || place)
+    }
+
+    /// In the place that this gives, once it is needed.
+    pub(crate) fn lazily(place: impl FnOnce() -> Place + Send + 'static) -> Self {
+        Self(Arc::new(Inner { place: LazyLock::new(Box::new(place)), log: Mutex::new(None) }))
     }
 
     fn with<T>(&self, key: &str, ask: impl FnOnce(&mut Log) -> TaskResult<T>) -> TaskResult<T> {

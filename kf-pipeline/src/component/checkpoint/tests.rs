@@ -170,10 +170,9 @@ fn a_state_that_is_replaced_a_thousand_times_stays_small() {
 #[test]
 fn other_inputs_have_another_place() {
     let run = Path::new("run");
-    let none = BTreeMap::new();
     let place = |value: u32, task: &str| {
-        let inputs = digest(&[(Arc::from("n"), Arc::new(Json::from(value)))], &none);
-        Place::new(run, task, inputs, 1, 1).folder
+        let inputs = Arc::new(Values::new(vec![("n".into(), Arc::new(Json::from(value)))], Vec::new()));
+        Origin { run: run.to_owned(), task: task.into(), inputs, epoch: 1, attempt: 1 }.place().folder
     };
     assert_eq!(place(1, "a/b"), place(1, "a/b"));
     assert_ne!(place(1, "a/b"), place(2, "a/b"));
