@@ -118,6 +118,19 @@ fn too_deep() -> String {
     format!("lists and maps lie more than {DEEPEST} deep in one another")
 }
 
+/// The fields of a pipeline's document that are known.
+const OF_PIPELINES: &[&str] = &[
+    "pipelineInfo",
+    "deploymentSpec",
+    "components",
+    "root",
+    "schemaVersion",
+    "sdkVersion",
+    "defaultPipelineRoot",
+];
+/// The fields that documents of other content are known by.
+const OF_OTHERS: &[&str] = &["platforms", "pipeline_spec", "platform_spec"];
+
 /// Either document of a file.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -222,13 +235,6 @@ fn assemble(documents: Vec<Document>) -> Result<PipelineFile> {
             (pipeline.into_spec()?, Platforms::default())
         }
     };
-    // Written to a document of their own, they would say what that document is about.
-    if let Some(name) = ["pipeline_spec", "platform_spec", "platforms"]
-        .into_iter()
-        .find(|name| pipeline_spec.extra.contains_key(*name))
-    {
-        return Err(Error::file(None, format!("`{name}` does not belong into the pipeline")));
-    }
     if let Some(second) = second {
         second.holds_only(
             |content| matches!(content, Content::Platforms),
@@ -239,6 +245,17 @@ fn assemble(documents: Vec<Document>) -> Result<PipelineFile> {
             Error::file(None, "expected `platforms` in the second document, and said only once")
         })?;
         platform_spec = Platforms { platforms, extra: second.extra };
+    }
+    // Written to a document of their own, they would say what that document is about.
+    let known = OF_PIPELINES.iter().chain(OF_OTHERS);
+    let strays = [
+        (known.clone().find(|name| pipeline_spec.extra.contains_key(**name)), "the pipeline"),
+        (known.clone().find(|name| platform_spec.extra.contains_key(**name)), "what is for platforms"),
+    ];
+    for (stray, place) in strays {
+        if let Some(name) = stray {
+            return Err(Error::file(None, format!("`{name}` does not belong into {place}")));
+        }
     }
     Ok(PipelineFile { pipeline_spec, platform_spec })
 }

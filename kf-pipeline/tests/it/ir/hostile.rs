@@ -124,6 +124,14 @@ fn refused() -> Vec<(String, Option<u64>, Vec<&'static str>)> {
             None,
             vec!["`platforms` does not belong into the pipeline"],
         ),
+        (
+            request(json!({
+                "pipeline_spec": {"pipelineInfo": {"name": "b"}, "root": {"dag": {}}},
+                "platform_spec": {"platforms": {}, "deploymentSpec": {}},
+            })),
+            None,
+            vec!["`deploymentSpec` does not belong into what is for platforms"],
+        ),
         (format!("{GOOD}---\nplatforms: {{}}\n---\nplatforms: {{}}\n"), None, vec!["at most one document"]),
         // Text that is not what it seems.
         ("null\n".to_owned(), None, vec!["empty"]),
