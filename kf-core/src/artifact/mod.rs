@@ -8,4 +8,4 @@ pub use kind::{Artifact, ArtifactKind, ClassificationMetrics, Dataset, Html, Mar
 pub use reference::{ArtifactRef, Metadata};
 #[cfg(feature = "s3")]
 pub use store::S3Options;
-pub use store::{ArtifactStore, Stored};
+pub use store::{ArtifactStore, Pile, Stored, Sweep, Swept};

@@ -1,11 +1,16 @@
 //! What an [`ArtifactStore`] must do.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use crate::artifact::ArtifactStore;
+use crate::artifact::{ArtifactStore, Pile, Sweep};
 use crate::{Digest, Error, Result};
+
+/// The age of what is swept here; times of objects in S3 are whole seconds.
+const SWEPT_AFTER: Duration = Duration::from_secs(2);
 
 /// The whole suite. `make` gives a new, empty store at each call.
 pub async fn artifact_store(mut make: impl AsyncFnMut() -> Result<ArtifactStore>) {
@@ -20,6 +25,8 @@ pub async fn artifact_store(mut make: impl AsyncFnMut() -> Result<ArtifactStore>
     what_is_missing_is_not_found(&make().await.unwrap()).await;
     what_is_removed_is_gone(&make().await.unwrap()).await;
     many_may_put_the_same(&make().await.unwrap()).await;
+    what_is_out_of_reach_and_old_is_swept(make().await.unwrap()).await;
+    what_is_put_beside_a_sweep_stays(make().await.unwrap()).await;
 }
 
 /// Bytes are stored under their SHA-256 digest and come back, also none at all.
@@ -214,6 +221,95 @@ pub async fn many_may_put_the_same(store: &ArtifactStore) {
     while let Some(done) = all.join_next().await {
         done.unwrap();
     }
+}
+
+/// Of what nobody needs only that goes that was not put or renewed lately; folders keep their files.
+pub async fn what_is_out_of_reach_and_old_is_swept(store: ArtifactStore) {
+    let store = store.renew_after(SWEPT_AFTER / 2);
+    let sweep = Sweep::new().min_age(SWEPT_AFTER);
+    let old = SWEPT_AFTER + Duration::from_millis(1100);
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let whole = store.put_path(folder.path()).await.unwrap().digest;
+    store.fetch(&whole).await.unwrap();
+    let put = async |text: &'static str| store.put_bytes(text.into()).await.unwrap().digest;
+    let (unused, again, renewed) = (put("unused").await, put("again").await, put("renewed").await);
+    tokio::time::sleep(old).await;
+
+    assert_eq!(put("again").await, again);
+    store.renew(&renewed).await.unwrap();
+    let young = put("young").await;
+    let would = store.sweep(HashSet::from([whole]), &sweep.clone().dry_run()).await.unwrap();
+    store.verify(&unused).await.unwrap();
+    let swept = store.sweep(HashSet::from([whole]), &sweep).await.unwrap();
+    assert_eq!((swept.removed, swept.young, swept.kept), (would.removed, would.young, would.kept));
+    assert_eq!(swept.removed, Pile { objects: 1, bytes: 6 }, "`unused`");
+    assert_eq!(swept.young, Pile { objects: 3, bytes: 17 }, "`again`, `renewed` and `young`");
+    assert_eq!(swept.kept.objects, 3, "two files, and the list of them");
+    assert!(!store.contains(&unused).await.unwrap());
+    assert!(matches!(store.fetch(&unused).await, Err(Error::NotFound { .. })));
+    assert!(matches!(store.renew(&unused).await, Err(Error::NotFound { .. })));
+    for digest in [&whole, &again, &renewed, &young] {
+        store.verify(digest).await.unwrap();
+    }
+    assert_filled(&store.fetch(&whole).await.unwrap());
+    assert_eq!(put("unused").await, unused);
+    store.verify(&unused).await.unwrap();
+
+    tokio::time::sleep(old).await;
+    store.renew(&whole).await.unwrap();
+    let swept = store.sweep(HashSet::new(), &sweep).await.unwrap();
+    assert_eq!((swept.removed.objects, swept.young.objects), (4, 3), "the folder was renewed");
+    assert_filled(&store.fetch(&whole).await.unwrap());
+    tokio::time::sleep(old).await;
+    let swept = store.sweep(HashSet::new(), &sweep).await.unwrap();
+    assert_eq!((swept.removed.objects, swept.young.objects), (3, 0));
+    assert!(matches!(store.fetch(&whole).await, Err(Error::NotFound { .. })));
+    store.put_path(folder.path()).await.unwrap();
+    assert_filled(&store.fetch(&whole).await.unwrap());
+}
+
+/// What sweeps remove without an end is put and renewed again and again: it is there for as long as it is young.
+pub async fn what_is_put_beside_a_sweep_stays(store: ArtifactStore) {
+    let store = store.renew_after(SWEPT_AFTER / 2);
+    let end = Instant::now() + 4 * SWEPT_AFTER;
+    let mut all = tokio::task::JoinSet::new();
+    for n in 0..8_u32 {
+        let store = store.clone();
+        all.spawn(async move {
+            let (mut stayed, mut was_gone) = (0, 0);
+            let text = format!("content {}", n % 4);
+            while Instant::now() < end {
+                let began = Instant::now();
+                let digest = Digest::of(&text);
+                // Put by some, renewed by others, where there is something to renew.
+                if n % 2 == 0 || matches!(store.renew(&digest).await, Err(Error::NotFound { .. })) {
+                    store.put_bytes(text.clone().into()).await.unwrap();
+                }
+                tokio::time::sleep(SWEPT_AFTER / 10).await;
+                let there = store.verify(&digest).await;
+                if began.elapsed() < SWEPT_AFTER / 2 {
+                    there.unwrap();
+                    stayed += 1;
+                }
+                // Long enough to grow old, at times.
+                tokio::time::sleep(SWEPT_AFTER.mul_f64(0.35 * f64::from((n + stayed) % 5))).await;
+                was_gone += u32::from(!store.contains(&digest).await.unwrap());
+            }
+            (stayed, was_gone)
+        });
+    }
+    let sweep = Sweep::new().min_age(SWEPT_AFTER);
+    let mut removed = 0;
+    while Instant::now() < end {
+        removed += store.sweep(HashSet::new(), &sweep).await.unwrap().removed.objects;
+    }
+    let mut stayed = 0;
+    while let Some(done) = all.join_next().await {
+        stayed += done.unwrap().0;
+    }
+    assert!(stayed > 8, "{stayed} times it was looked whether content is there");
+    println!("{stayed} times put and there, {removed} swept");
 }
 
 fn fill(folder: &Path) {

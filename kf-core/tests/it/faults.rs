@@ -1,12 +1,13 @@
 //! Artifacts in an object store that fails.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use kf_core::artifact::ArtifactStore;
+use kf_core::artifact::{ArtifactStore, Sweep};
 use kf_core::testing::{self, FaultyObjects, ObjectCall, ObjectFault};
 use kf_core::{Digest, Error};
 use object_store::memory::InMemory;
@@ -103,6 +104,64 @@ async fn what_passes_is_asked_again() {
     // Once it may be the way; twice it is what lies there.
     bench.objects.next(Get, Changes, 1);
     assert_eq!(bench.machine("changed").read(&digest).await.unwrap(), "0");
+}
+
+/// Who puts what is just being removed waits for that, and puts it up again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_being_removed_is_put_again() {
+    let bench = Bench::new();
+    let (renewed_after, min_age) = (Duration::from_millis(100), Duration::from_millis(200));
+    let open = |name: &str| bench.machine(name).renew_after(renewed_after);
+    let sweeps = open("sweeps");
+    let digest = sweeps.put_bytes("x".into()).await.unwrap().digest;
+    let late = Duration::from_secs(1);
+    for puts in [true, false] {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let before = bench.objects.calls(ObjectCall::Delete);
+        bench.objects.next(ObjectCall::Delete, ObjectFault::Late(late), 1);
+        let sweep = tokio::spawn({
+            let sweeps = sweeps.clone();
+            async move { sweeps.sweep(HashSet::new(), &Sweep::new().min_age(min_age)).await }
+        });
+        while bench.objects.calls(ObjectCall::Delete) == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(sweeps.contains(&digest).await.unwrap(), "the removal is under way");
+        let began = Instant::now();
+        let other = open(if puts { "puts" } else { "renews" });
+        if puts {
+            other.put_bytes("x".into()).await.unwrap();
+        } else {
+            let renewed = other.renew(&digest).await;
+            assert!(matches!(renewed, Err(Error::NotFound { .. })), "{renewed:?}");
+        }
+        assert!(began.elapsed() > late / 2, "it waited");
+        assert_eq!(sweep.await.unwrap().unwrap().removed.objects, 1);
+        assert_eq!(sweeps.contains(&digest).await.unwrap(), puts);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_sweeps_at_a_time() {
+    let bench = Bench::new();
+    let store = bench.machine("a").renew_after(Duration::ZERO);
+    let put = async || store.put_bytes("x".into()).await.unwrap().digest;
+    let digest = put().await;
+    let sweep = Sweep::new().min_age(Duration::ZERO);
+    // What another wrote that died a moment ago.
+    let another = object_store::path::Path::from("sweep");
+    bench.real.put(&another, format!("{}\n", Digest::of("y")).into()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let held = store.sweep(HashSet::new(), &sweep).await.unwrap_err();
+    assert!(matches!(held, Error::Held { .. }) && held.to_string().contains("sweep"), "{held}");
+    assert_eq!(put().await, digest, "who puts other things goes on");
+    bench.real.delete(&another).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(store.sweep(HashSet::new(), &sweep).await.unwrap().removed.objects, 1);
+    assert_eq!(bench.real.list(None).count().await, 0, "nothing of the sweep's own is left");
+
+    let error = bench.machine("b").sweep(HashSet::new(), &sweep).await.unwrap_err();
+    assert!(error.to_string().contains("renew_after"), "{error}");
 }
 
 #[tokio::test]

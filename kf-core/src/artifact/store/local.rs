@@ -24,7 +24,7 @@ const OBJECT_TIME: Duration = Duration::from_secs(1);
 /// `root/staging/`.
 #[derive(Debug)]
 pub(super) struct Local {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     pub(super) staging: Staging,
     verified: Mutex<HashSet<(Digest, Identity)>>,
 }
@@ -158,7 +158,7 @@ impl Local {
 
     /// Makes a whole staged file visible under its digest.
     pub(super) fn publish(&self, staged: NamedTempFile, digest: &Digest) -> Result<()> {
-        if self.is_remembered(digest, &self.object(digest)) {
+        if self.is_remembered(digest, &self.object(digest)) && self.renew(digest).is_ok() {
             return Ok(());
         }
         finish(staged.as_file()).map_err(Error::io("write", staged.path()))?;
@@ -173,6 +173,7 @@ impl Local {
         let object = self.object(digest);
         let parent = object.parent().unwrap_or(&self.root);
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        let _use = self.in_use()?;
         fs::rename(from, &object).map_err(Error::io("move into place", &object))?;
         let meta = fs::metadata(&object).map_err(Error::io("look at", &object))?;
         self.remember(digest, Identity::of(&meta));

@@ -8,6 +8,7 @@ mod remote;
 #[cfg(feature = "s3")]
 mod s3;
 mod staging;
+mod sweep;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,6 +25,7 @@ use self::manifest::Manifest;
 use self::remote::Remote;
 #[cfg(feature = "s3")]
 pub use self::s3::S3Options;
+pub use self::sweep::{Pile, Sweep, Swept};
 use crate::{Digest, Error, Result};
 
 /// What was stored.
@@ -77,6 +79,7 @@ enum Act {
     Upload,
     Bring,
     Verify,
+    Renew,
 }
 
 impl ArtifactStore {
@@ -225,17 +228,41 @@ impl ArtifactStore {
     /// # Errors
     /// [`Error::NotFound`] where something is missing, [`Error::Corrupt`] where something has changed.
     pub async fn verify(&self, digest: &Digest) -> Result<()> {
+        self.checked(digest, Act::Verify).await
+    }
+
+    /// As [`verify`](Self::verify), and the content counts as just put: a [`sweep`](Self::sweep) spares it for as long.
+    /// For what a commit is about to name that others have put long ago.
+    ///
+    /// # Errors
+    /// Those of [`verify`](Self::verify).
+    pub async fn renew(&self, digest: &Digest) -> Result<()> {
+        self.checked(digest, Act::Renew).await
+    }
+
+    async fn checked(&self, digest: &Digest, act: Act) -> Result<()> {
         if let Some(remote) = &self.0.remote {
-            if let Some(manifest) = remote.verify(digest).await? {
-                self.each(&manifest, Act::Verify).await?;
-            }
-            return Ok(());
+            let manifest = match act {
+                Act::Renew => remote.renew(digest).await?,
+                _ => remote.verify(digest).await?,
+            };
+            return match manifest {
+                Some(manifest) => self.each(&manifest, act).await,
+                None => Ok(()),
+            };
         }
         let digest = *digest;
         self.blocking(move |local| {
-            local.check_object(&digest)?;
+            let check = |digest: &Digest| {
+                // Renewed first: what is there after the check stays.
+                if matches!(act, Act::Renew) {
+                    local.renew(digest)?;
+                }
+                local.check_object(digest).map(drop)
+            };
+            check(&digest)?;
             let files = local.manifest(&digest)?.map_or_else(Vec::new, |manifest| manifest.files);
-            files.iter().try_for_each(|file| local.check_object(&file.digest).map(drop))
+            files.iter().try_for_each(|file| check(&file.digest))
         })
         .await
     }
@@ -300,6 +327,7 @@ impl ArtifactStore {
         match (act, &self.0.remote) {
             (Act::Upload, Some(remote)) => remote.upload(&self.0.local, &digest).await,
             (Act::Verify, Some(remote)) => remote.verify(&digest).await.map(drop),
+            (Act::Renew, Some(remote)) => remote.renew(&digest).await.map(drop),
             _ => self.bring(&digest).await,
         }
     }

@@ -28,13 +28,30 @@ pub(super) fn broken(why: String) -> Error {
     Error::ObjectStore(object_store::Error::Generic { store: "object store", source: why.into() })
 }
 
+/// What `call` gives, which is made again where that may help.
+///
+/// # Errors
+/// Those of the last call.
+pub(super) async fn patiently<T, F>(digest: &Digest, call: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut tries = Tries::default();
+    loop {
+        match call().await {
+            Err(error) if tries.again(digest, &error).await => {}
+            done => return done,
+        }
+    }
+}
+
 /// Counts how often something was tried.
 #[derive(Debug, Default)]
-pub(super) struct Tries(u32);
+struct Tries(u32);
 
 impl Tries {
     /// Whether to try again after this error; waits before it says so.
-    pub(super) async fn again(&mut self, digest: &Digest, error: &Error) -> bool {
+    async fn again(&mut self, digest: &Digest, error: &Error) -> bool {
         self.0 += 1;
         // What did not arrive as it was sent may at the second time; what lies there changed won't.
         let may_pass = error.is_retryable() || (matches!(error, Error::Corrupt { .. }) && self.0 == 1);

@@ -15,7 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::local::{Local, corrupt, missing};
 use super::manifest::Manifest;
-use super::patience::{Tries, answer, broken};
+use super::patience::{answer, broken, patiently};
+use super::sweep::Renewal;
 use crate::mutex::locked;
 use crate::{Digest, Error, Hasher, Result};
 
@@ -28,12 +29,13 @@ const REMEMBERED: usize = 1 << 14;
 /// An object store and what is known of its objects.
 #[derive(Debug)]
 pub(super) struct Remote {
-    objects: Arc<dyn ObjectStore>,
+    pub(super) objects: Arc<dyn ObjectStore>,
     /// What precedes `sha256/…` in an object's URI.
     pub(super) base: String,
     verified: Mutex<HashMap<Digest, Known>>,
     /// Objects that were found to have another content than their name says.
     damaged: Mutex<HashSet<Digest>>,
+    pub(super) renewal: Renewal,
 }
 
 /// An object as it was when it was hashed.
@@ -55,7 +57,13 @@ impl Known {
 
 impl Remote {
     pub(super) fn new(objects: Arc<dyn ObjectStore>, base: String) -> Self {
-        Self { objects, base, verified: Mutex::default(), damaged: Mutex::default() }
+        Self {
+            objects,
+            base,
+            verified: Mutex::default(),
+            damaged: Mutex::default(),
+            renewal: Renewal::default(),
+        }
     }
 
     /// An object's key, which is also its place below `base`.
@@ -65,47 +73,46 @@ impl Remote {
     }
 
     pub(super) async fn head(&self, digest: &Digest) -> Result<Option<ObjectMeta>> {
-        let key = Self::key(digest);
-        let mut tries = Tries::default();
-        loop {
-            match answer(self.objects.head(&key)).await {
-                Ok(meta) => return Ok(Some(meta)),
-                Err(Error::ObjectStore(object_store::Error::NotFound { .. })) => return Ok(None),
-                Err(error) if tries.again(digest, &error).await => {}
-                Err(error) => return Err(error),
+        self.meta(digest, &Self::key(digest)).await
+    }
+
+    /// What the store says of an object; none where there is none.
+    pub(super) async fn meta(&self, digest: &Digest, key: &Key) -> Result<Option<ObjectMeta>> {
+        patiently(digest, || async {
+            match answer(self.objects.head(key)).await {
+                Err(Error::ObjectStore(object_store::Error::NotFound { .. })) => Ok(None),
+                meta => meta.map(Some),
             }
-        }
+        })
+        .await
     }
 
     pub(super) async fn remove(&self, digest: &Digest) -> Result<()> {
         let key = Self::key(digest);
-        let mut tries = Tries::default();
-        loop {
+        patiently(digest, || async {
             match answer(self.objects.delete(&key)).await {
-                Ok(()) | Err(Error::ObjectStore(object_store::Error::NotFound { .. })) => return Ok(()),
-                Err(error) if tries.again(digest, &error).await => {}
-                Err(error) => return Err(error),
+                Err(Error::ObjectStore(object_store::Error::NotFound { .. })) => Ok(()),
+                done => done,
             }
-        }
+        })
+        .await
     }
 
     /// Puts a local object up, unless one of its size is there that nobody here found damaged. Object stores show an
     /// object when it is whole.
     pub(super) async fn upload(&self, local: &Local, digest: &Digest) -> Result<()> {
-        let mut tries = Tries::default();
-        loop {
-            match self.upload_once(local, digest).await {
-                Err(error) if tries.again(digest, &error).await => {}
-                done => return done,
-            }
-        }
+        patiently(digest, || self.upload_once(local, digest)).await
     }
 
     async fn upload_once(&self, local: &Local, digest: &Digest) -> Result<()> {
         let path = local.object(digest);
         let file = tokio::fs::File::open(&path).await.map_err(Error::io("open", &path))?;
         let size = file.metadata().await.map_err(Error::io("look at", &path))?.len();
-        if !self.is_damaged(digest) && self.head(digest).await?.is_some_and(|meta| meta.size == size) {
+        if !self.is_damaged(digest)
+            && let Some(meta) = self.head(digest).await?
+            && meta.size == size
+            && self.stays(digest, &meta).await?
+        {
             return Ok(());
         }
         self.replace(digest, file, &path, size).await?;
@@ -144,13 +151,7 @@ impl Remote {
 
     /// Fetches an object into the local folder, hashed on the way.
     pub(super) async fn download(&self, local: &Local, digest: &Digest) -> Result<()> {
-        let mut tries = Tries::default();
-        loop {
-            match self.download_once(local, digest).await {
-                Err(error) if tries.again(digest, &error).await => {}
-                done => return done,
-            }
-        }
+        patiently(digest, || self.download_once(local, digest)).await
     }
 
     async fn download_once(&self, local: &Local, digest: &Digest) -> Result<()> {
@@ -172,13 +173,7 @@ impl Remote {
     /// That the object is there and has its digest, and what it is a manifest of; read only where it was not, or
     /// has changed since.
     pub(super) async fn verify(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
-        let mut tries = Tries::default();
-        loop {
-            match self.verify_once(digest).await {
-                Err(error) if tries.again(digest, &error).await => {}
-                done => return done,
-            }
-        }
+        patiently(digest, || self.verify_once(digest)).await
     }
 
     async fn verify_once(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>> {

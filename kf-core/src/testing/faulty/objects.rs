@@ -196,6 +196,14 @@ impl ObjectStore for FaultyObjects {
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         match self.script.next(ObjectCall::Delete) {
             None => self.inner.delete_stream(locations),
+            Some(ObjectFault::Late(time)) => {
+                let inner = Arc::clone(&self.inner);
+                let late = async move {
+                    tokio::time::sleep(time).await;
+                    inner.delete_stream(locations)
+                };
+                stream::once(late).flatten().boxed()
+            }
             Some(_) => stream::once(async { Err(broken("the connection was refused")) }).boxed(),
         }
     }
