@@ -3,7 +3,7 @@
 //!
 //! | for | there is |
 //! |---|---|
-//! | content, by digest | [`artifact::ArtifactStore`], on a folder, S3 or any object store |
+//! | content, by digest | [`artifact::ArtifactStore`], on a folder, S3 or any object store; [swept](artifact::ArtifactStore::sweep) beside who puts |
 //! | runs, journals, lineage | [`metadata::MetadataStore`], on SQLite as [`metadata::SqliteMetadata`], on PostgreSQL as `PostgresMetadata` |
 //! | both in one folder | [`Home`] |
 //! | what tasks need and machines have | [`resources`] |

@@ -180,6 +180,11 @@
 //! again or taken over. What a task has [saved](Context::save) lies in its engine's home; an engine with another one
 //! begins the task afresh.
 //!
+//! # Garbage
+//! Artifacts stay until [`Engine::collect_garbage`] removes those that no run names which is kept: by default all runs
+//! are, and what goes are leftovers of attempts that were killed; [`Retention::runs_of`] and
+//! [`last_succeeded`](Retention::last_succeeded) keep less. Runs may go on meanwhile, on any machine.
+//!
 //! # Cache
 //! A task's outputs are taken from an earlier execution where component (its module and name), code, parameters and the content of its input
 //! artifacts are the same, and everything it gave is still there unchanged. *Code* is the digest of the program's file,
@@ -305,9 +310,9 @@ pub use component::{
 pub use container::{LocalContainers, Runner};
 pub use engine::{
     Approval, Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Backfill, BackfillEvent,
-    BackfillHandle, CacheKeys, Engine, EngineBuilder, Executor, ExecutorError, GivenArtifact, PartitionState,
-    PartitionStatus, PartitionTable, RerunOptions, RunEvent, RunHandle, RunOutcome, RunOutputs, StandBy,
-    StartOptions, Submission, TaskCounts, Work,
+    BackfillHandle, CacheKeys, Engine, EngineBuilder, Executor, ExecutorError, Garbage, GivenArtifact,
+    PartitionState, PartitionStatus, PartitionTable, RerunOptions, Retention, RunEvent, RunHandle,
+    RunOutcome, RunOutputs, StandBy, StartOptions, Submission, TaskCounts, Work,
 };
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;

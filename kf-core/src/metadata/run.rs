@@ -100,6 +100,8 @@ pub struct RunQuery {
     pub limit: usize,
     /// The `next` of the page before.
     pub after: Option<String>,
+    /// Leaves [`spec`](RunRecord::spec) empty, which may be large.
+    pub brief: bool,
 }
 
 /// A page of a list.

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::artifact::{ArtifactRef, Metadata};
 use crate::metadata::{
     Commit, Created, ExecutionRecord, ExecutionState, Io, Lease, Lineage, LineageQuery, MetadataStore,
-    NewRun, RunQuery, RunState,
+    NewRun, RunQuery, RunRecord, RunState,
 };
 use crate::{Digest, Error, Result, RunId, Timestamp};
 
@@ -84,6 +84,11 @@ pub async fn runs_are_listed_in_pages(store: &Store) {
     }
     let odd = RunQuery { pipeline: Some("odd".into()), limit: 2, ..RunQuery::default() };
     assert_eq!(list(odd).await, ["r5", "r3", "r1"]);
+    let query = RunQuery { brief: true, limit: 1, ..RunQuery::default() };
+    let brief = store.runs(&query).await.unwrap().items.remove(0);
+    let whole = store.run(&brief.id).await.unwrap().unwrap();
+    assert!(!whole.spec.is_empty());
+    assert_eq!(format!("{brief:?}"), format!("{:?}", RunRecord { spec: String::new(), ..whole }));
     assert_eq!(list(RunQuery { state: Some(RunState::Running), ..RunQuery::default() }).await, ["r2"]);
     let odd_cursor = RunQuery { after: Some("x'; DROP TABLE runs; --".into()), ..RunQuery::default() };
     assert!(matches!(store.runs(&odd_cursor).await, Err(Error::Invalid { .. })));

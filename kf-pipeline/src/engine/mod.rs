@@ -13,6 +13,7 @@ mod contract;
 mod driver;
 mod event;
 mod executor;
+mod garbage;
 mod handle;
 mod import;
 mod in_process;
@@ -61,6 +62,7 @@ pub use executor::{
     Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError,
     GivenArtifact, Submission, Work,
 };
+pub use garbage::{Garbage, Retention};
 pub use handle::{RunHandle, RunOutcome, RunOutputs, TaskCounts};
 use lease::Keeper;
 pub use rerun::RerunOptions;
@@ -439,8 +441,12 @@ impl Inner {
     /// The newest run of this pipeline and these arguments that has not ended.
     async fn unfinished(&self, new: &NewRun) -> Result<Option<RunId>> {
         for state in [RunState::Running, RunState::Pending] {
-            let mut query =
-                RunQuery { pipeline: Some(new.pipeline.clone()), state: Some(state), ..RunQuery::default() };
+            let mut query = RunQuery {
+                pipeline: Some(new.pipeline.clone()),
+                state: Some(state),
+                brief: true,
+                ..RunQuery::default()
+            };
             loop {
                 let page = self.metadata.runs(&query).await?;
                 let found = page

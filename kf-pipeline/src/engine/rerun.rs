@@ -131,7 +131,7 @@ async fn verify(store: &ArtifactStore, tasks: &BTreeMap<Arc<str>, Kept>) -> std:
     for (task, kept) in tasks {
         for artifact in kept.outputs.artifacts().iter().flat_map(|(_, list)| list.iter()) {
             let Some(digest) = artifact.digest.filter(|digest| seen.insert(*digest)) else { continue };
-            store.verify(&digest).await.map_err(|error| {
+            store.renew(&digest).await.map_err(|error| {
                 format!(
                     "task `{task}` can't be kept, choose it to run again: its output `{}`: {error}",
                     artifact.name

@@ -80,6 +80,7 @@ impl Inner {
                 let mut query = RunQuery {
                     pipeline: Some(pipeline.name().to_owned()),
                     state: Some(state),
+                    brief: true,
                     ..RunQuery::default()
                 };
                 loop {

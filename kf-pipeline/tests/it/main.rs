@@ -13,6 +13,7 @@ mod containers;
 mod control;
 mod faults;
 mod flow;
+mod garbage;
 mod ir;
 mod kill;
 mod logs;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         control::tests(),
         faults::tests(),
         flow::tests(),
+        garbage::tests(),
         ir::tests(),
         logs::tests(),
         report::tests(),

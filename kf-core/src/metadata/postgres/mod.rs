@@ -293,7 +293,8 @@ impl MetadataStore for PostgresMetadata {
     }
 
     async fn runs(&self, wanted: &RunQuery) -> Result<Page<RunRecord>> {
-        let mut query = QueryBuilder::new(RUN);
+        let mut query =
+            if wanted.brief { QueryBuilder::new(rows::brief_run()) } else { QueryBuilder::new(RUN) };
         if let Some(pipeline) = &wanted.pipeline {
             keepable("pipeline name", pipeline)?;
             query.push(" AND pipeline = ").push_bind(pipeline.clone());

@@ -206,7 +206,7 @@ impl MetadataStore for SqliteMetadata {
     }
 
     async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {
-        let mut select = Select::new(RUN);
+        let mut select = if query.brief { Select::new(&rows::brief_run()) } else { Select::new(RUN) };
         if let Some(pipeline) = &query.pipeline {
             select = select.and("pipeline = ?", [pipeline.clone()]);
         }

@@ -13,6 +13,11 @@ use crate::{Digest, Timestamp};
 
 type Decoded<T> = rusqlite::Result<T>;
 
+/// As [`RUN`], without what runs are of.
+pub(super) fn brief_run() -> String {
+    RUN.replacen(" spec,", " '' AS spec,", 1)
+}
+
 /// What [`run`] reads, beside the `cursor` that a page needs.
 pub(super) const RUN: &str = "SELECT no AS cursor, id, pipeline, spec_digest, spec, args, created_at, state, error, \
                               ended_at, epoch, coalesce((SELECT max(key) FROM journal WHERE key > no << 32 AND key < \

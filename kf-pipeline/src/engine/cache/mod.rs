@@ -109,7 +109,7 @@ async fn find(
     }
     for output in &execution.output_artifacts {
         if let Some(digest) = &output.artifact.digest
-            && let Err(error) = artifacts.verify(digest).await
+            && let Err(error) = artifacts.renew(digest).await
         {
             tracing::warn!(task = execution.task, run = %execution.run, %error, "a cached output is gone or was changed; the task runs again");
             return Ok(None);

@@ -1,0 +1,31 @@
+//! Digests in a text.
+
+use kf_core::Digest;
+
+/// The digits of a digest.
+const DIGITS: usize = 64;
+
+/// Every digest that a text has the digits of, as in `sha256:…` or in the URI of an artifact.
+pub(super) fn mentions(text: &str) -> impl Iterator<Item = Digest> {
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.as_bytes()
+        .split(move |byte| !is_digit(byte))
+        .filter(|digits| digits.len() == DIGITS)
+        .filter_map(|digits| format!("sha256:{}", std::str::from_utf8(digits).ok()?).parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_found_in_any_form() {
+        let (a, b) = (Digest::of("a"), Digest::of("b"));
+        let text = format!(r#"{{"digest":"{a}","uri":"s3://x/sha256/{}/{}"}}"#, &b.to_hex()[..2], b.to_hex());
+        assert_eq!(mentions(&text).collect::<Vec<_>>(), [a, b]);
+        assert_eq!(mentions(&a.to_hex()).collect::<Vec<_>>(), [a]);
+        let longer = format!("{}0 {} é", a.to_hex(), &b.to_hex()[1..]);
+        assert_eq!(mentions(&longer).count(), 0);
+        assert_eq!(mentions("").count(), 0);
+    }
+}
