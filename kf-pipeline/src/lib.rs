@@ -87,6 +87,7 @@
 //! | [`p.parallel_for(items, \|p, item\| …)`](Scope::parallel_for), [`.collect()`](Each::collect) | what the closure adds once for each item of a list of values or artifacts; what the iterations give, as lists |
 //! | [`p.when(condition, \|p\| …)`](Scope::when), [`.or_when(…)`](When::or_when), [`.otherwise(\|p\| …)`](When::otherwise) | the first branch whose condition holds; `otherwise` gives what that branch gave |
 //! | [`p.nest("name", \|p\| …)`](Scope::nest) | a pipeline in the pipeline, one task to those around it |
+//! | [`p.recurse("name", 8, start, \|p, args, again\| …)`](Scope::recurse) | a group that may call itself, at most so deep |
 //! | [`p.exit_group(clean_up, \|p\| …)`](Scope::exit_group), [`p.on_exit(call)`](Scope::on_exit) | a task after a group, or after all, however that ended; it may take the [`FinalStatus`] |
 //! | [`call.after(task)`](Call::after), [`call.even_if_failed()`](Call::even_if_failed) | a task after another from which it takes nothing; a task though one before it failed |
 //! | [`p.parallel_for_limited(…)`](Scope::parallel_for_limited), [`p.max_tasks(…)`](Scope::max_tasks), [`EngineBuilder::max_tasks`] | at most so much at once: of a loop, of this pipeline's runs, of any run |
@@ -298,9 +299,9 @@ mod table;
 
 pub use args::Args;
 pub use builder::{
-    Answer, Arg, Artifact, ArtifactArg, ArtifactList, Call, CallOptions, Collect, Condition, Each, Export,
-    Handles, IntoArtifact, IntoArtifactList, IntoCondition, IntoOptionalArtifact, IntoValue, Items, LoopRef,
-    Pipeline, Question, Relocation, Scope, TaskRef, Value, When, Yes,
+    Answer, Arg, Artifact, ArtifactArg, ArtifactList, Call, CallOptions, Carried, Collect, Condition, Each,
+    Export, Handles, IntoArtifact, IntoArtifactList, IntoCondition, IntoOptionalArtifact, IntoValue, Items,
+    LoopRef, Pipeline, Question, Recursion, Relocation, Scope, TaskRef, Value, When, Yes,
 };
 pub use component::{
     ArtifactCount, Body, Component, ComponentDef, Components, Context, Defaults, FinalStatus, Input,

@@ -32,6 +32,10 @@ pub(crate) enum Source {
     Status(NodeId),
     /// What a loop, a branch or a group gives of what is inside: an index into [`Graph::given`].
     Given(u32),
+    /// What a recursion is called with, counted from 0.
+    Slot { scope: ScopeId, slot: u32 },
+    /// What a call of a recursion from within it gives, counted from 0.
+    Again { node: NodeId, slot: u32 },
     /// A handle of something that could not be added.
     Nothing,
 }
@@ -78,6 +82,27 @@ pub(crate) struct ScopeData {
     pub(crate) kind: ScopeKind,
     pub(crate) at: &'static Location<'static>,
     pub(crate) nodes: Vec<NodeId>,
+    /// How it calls itself, where it does.
+    pub(crate) recursion: Option<Box<Recursion>>,
+}
+
+/// A scope that may be called from within it.
+#[derive(Debug)]
+pub(crate) struct Recursion {
+    pub(crate) max_depth: u32,
+    /// What it is called with from outside.
+    pub(crate) starts: Vec<Source>,
+    pub(crate) takes: Vec<SlotKind>,
+    pub(crate) gives: Vec<SlotKind>,
+    /// What it gives to the scope around it.
+    pub(crate) given: Vec<Source>,
+}
+
+/// Of what type something is that a recursion takes or gives.
+#[derive(Clone, Debug)]
+pub(crate) enum SlotKind {
+    Parameter { kind: ParameterType, optional: bool },
+    Artifact { kind: ArtifactType, list: bool },
 }
 
 #[derive(Debug)]
@@ -143,6 +168,11 @@ pub(crate) enum NodeKind {
         value: Option<ParameterType>,
     },
     Group(ScopeId),
+    /// A recursion called from within it.
+    Again {
+        scope: ScopeId,
+        args: Vec<Source>,
+    },
 }
 
 #[derive(Debug)]
@@ -165,7 +195,8 @@ impl TaskArg {
 impl Graph {
     pub(crate) fn new(at: &'static Location<'static>) -> Self {
         let mut graph = Self::default();
-        let scope = |node| ScopeData { node, kind: ScopeKind::Pipeline, at, nodes: Vec::new() };
+        let scope =
+            |node| ScopeData { node, kind: ScopeKind::Pipeline, at, nodes: Vec::new(), recursion: None };
         graph.scopes.push(scope(None));
         graph.scopes.push(scope(None));
         let name = graph.numbered_name("exit-handler");
@@ -191,8 +222,10 @@ impl Graph {
     pub(crate) fn home(&self, source: Source) -> Option<ScopeId> {
         match source {
             Source::Parameter(_) => Some(OUTERMOST),
-            Source::Item(scope) => Some(scope),
-            Source::Output { node, .. } | Source::Status(node) => Some(self.node(node).scope),
+            Source::Item(scope) | Source::Slot { scope, .. } => Some(scope),
+            Source::Output { node, .. } | Source::Status(node) | Source::Again { node, .. } => {
+                Some(self.node(node).scope)
+            }
             Source::Given(index) => self.parent(self.given[index as usize].scope),
             Source::Nothing => None,
         }
@@ -237,10 +270,32 @@ impl Graph {
         at: &'static Location<'static>,
     ) -> ScopeId {
         let id = ScopeId(u32::try_from(self.scopes.len()).unwrap_or(u32::MAX));
-        self.scopes.push(ScopeData { node: None, kind, at, nodes: Vec::new() });
+        self.scopes.push(ScopeData { node: None, kind, at, nodes: Vec::new(), recursion: None });
         let node = self.add(outer, name, NodeKind::Group(id));
         self.scopes[id.0 as usize].node = Some(node);
         id
+    }
+
+    /// How a scope calls itself.
+    pub(crate) fn recursion(&self, scope: ScopeId) -> Option<&Recursion> {
+        self.scope(scope).recursion.as_deref()
+    }
+
+    /// The recursion that a node calls from within.
+    pub(crate) fn called_again(&self, node: NodeId) -> Option<&Recursion> {
+        match self.node(node).kind {
+            NodeKind::Again { scope, .. } => self.recursion(scope),
+            _ => None,
+        }
+    }
+
+    /// Of what type something is that a recursion takes, or gives to a call from within.
+    pub(crate) fn slot_kind(&self, source: Source) -> Option<&SlotKind> {
+        match source {
+            Source::Slot { scope, slot } => self.recursion(scope)?.takes.get(slot as usize),
+            Source::Again { node, slot } => self.called_again(node)?.gives.get(slot as usize),
+            _ => None,
+        }
     }
 
     /// What `scope` gives of `from`, sources that are at home in it.
@@ -434,6 +489,8 @@ impl Graph {
             Source::Item(_) => "the item of a loop".to_owned(),
             Source::Output { node, port } => format!("output `{port}` of task `{}`", self.node(node).name),
             Source::Status(node) => format!("the final status of `{}`", self.node(node).name),
+            Source::Slot { .. } => "what a recursion is called with".to_owned(),
+            Source::Again { node, .. } => format!("what `{}` gives", self.node(node).name),
             Source::Given(index) => {
                 let scope = self.scope(self.given[index as usize].scope);
                 match (&scope.kind, scope.node) {

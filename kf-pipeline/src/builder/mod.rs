@@ -20,6 +20,7 @@ mod loops;
 mod lower;
 mod no_value;
 mod pipeline;
+mod recursion;
 mod scope;
 #[cfg(test)]
 mod tests;
@@ -35,4 +36,5 @@ pub use handle::{Artifact, ArtifactList, TaskRef, Value};
 pub use handles::{Handles, Relocation};
 pub use loops::Items;
 pub use pipeline::Pipeline;
+pub use recursion::{Carried, Recursion};
 pub use scope::Scope;

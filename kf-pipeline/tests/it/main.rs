@@ -17,6 +17,7 @@ mod garbage;
 mod ir;
 mod kill;
 mod logs;
+mod recursion;
 mod report;
 mod rerun;
 mod resume;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         garbage::tests(),
         ir::tests(),
         logs::tests(),
+        recursion::tests(),
         report::tests(),
         rerun::tests(),
         resume::tests(),

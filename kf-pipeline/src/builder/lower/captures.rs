@@ -3,7 +3,9 @@
 use super::{Kind, Lowering};
 use crate::builder::Arg;
 use crate::builder::arg::ArgKind;
-use crate::builder::graph::{FAILURES, Given, LoopItems, NodeKind, ScopeId, ScopeKind, Source, TaskArg};
+use crate::builder::graph::{
+    FAILURES, Given, LoopItems, NodeKind, ScopeId, ScopeKind, SlotKind, Source, TaskArg,
+};
 use crate::spec::{ArtifactSource, ParameterSource, ParameterType};
 
 impl Lowering<'_> {
@@ -32,8 +34,22 @@ impl Lowering<'_> {
                         self.demand_arg(node.scope, arg);
                     }
                 }
+                NodeKind::Again { scope, args } => {
+                    let takes = graph.recursion(*scope).map_or(&[][..], |recursion| &recursion.takes);
+                    for (source, kind) in args.iter().zip(takes) {
+                        self.demand(node.scope, *source, &kind.into());
+                    }
+                }
                 NodeKind::Group(scope) => match &graph.scope(*scope).kind {
-                    ScopeKind::Pipeline | ScopeKind::Group | ScopeKind::Branches => {}
+                    ScopeKind::Pipeline | ScopeKind::Branches => {}
+                    ScopeKind::Group => {
+                        let recursion = graph.recursion(*scope);
+                        for (source, kind) in
+                            recursion.iter().flat_map(|own| own.starts.iter().zip(&own.takes))
+                        {
+                            self.demand(node.scope, *source, &kind.into());
+                        }
+                    }
                     ScopeKind::Loop { items: LoopItems::Values { list, .. }, .. } => {
                         self.demand_arg(*scope, list);
                     }
@@ -46,6 +62,28 @@ impl Lowering<'_> {
                         }
                     }
                 },
+            }
+        }
+        self.demand_for_recursions();
+    }
+
+    /// What a recursion captured from around it goes on to its calls from within.
+    fn demand_for_recursions(&mut self) {
+        let graph = self.graph;
+        loop {
+            let mut lacking = Vec::new();
+            for node in &graph.nodes {
+                let NodeKind::Again { scope, .. } = node.kind else { continue };
+                let has = self.scopes.get(&node.scope).map(|io| &io.inputs);
+                let captured = self.scopes.get(&scope).into_iter().flat_map(|io| &io.inputs);
+                let missing = captured.filter(|(name, _)| !has.is_some_and(|has| has.contains_key(*name)));
+                lacking.extend(missing.map(|(_, (source, kind))| (node.scope, *source, kind.clone())));
+            }
+            if lacking.is_empty() {
+                return;
+            }
+            for (scope, source, kind) in lacking {
+                self.demand(scope, source, &kind);
             }
         }
     }
@@ -66,6 +104,13 @@ impl Lowering<'_> {
                 None => break,
             }
         }
+        if let Source::Again { node, slot } = source
+            && let Some(recursion) = self.graph.called_again(node)
+            && let Some(given) = recursion.given.get(slot as usize)
+            && let Some(home) = self.graph.home(*given)
+        {
+            self.demand(home, *given, kind);
+        }
         if let Source::Given(index) = source {
             let Given { scope: inside, from } = &self.graph.given[index as usize];
             let element = match kind {
@@ -75,7 +120,11 @@ impl Lowering<'_> {
                 }
             };
             let name = self.output_key(source);
-            self.scopes.entry(*inside).or_default().outputs.insert(name, (from.clone(), element.clone()));
+            let outputs = &mut self.scopes.entry(*inside).or_default().outputs;
+            if outputs.insert(name, (from.clone(), element.clone())).is_some() {
+                // A recursion gives what its calls from within give.
+                return;
+            }
             for inner in from {
                 self.demand(*inside, *inner, &element);
             }
@@ -93,7 +142,9 @@ impl Lowering<'_> {
                 let kind = &self.graph.scope(scope).kind;
                 matches!(kind, ScopeKind::Loop { items: LoopItems::Values { optional: true, .. }, .. })
             }
-            _ => false,
+            source => {
+                matches!(self.graph.slot_kind(source), Some(SlotKind::Parameter { optional: true, .. }))
+            }
         }
     }
 
@@ -119,13 +170,19 @@ impl Lowering<'_> {
             }
             Source::Parameter(index) => self.graph.parameters[index as usize].kind,
             Source::Status(_) => ParameterType::TaskFinalStatus,
+            Source::Slot { .. } | Source::Again { .. } => match self.graph.slot_kind(source) {
+                Some(SlotKind::Parameter { kind, .. }) => *kind,
+                _ => ParameterType::Struct,
+            },
             Source::Item(_) | Source::Nothing => ParameterType::Struct,
         }
     }
 
     /// Whether a source of artifacts gives a list of them.
     fn is_list(&self, source: Source) -> bool {
-        let Source::Given(index) = source else { return false };
+        let Source::Given(index) = source else {
+            return matches!(self.graph.slot_kind(source), Some(SlotKind::Artifact { list: true, .. }));
+        };
         let Given { scope, from } = &self.graph.given[index as usize];
         matches!(self.graph.scope(*scope).kind, ScopeKind::Loop { .. }) || self.is_list(from[0])
     }
@@ -149,6 +206,10 @@ impl Lowering<'_> {
                     1 => format!("pipelinechannel--{scope}--{}", key.trim_start_matches("pipelinechannel--")),
                     _ => key,
                 }
+            }
+            Source::Slot { scope, slot } => format!("pipelinechannel--{}--{slot}", self.name_of(scope)),
+            Source::Again { node, slot } => {
+                format!("pipelinechannel--{}--{slot}", self.graph.node(node).name)
             }
             Source::Nothing => "pipelinechannel--nothing".to_owned(),
         }
@@ -177,13 +238,13 @@ impl Lowering<'_> {
             Source::Parameter(index) => {
                 ParameterSource::ComponentInputParameter(self.graph.parameters[index as usize].name.clone())
             }
-            Source::Item(_) | Source::Nothing => {
+            Source::Item(_) | Source::Slot { .. } | Source::Nothing => {
                 ParameterSource::ComponentInputParameter(self.channel(source))
             }
             Source::Status(node) => {
                 ParameterSource::TaskFinalStatus { producer_task: self.graph.node(node).name.clone() }
             }
-            Source::Output { .. } | Source::Given(_) => {
+            Source::Output { .. } | Source::Given(_) | Source::Again { .. } => {
                 let (producer_task, output_parameter_key) = self.produced(source);
                 ParameterSource::TaskOutputParameter { producer_task, output_parameter_key }
             }
@@ -191,7 +252,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn artifact_source(&self, scope: ScopeId, source: Source) -> ArtifactSource {
-        if !self.is_home(scope, source) || matches!(source, Source::Item(_)) {
+        if !self.is_home(scope, source) || matches!(source, Source::Item(_) | Source::Slot { .. }) {
             return ArtifactSource::ComponentInputArtifact(self.channel(source));
         }
         let (producer_task, output_artifact_key) = self.produced(source);
@@ -205,6 +266,11 @@ impl Lowering<'_> {
             Source::Given(index) => {
                 let scope = self.graph.given[index as usize].scope;
                 (self.name_of(scope).to_owned(), self.output_key(source))
+            }
+            Source::Again { node, slot } => {
+                let given = self.graph.called_again(node).and_then(|again| again.given.get(slot as usize));
+                let key = given.map(|given| self.output_key(*given)).unwrap_or_default();
+                (self.graph.node(node).name.clone(), key)
             }
             _ => (String::new(), String::new()),
         }

@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 
 use super::arg::ArgKind;
 use super::graph::{
-    BODY, Graph, LoopItems, Node, NodeId, NodeKind, OUTERMOST, ScopeId, ScopeKind, Source, TaskArg,
+    BODY, Graph, LoopItems, Node, NodeId, NodeKind, OUTERMOST, ScopeId, ScopeKind, SlotKind, Source, TaskArg,
 };
 use super::{Arg, CallOptions};
 use crate::spec::{
@@ -38,6 +38,7 @@ pub(super) fn lower(name: &str, graph: &Graph) -> PipelineFile {
         kf: KfPlatform { max_tasks: graph.max_tasks, ..KfPlatform::default() },
         labels: HashMap::new(),
         added: HashMap::new(),
+        recursions: HashMap::new(),
     };
     lowering.demand_all();
     let mut spec = lowering.scope(root);
@@ -67,6 +68,15 @@ enum Kind {
     Artifact { kind: ArtifactType, list: bool },
 }
 
+impl From<&SlotKind> for Kind {
+    fn from(kind: &SlotKind) -> Self {
+        match kind {
+            SlotKind::Parameter { kind, .. } => Self::Parameter(*kind),
+            SlotKind::Artifact { kind, list } => Self::Artifact { kind: kind.clone(), list: *list },
+        }
+    }
+}
+
 /// What a scope takes from around it, and what it gives.
 #[derive(Default)]
 struct ScopeIo {
@@ -85,6 +95,8 @@ struct Lowering<'g> {
     labels: HashMap<(&'static str, String), String>,
     /// What the platform adds to the tasks of scopes whose components are not there yet.
     added: HashMap<ScopeId, KfComponent>,
+    /// The components of recursions, from when they begin to be made.
+    recursions: HashMap<ScopeId, String>,
 }
 
 impl Lowering<'_> {
@@ -105,7 +117,12 @@ impl Lowering<'_> {
             spec.dag = Some(dag);
             return spec;
         }
-        for (name, (source, kind)) in io.inputs {
+        let takes = graph.recursion(id).map_or(&[][..], |recursion| &recursion.takes);
+        let slots = (0..).zip(takes).map(|(slot, kind)| {
+            let source = Source::Slot { scope: id, slot };
+            (self.channel(source), (source, kind.into()))
+        });
+        for (name, (source, kind)) in io.inputs.into_iter().chain(slots.collect::<Vec<_>>()) {
             match kind {
                 Kind::Parameter(parameter_type) => {
                     let is_optional = self.is_optional(source);
@@ -191,6 +208,12 @@ impl Lowering<'_> {
             NodeKind::Import { uri, kind } => self.importer(&mut task, node, uri, kind),
             NodeKind::Question { asked, value } => self.question(&mut task, node, asked, *value),
             NodeKind::Group(scope) => self.group(&mut task, node, *scope),
+            NodeKind::Again { scope, args } => {
+                let name = self.recursions.get(scope).cloned().unwrap_or_default();
+                task.component_ref = ComponentRef { name, ..ComponentRef::default() };
+                self.give_captured(&mut task, node.scope, *scope);
+                self.give_slots(&mut task, node.scope, *scope, args);
+            }
         }
         (node.name.clone(), task)
     }
@@ -240,19 +263,41 @@ impl Lowering<'_> {
         task.component_ref = ComponentRef { name: component, ..ComponentRef::default() };
     }
 
+    /// Gives to a task in `around` what the closure of `scope` captured.
+    fn give_captured(&self, task: &mut TaskSpec, around: ScopeId, scope: ScopeId) {
+        for (name, (source, kind)) in self.scopes.get(&scope).into_iter().flat_map(|io| &io.inputs) {
+            self.give_source(task, around, name.clone(), *source, kind);
+        }
+    }
+
+    /// Gives to a task in `around` what the recursion `scope` is called with.
+    fn give_slots(&self, task: &mut TaskSpec, around: ScopeId, scope: ScopeId, args: &[Source]) {
+        let takes = self.graph.recursion(scope).map_or(&[][..], |recursion| &recursion.takes);
+        for ((slot, source), kind) in (0..).zip(args).zip(takes) {
+            let name = self.channel(Source::Slot { scope, slot });
+            self.give_source(task, around, name, *source, &kind.into());
+        }
+    }
+
+    fn give_source(&self, task: &mut TaskSpec, around: ScopeId, name: String, source: Source, kind: &Kind) {
+        match kind {
+            Kind::Parameter(_) => {
+                task.inputs.parameters.insert(name, self.parameter_source(around, source).into());
+            }
+            Kind::Artifact { .. } => {
+                task.inputs.artifacts.insert(name, self.artifact_source(around, source).into());
+            }
+        }
+    }
+
     fn group(&mut self, task: &mut TaskSpec, node: &Node, scope: ScopeId) {
         let (component, _) = self.reserve(&node.name);
         task.component_ref = ComponentRef { name: component.clone(), ..ComponentRef::default() };
-        let inputs = self.scopes.get(&scope).map(|io| io.inputs.clone()).unwrap_or_default();
-        for (name, (source, kind)) in inputs {
-            match kind {
-                Kind::Parameter(_) => {
-                    task.inputs.parameters.insert(name, self.parameter_source(node.scope, source).into());
-                }
-                Kind::Artifact { .. } => {
-                    task.inputs.artifacts.insert(name, self.artifact_source(node.scope, source).into());
-                }
-            }
+        self.give_captured(task, node.scope, scope);
+        if let Some(recursion) = self.graph.recursion(scope) {
+            self.give_slots(task, node.scope, scope, &recursion.starts);
+            self.recursions.insert(scope, component.clone());
+            self.added.entry(scope).or_default().max_depth = Some(recursion.max_depth);
         }
         match &self.graph.scope(scope).kind {
             ScopeKind::Pipeline | ScopeKind::Group | ScopeKind::Branches => {}
