@@ -18,7 +18,7 @@ pub use postgres::{PostgresMetadata, PostgresOptions};
 pub use run::{NewRun, Page, RunQuery, RunRecord, RunState};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteMetadata;
-pub use store::{Commit, Created, JournalEntry, Lease, MetadataStore};
+pub use store::{Commit, Created, Hold, JournalEntry, Lease, MetadataStore};
 
 /// Whether the call of a store that failed with this may go through later.
 pub(crate) fn is_retryable(source: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {

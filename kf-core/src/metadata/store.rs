@@ -43,6 +43,29 @@ impl fmt::Debug for Lease {
     }
 }
 
+/// A place under a name, taken for a run. It ends when it is [let go](MetadataStore::let_go), and in any case with the
+/// lease under which it was taken.
+pub struct Hold {
+    /// The name.
+    pub name: String,
+    /// Which of the places.
+    pub place: u32,
+    /// What tells it from those that had the place before.
+    pub id: uuid::Uuid,
+    /// What the implementation must keep alive with it, such as a locked file.
+    pub guard: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hold")
+            .field("name", &self.name)
+            .field("place", &self.place)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What becomes true together, or not at all.
 #[derive(Clone, Debug)]
 pub struct Commit {
@@ -99,6 +122,19 @@ pub trait MetadataStore: Send + Sync + fmt::Debug + 'static {
 
     /// Gives the lease back, so that another may take it at once.
     async fn release(&self, lease: Lease) -> Result<()>;
+
+    /// Takes one of so many `places` under a name for a run, whose lease of this `epoch` must be held; none where all are
+    /// taken. All who share the store share the places: a mutex is a name with one.
+    ///
+    /// # Errors
+    /// Where the store can't be asked.
+    async fn hold(&self, name: &str, places: u32, run: &RunId, epoch: u64) -> Result<Option<Hold>>;
+
+    /// Gives a place back. Where that fails, it ends with the lease under which it was taken.
+    ///
+    /// # Errors
+    /// Where the store can't be asked.
+    async fn let_go(&self, hold: &mut Hold) -> Result<()>;
 
     /// Writes journal, state and lineage together and returns the commit's number, `expected_seq` + 1.
     ///

@@ -55,8 +55,8 @@ pub(super) async fn carry(
     };
     let admitted = async {
         // Resources come last: nobody is to wait for a mutex with a machine in hand.
-        let held = engine.locks.acquire(&locks).await;
-        (held, engine.admission.acquire(&launch.executor.resources).await)
+        let held = engine.locks.acquire(&locks, &setup.run, setup.epoch).await?;
+        Ok::<_, kf_core::Error>((held, engine.admission.acquire(&launch.executor.resources).await))
     };
     let permit = tokio::select! {
         biased;
@@ -67,6 +67,13 @@ pub(super) async fn carry(
         () = setup.draining.cancelled() => return Carried::Withdrawn,
     };
     let started_at = setup.clock.now();
+    let permit = match permit {
+        Ok(permit) => permit,
+        Err(error) => {
+            let failure = Failure::task(format!("its mutexes and semaphores can't be taken: {error}"));
+            return Carried::Ended { outcome: Outcome::Failed(failure), started_at };
+        }
+    };
     if cancel.is_cancelled() {
         return Carried::Ended { outcome: Outcome::Canceled, started_at };
     }

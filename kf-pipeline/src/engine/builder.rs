@@ -95,7 +95,8 @@ impl EngineBuilder {
         self
     }
 
-    /// How many tasks, of all runs of this engine, may hold [this name](crate::Call::mutex) at once; one where not given.
+    /// How many tasks may hold [this name](crate::Call::mutex) at once, of all runs of all engines that share the metadata
+    /// store; one where not given. All engines should give a name the same.
     #[must_use]
     pub fn semaphore(mut self, name: impl Into<String>, places: usize) -> Self {
         self.semaphores.insert(name.into(), places);
@@ -234,10 +235,10 @@ impl EngineBuilder {
         let shutdown = CancellationToken::new();
         let inner = Inner {
             home,
+            locks: Locks::new(self.semaphores, Arc::clone(&metadata)),
             metadata,
             executors,
             state: Arc::new(self.state),
-            locks: Locks::new(self.semaphores),
             memory: Memory::new(self.in_memory.unwrap_or_else(a_quarter)),
             admission: Admission::new(self.capacity.unwrap_or_else(Capacity::of_this_machine)),
             program,

@@ -150,6 +150,8 @@ pub(crate) struct RunSetup {
     outputs: String,
     /// The lease's number.
     epoch: u64,
+    /// Whether engines of other machines may run what this one does.
+    shared: bool,
 }
 
 impl Engine {
@@ -332,6 +334,7 @@ impl Inner {
             clock,
             outputs: format!("{}{}", attempt::OUTPUTS, lease.epoch),
             epoch: lease.epoch,
+            shared: lease.until().borrow().is_some(),
         });
         // Not within the span that it is started in, which ends before it.
         let span = tracing::info_span!(

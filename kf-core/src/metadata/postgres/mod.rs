@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::AssertSqlSafe;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::query::Query;
@@ -25,7 +26,7 @@ pub use self::options::PostgresOptions;
 use self::rows::RUN;
 use super::same::same_run;
 use super::{
-    Commit, Created, ExecutionRecord, JournalEntry, Lease, LineageQuery, MetadataStore, NewRun, Page,
+    Commit, Created, ExecutionRecord, Hold, JournalEntry, Lease, LineageQuery, MetadataStore, NewRun, Page,
     RunQuery, RunRecord, page,
 };
 use crate::mutex::locked;
@@ -262,6 +263,40 @@ impl MetadataStore for PostgresMetadata {
             guard.disarm();
         }
         Ok(())
+    }
+
+    async fn hold(&self, name: &str, places: u32, run: &RunId, epoch: u64) -> Result<Option<Hold>> {
+        keepable("name of a mutex or semaphore", name)?;
+        // Who took a place since this began may have a lease that cannot be seen from here yet.
+        let taken = "holds.taken >= now() OR EXISTS (SELECT FROM heads WHERE heads.no = holds.run AND \
+                     heads.epoch = holds.epoch AND held_until > clock_timestamp())";
+        let statement = format!(
+            "INSERT INTO holds (name, place, run, epoch, id)
+             SELECT $1, place, runs.no, $4, $5 FROM runs JOIN heads USING (no), generate_series(0, $2 - 1) AS place
+             WHERE runs.id = $3 AND heads.epoch = $4
+                 AND NOT EXISTS (SELECT FROM holds WHERE name = $1 AND holds.place = place.place AND ({taken}))
+             ORDER BY place LIMIT 1
+             ON CONFLICT (name, place) DO UPDATE
+                 SET run = excluded.run, epoch = excluded.epoch, id = excluded.id, taken = clock_timestamp()
+                 WHERE NOT ({taken})
+             RETURNING place"
+        );
+        let places = i32::try_from(places.max(1)).unwrap_or(i32::MAX);
+        let id = uuid::Uuid::new_v4();
+        let insert = sqlx::query(AssertSqlSafe(statement));
+        let insert =
+            insert.bind(name).bind(places).bind(run.as_str()).bind(epoch.cast_signed()).bind(id.to_string());
+        let rows = self.0.ask("take a place under a name in", insert).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let place = self.0.get::<i32>(row, "place")?.cast_unsigned();
+        Ok(Some(Hold { name: name.to_owned(), place, id, guard: None }))
+    }
+
+    async fn let_go(&self, hold: &mut Hold) -> Result<()> {
+        let place = hold.place.cast_signed();
+        let delete = sqlx::query("DELETE FROM holds WHERE name = $1 AND place = $2 AND id = $3");
+        let delete = delete.bind(&hold.name).bind(place).bind(hold.id.to_string());
+        self.0.ask("give back a place under a name in", delete).await.map(drop)
     }
 
     async fn commit(&self, commit: Commit) -> Result<u64> {

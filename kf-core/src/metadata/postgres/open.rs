@@ -10,7 +10,7 @@ use super::failure::failure;
 use crate::{Error, Result};
 
 /// What leads from one format to the next. The newest format is their number.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("holds.sql")];
 const FORMAT: i32 = MIGRATIONS.len() as i32;
 /// A connection that was idle for longer is asked whether it still lives.
 const FRESH: Duration = Duration::from_secs(1);

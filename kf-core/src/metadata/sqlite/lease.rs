@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::lock::{FileLock, Locking};
 use crate::mutex::locked;
-use crate::{Error, Result, RunId};
+use crate::{Digest, Error, Result, RunId};
 
 /// The locks on runs: files, which end with their process, or a list in memory.
 #[derive(Debug)]
@@ -15,41 +15,55 @@ pub(super) enum Locks {
     Memory(Arc<Holders>),
 }
 
-/// Owners by run.
-pub(super) type Holders = Mutex<HashMap<RunId, String>>;
+/// Owners by what they have locked.
+pub(super) type Holders = Mutex<HashMap<String, String>>;
+
+/// What keeps a lock.
+pub(super) type Guard = Box<dyn std::any::Any + Send + Sync>;
 
 impl Locks {
     /// Locks the run; the guard of its lease.
-    pub(super) fn take(&self, run: &RunId, owner: &str) -> Result<Box<dyn std::any::Any + Send + Sync>> {
+    pub(super) fn take(&self, run: &RunId, owner: &str) -> Result<Guard> {
+        self.lock(run.as_str(), owner)?.map_err(|by| held(run, &by))
+    }
+
+    /// Locks a place under a name, where it is free. Files of places have no name that a run's has.
+    pub(super) fn hold(&self, name: &str, place: u32, owner: &str) -> Result<Option<Guard>> {
+        let key = format!(".{}.{place}", Digest::of(name).to_hex());
+        Ok(self.lock(&key, owner)?.ok())
+    }
+
+    /// The guard, or who has it.
+    fn lock(&self, key: &str, owner: &str) -> Result<std::result::Result<Guard, String>> {
         let holder = format!("{owner} (process {})", std::process::id());
         match self {
             Self::Folder(folder) => {
-                let path = folder.join(format!("{run}.lock"));
-                match FileLock::try_take(&path, &holder).map_err(Error::io("lock", &path))? {
+                let path = folder.join(format!("{key}.lock"));
+                Ok(match FileLock::try_take(&path, &holder).map_err(Error::io("lock", &path))? {
                     Locking::Got(lock) => Ok(Box::new(lock)),
-                    Locking::Held(by) => Err(held(run, &by)),
-                }
+                    Locking::Held(by) => Err(by),
+                })
             }
             Self::Memory(holders) => {
                 let mut taken = locked(holders);
-                if let Some(by) = taken.get(run) {
-                    return Err(held(run, by));
+                if let Some(by) = taken.get(key) {
+                    return Ok(Err(by.clone()));
                 }
-                taken.insert(run.clone(), holder);
-                Ok(Box::new(InMemory { run: run.clone(), holders: Arc::clone(holders) }))
+                taken.insert(key.to_owned(), holder);
+                Ok(Ok(Box::new(InMemory { key: key.to_owned(), holders: Arc::clone(holders) })))
             }
         }
     }
 }
 
 struct InMemory {
-    run: RunId,
+    key: String,
     holders: Arc<Holders>,
 }
 
 impl Drop for InMemory {
     fn drop(&mut self) {
-        locked(&self.holders).remove(&self.run);
+        locked(&self.holders).remove(&self.key);
     }
 }
 

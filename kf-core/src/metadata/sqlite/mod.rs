@@ -28,7 +28,7 @@ use self::select::Select;
 use super::page::{count, cursor};
 use super::same::same_run;
 use super::{
-    Commit, Created, ExecutionRecord, JournalEntry, Lease, LineageQuery, MetadataStore, NewRun, Page,
+    Commit, Created, ExecutionRecord, Hold, JournalEntry, Lease, LineageQuery, MetadataStore, NewRun, Page,
     RunQuery, RunRecord,
 };
 use crate::{Digest, Error, Result, RunId};
@@ -165,6 +165,27 @@ impl MetadataStore for SqliteMetadata {
 
     async fn release(&self, lease: Lease) -> Result<()> {
         drop(lease);
+        Ok(())
+    }
+
+    async fn hold(&self, name: &str, places: u32, run: &RunId, epoch: u64) -> Result<Option<Hold>> {
+        let (store, name, run) = (self.clone(), name.to_owned(), run.clone());
+        let take = move || {
+            let owner = format!("run {run}, lease {epoch}");
+            for place in 0..places.max(1) {
+                if let Some(guard) = store.0.locks.hold(&name, place, &owner)? {
+                    let id = uuid::Uuid::new_v4();
+                    return Ok(Some(Hold { name, place, id, guard: Some(guard) }));
+                }
+            }
+            Ok(None)
+        };
+        let interrupted = |error| Error::Process(format!("taking a place was interrupted: {error}"));
+        tokio::task::spawn_blocking(take).await.map_err(interrupted)?
+    }
+
+    async fn let_go(&self, hold: &mut Hold) -> Result<()> {
+        hold.guard = None;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::script::Script;
 use crate::metadata::{
-    Commit, Created, ExecutionRecord, JournalEntry, Lease, LineageQuery, MetadataStore, NewRun, Page,
+    Commit, Created, ExecutionRecord, Hold, JournalEntry, Lease, LineageQuery, MetadataStore, NewRun, Page,
     RunQuery, RunRecord,
 };
 use crate::{Digest, Error, Result, RunId, Timestamp};
@@ -25,6 +25,8 @@ pub enum MetadataCall {
     Renew,
     /// [`MetadataStore::release`].
     Release,
+    /// [`MetadataStore::hold`] and [`MetadataStore::let_go`].
+    Hold,
     /// [`MetadataStore::commit`].
     Commit,
     /// Any call that only reads.
@@ -150,6 +152,14 @@ impl MetadataStore for FaultyMetadata {
 
     async fn release(&self, lease: Lease) -> Result<()> {
         self.faulty(MetadataCall::Release, self.inner.release(lease)).await
+    }
+
+    async fn hold(&self, name: &str, places: u32, run: &RunId, epoch: u64) -> Result<Option<Hold>> {
+        self.faulty(MetadataCall::Hold, self.inner.hold(name, places, run, epoch)).await
+    }
+
+    async fn let_go(&self, hold: &mut Hold) -> Result<()> {
+        self.faulty(MetadataCall::Hold, self.inner.let_go(hold)).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<u64> {

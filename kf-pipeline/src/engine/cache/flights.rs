@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use kf_core::{Digest, RunId};
 use tokio::sync::watch;
 
+use crate::engine::locks::Place;
 use crate::mutex::locked;
 
 /// The tasks under way that may be cached, of all runs of an engine.
@@ -31,6 +32,8 @@ pub(crate) enum Joined {
 /// The right to run what has this key. Dropped when the task's end is committed, or will not come.
 #[derive(Debug)]
 pub(crate) struct Flight {
+    /// The same right among all engines, where others share the store.
+    pub(super) among_all: Option<Place>,
     flights: Arc<Flights>,
     key: Digest,
     /// Closes the channel of those who wait.
@@ -46,7 +49,7 @@ impl Flights {
             None => {
                 let (ends, ended) = watch::channel(());
                 under_way.insert(key, UnderWay { run: run.clone(), ended });
-                Joined::Leads(Flight { flights: Arc::clone(self), key, _ends: ends })
+                Joined::Leads(Flight { among_all: None, flights: Arc::clone(self), key, _ends: ends })
             }
         }
     }

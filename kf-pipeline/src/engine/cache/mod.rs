@@ -18,6 +18,7 @@ pub(crate) use kfp::of_name;
 pub(crate) use program::program_digest;
 
 use self::flights::Joined;
+use super::locks::{self, Place};
 use super::{Inner, RunSetup};
 use crate::plan::Caching;
 use crate::scheduler::{Launch, Values};
@@ -57,26 +58,73 @@ pub(crate) async fn look_up(
 ) -> Option<LookedUp> {
     let Some(key) = key(engine, setup, launch) else { return Some(LookedUp::default()) };
     let oldest = launch.executor.cache_ttl.or(engine.options.cache_ttl);
-    loop {
-        let joined = engine.flights.join(key, &setup.run);
-        if let Joined::Follows(mut ended) = joined {
-            tokio::select! {
-                _ = ended.changed() => {}
-                () = cancel.cancelled() => return None,
-                () = setup.draining.cancelled() => return None,
+    let look = Look { engine, setup, task: &launch.task, key, oldest };
+    tokio::select! {
+        (hit, flight) = look.until_found_or_led() => Some(LookedUp { hit, key: Some(key), flight }),
+        () = cancel.cancelled() => None,
+        () = setup.draining.cancelled() => None,
+    }
+}
+
+/// What is looked for, and by whom.
+struct Look<'a> {
+    engine: &'a Inner,
+    setup: &'a RunSetup,
+    task: &'a str,
+    key: Digest,
+    oldest: Option<Duration>,
+}
+
+impl Look<'_> {
+    /// What was found, or the right to run it; neither where another task of the run has that.
+    async fn until_found_or_led(&self) -> (Option<Values>, Option<Flight>) {
+        loop {
+            match self.engine.flights.join(self.key, &self.setup.run) {
+                Joined::Follows(mut ended) => drop(ended.changed().await),
+                Joined::Beside => return (self.found().await, None),
+                Joined::Leads(mut flight) => {
+                    let mut hit = self.found().await;
+                    if hit.is_none() && self.setup.shared {
+                        (hit, flight.among_all) = self.found_or_led_among_all().await;
+                    }
+                    let flight = hit.is_none().then_some(flight);
+                    return (hit, flight);
+                }
             }
-            continue;
         }
-        let found = find(engine.metadata.as_ref(), engine.home.artifacts(), &setup.run, &key, oldest).await;
-        let hit = found.unwrap_or_else(|error| {
-            tracing::warn!(task = %launch.task, %error, "the cache can't be read; the task runs");
+    }
+
+    /// Waits until it is to be run here, or was run by another engine.
+    async fn found_or_led_among_all(&self) -> (Option<Values>, Option<Place>) {
+        let (store, name) = (&self.engine.metadata, format!("cache {}", self.key));
+        for tried in 1_u32.. {
+            match store.hold(&name, 1, &self.setup.run, self.setup.epoch).await {
+                // Another may have ended since it was looked for.
+                Ok(Some(hold)) => {
+                    let place = Place::of(hold, store);
+                    return (self.found().await, Some(place));
+                }
+                Ok(None) => tokio::time::sleep(locks::ASKING.delay(tried.min(20), self.setup.epoch)).await,
+                Err(error) => {
+                    let task = self.task;
+                    tracing::warn!(task, %error, "whether another engine runs the same can't be asked; the task runs");
+                    break;
+                }
+            }
+            if let Some(hit) = self.found().await {
+                return (Some(hit), None);
+            }
+        }
+        (None, None)
+    }
+
+    async fn found(&self) -> Option<Values> {
+        let (metadata, artifacts) = (self.engine.metadata.as_ref(), self.engine.home.artifacts());
+        let found = find(metadata, artifacts, &self.setup.run, &self.key, self.oldest).await;
+        found.unwrap_or_else(|error| {
+            tracing::warn!(task = self.task, %error, "the cache can't be read; the task runs");
             None
-        });
-        let flight = match joined {
-            Joined::Leads(flight) if hit.is_none() => Some(flight),
-            _ => None,
-        };
-        return Some(LookedUp { hit, key: Some(key), flight });
+        })
     }
 }
 

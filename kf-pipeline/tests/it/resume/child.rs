@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use kf_core::backoff::Backoff;
 use kf_core::metadata::{
-    Commit, Created, ExecutionRecord, JournalEntry, Lease, LineageQuery, MetadataStore, NewRun, Page,
+    Commit, Created, ExecutionRecord, Hold, JournalEntry, Lease, LineageQuery, MetadataStore, NewRun, Page,
     RunQuery, RunRecord,
 };
 use kf_core::worker::{Request, WorkerError};
@@ -201,6 +201,14 @@ impl MetadataStore for Watched {
 
     async fn release(&self, lease: Lease) -> kf_core::Result<()> {
         self.inner.release(lease).await
+    }
+
+    async fn hold(&self, name: &str, places: u32, run: &RunId, epoch: u64) -> kf_core::Result<Option<Hold>> {
+        self.inner.hold(name, places, run, epoch).await
+    }
+
+    async fn let_go(&self, hold: &mut Hold) -> kf_core::Result<()> {
+        self.inner.let_go(hold).await
     }
 
     async fn run(&self, run: &RunId) -> kf_core::Result<Option<RunRecord>> {

@@ -1,5 +1,6 @@
 //! Engines of several processes, with homes of their own, that share PostgreSQL and S3.
 
+mod among;
 mod child;
 mod outage;
 
@@ -29,6 +30,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("shared_runs_of_an_engine_that_slept_are_lost_to_it", an_engine_that_slept_commits_nothing),
         test("shared_runs_that_are_left_are_taken_over", what_is_left_is_taken_over),
     ];
+    tests.extend(among::tests());
     tests.extend(outage::tests());
     tests
 }
