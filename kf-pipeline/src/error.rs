@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::panic::Location;
+use std::path::PathBuf;
 
 /// What can go wrong with pipelines and runs, by what the caller can do about it. What goes wrong inside a task is
 /// no error here but the task's state.
@@ -33,6 +34,14 @@ pub enum Error {
         line: Option<u64>,
         /// What is wrong.
         problem: String,
+    },
+    /// A file that was named can't be taken for a pipeline.
+    #[error("{}: {source}", path.display())]
+    In {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<Error>,
     },
     /// An argument of a run is missing, unknown or of the wrong type.
     #[error("argument `{name}`: {problem}")]
@@ -107,7 +116,11 @@ pub enum Error {
 impl Error {
     /// Whether the same call may go through later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Core(error) if error.is_retryable())
+        match self {
+            Self::Core(error) => error.is_retryable(),
+            Self::In { source, .. } => source.is_retryable(),
+            _ => false,
+        }
     }
 
     pub(crate) fn file(line: Option<u64>, problem: impl Into<String>) -> Self {

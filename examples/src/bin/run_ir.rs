@@ -96,9 +96,7 @@ fn main() -> ExitCode {
 /// Whether the run succeeded; an error where it did not begin.
 #[tokio::main]
 async fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
-    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", options.file.display());
-    let bytes = std::fs::read(&options.file).map_err(|error| named(&error))?;
-    let pipeline = Pipeline::from_yaml(&bytes, Components::new()).map_err(|error| named(&error))?;
+    let pipeline = Pipeline::open(&options.file, Components::new())?;
     let args = arguments(options, pipeline.file())?;
     let mut builder = Engine::builder().containers(containers(options)?);
     if options.complete {

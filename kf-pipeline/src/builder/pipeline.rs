@@ -2,8 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::marker::PhantomData;
 use std::panic::Location;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -97,6 +100,33 @@ impl Pipeline {
             }
             error => error,
         })
+    }
+
+    /// A pipeline from a file on disk, as [`from_yaml`](Self::from_yaml) takes its text.
+    ///
+    /// ```
+    /// use kf_pipeline::{Components, Pipeline};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("broken.yaml");
+    /// std::fs::write(&path, "pipelineInfo: {name: broken}\nroot: {dag: {tasks: 7}}\n")?;
+    /// let error = Pipeline::open(&path, Components::new()).unwrap_err().to_string();
+    /// assert!(error.contains("broken.yaml: pipeline file, line 2"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::In`], which names the file, with what is wrong in it.
+    pub fn open(path: impl AsRef<Path>, components: Components) -> Result<Self> {
+        let path = path.as_ref();
+        // One byte more than is taken tells that there are too many.
+        let read = File::open(path).and_then(|file| {
+            let mut bytes = Vec::new();
+            file.take(spec::LARGEST as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
+        });
+        read.map_err(|error| Error::file(None, format!("it can't be read: {error}")))
+            .and_then(|bytes| Self::from_yaml(bytes, components))
+            .map_err(|source| Error::In { path: path.to_owned(), source: Box::new(source) })
     }
 
     /// A pipeline from data: the IR of Kubeflow Pipelines, read with [`PipelineFile::from_yaml`]. Components of this

@@ -26,6 +26,7 @@ pub use task::{
     ParameterIterator, ParameterSource, PrimitiveValue, RetryPolicy, RuntimeValue, TaskArtifact, TaskInfo,
     TaskInputs, TaskParameter, TaskSpec, TriggerPolicy, TriggerStrategy,
 };
+pub(crate) use yaml::LARGEST;
 
 use std::collections::BTreeMap;
 

@@ -12,7 +12,7 @@ use crate::deep::on_stack_of;
 use crate::{Error, Result};
 
 /// Larger files are refused before they are read. Upstream's database takes about 4 MiB.
-const LARGEST: usize = 64 << 20;
+pub(crate) const LARGEST: usize = 64 << 20;
 /// How many lists and objects may lie in one another. A task's values begin at 10.
 const DEEPEST: usize = 64;
 /// The stack that files are read on: the deepest takes more than 1 MiB where nothing is optimised.
