@@ -179,6 +179,9 @@ pub(crate) fn replace_fields(
     fields.iter().map(entry).collect()
 }
 
+/// Up to here every whole number is a float of its own.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// A value as it stands in a command: text as it is, numbers as Go's `FormatFloat(x, 'f', -1, 64)` prints them,
 /// anything else as JSON, nothing for a null.
 pub(crate) fn as_text(value: &Json) -> String {
@@ -190,7 +193,23 @@ pub(crate) fn as_text(value: &Json) -> String {
             Some(float) => float.to_string(),
             None => number.to_string(),
         },
-        other => other.to_string(),
+        other => with_whole_numbers(other).to_string(),
+    }
+}
+
+/// A list or struct as Kubeflow's backend hands it on: a number in it that is whole has no fraction, though YAML and
+/// KFP's compiler write `1.0` for a Python `1`.
+pub(crate) fn with_whole_numbers(value: &Json) -> Json {
+    match value {
+        Json::Array(items) => items.iter().map(with_whole_numbers).collect(),
+        Json::Object(fields) => {
+            fields.iter().map(|(key, value)| (key.clone(), with_whole_numbers(value))).collect()
+        }
+        Json::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < LARGEST_EXACT);
+            whole.map_or_else(|| value.clone(), |float| Json::from(float as i64))
+        }
+        other => other.clone(),
     }
 }
 
@@ -336,6 +355,8 @@ mod tests {
 
     #[test]
     fn numbers_are_printed_as_go_prints_them() {
+        let list = json!([1.0, 2.5, {"a": [-3.0, 1e-3]}, "1.0", 9_007_199_254_740_993_i64]);
+        assert_eq!(as_text(&list), r#"[1,2.5,{"a":[-3,0.001]},"1.0",9007199254740993]"#);
         let printed = |value: Json| as_text(&value);
         assert_eq!(printed(json!(3.0)), "3");
         assert_eq!(printed(json!(1e21)), "1000000000000000000000");

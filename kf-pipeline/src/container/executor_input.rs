@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::command::called;
 use crate::engine::Attempt;
-use crate::placeholder::{ArtifactPart, Placeholder};
+use crate::placeholder::{ArtifactPart, Placeholder, with_whole_numbers};
 use crate::plan::ContainerTask;
 
 /// What a container of an attempt takes, and where it is to write.
@@ -66,8 +66,16 @@ impl<'a> ExecutorInput<'a> {
 
     /// In KFP's JSON form.
     pub(super) fn to_json(&self) -> Json {
-        let parameters: Map<String, Json> =
-            self.parameters().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        let parameters: Map<String, Json> = self
+            .parameters()
+            .map(|(name, value)| {
+                let value = match value {
+                    Json::Array(_) | Json::Object(_) => with_whole_numbers(value),
+                    scalar => scalar.clone(),
+                };
+                (name.to_owned(), value)
+            })
+            .collect();
         let inputs = self.artifacts.iter().map(|(port, list)| {
             let list: Vec<Json> =
                 list.iter().map(|(artifact, uri)| runtime_artifact(artifact, uri)).collect();
