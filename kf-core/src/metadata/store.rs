@@ -43,24 +43,34 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// A place under a name, taken for a run. It ends when it is [let go](MetadataStore::let_go), and in any case with the
-/// lease under which it was taken.
+/// A place under a name that a run wants, or has. Made before it is asked for, so that it can be [let
+/// go](MetadataStore::let_go) also where the answer was lost.
 pub struct Hold {
     /// The name.
     pub name: String,
-    /// Which of the places.
-    pub place: u32,
-    /// What tells it from those that had the place before.
+    /// The run.
+    pub run: RunId,
+    /// The number of the run's lease; the place ends with that lease, or with the process where leases do.
+    pub epoch: u64,
+    /// What tells it from others.
     pub id: uuid::Uuid,
-    /// What the implementation must keep alive with it, such as a locked file.
+    /// What the implementation must keep alive while it is held, such as a locked file.
     pub guard: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Hold {
+    /// A place that is still to be asked for.
+    pub fn new(name: impl Into<String>, run: &RunId, epoch: u64) -> Self {
+        Self { name: name.into(), run: run.clone(), epoch, id: uuid::Uuid::new_v4(), guard: None }
+    }
 }
 
 impl fmt::Debug for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hold")
             .field("name", &self.name)
-            .field("place", &self.place)
+            .field("run", &self.run)
+            .field("epoch", &self.epoch)
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
@@ -123,17 +133,20 @@ pub trait MetadataStore: Send + Sync + fmt::Debug + 'static {
     /// Gives the lease back, so that another may take it at once.
     async fn release(&self, lease: Lease) -> Result<()>;
 
-    /// Takes one of so many `places` under a name for a run, whose lease of this `epoch` must be held; none where all are
-    /// taken. All who share the store share the places: a mutex is a name with one.
+    /// Takes one of so many `places` under the hold's name, and tells whether it did: not where all are taken, nor where the
+    /// run's lease is not held. All who share the store share the places: a mutex is a name with one. Asked again with the
+    /// same hold, it has one place.
+    ///
+    /// Who holds a place under a lease that is over loses place and lease to whoever asks.
     ///
     /// # Errors
-    /// Where the store can't be asked.
-    async fn hold(&self, name: &str, places: u32, run: &RunId, epoch: u64) -> Result<Option<Hold>>;
+    /// Where the store can't be asked; whether the place is held is not known then, and it may be asked again.
+    async fn hold(&self, hold: &mut Hold, places: u32) -> Result<bool>;
 
-    /// Gives a place back. Where that fails, it ends with the lease under which it was taken.
+    /// Gives a place back, where it is held.
     ///
     /// # Errors
-    /// Where the store can't be asked.
+    /// Where the store can't be asked; it may be asked again.
     async fn let_go(&self, hold: &mut Hold) -> Result<()>;
 
     /// Writes journal, state and lineage together and returns the commit's number, `expected_seq` + 1.

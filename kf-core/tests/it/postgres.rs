@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use kf_core::metadata::{
-    Commit, Lease, Lineage, LineageQuery, MetadataStore, PostgresMetadata, PostgresOptions, RunState,
+    Commit, Hold, Lease, Lineage, LineageQuery, MetadataStore, PostgresMetadata, PostgresOptions, RunState,
 };
 use kf_core::testing::metadata::{begin, commit, execution, new_run};
 use kf_core::testing::servers::{PostgresServer, judge};
@@ -68,6 +68,71 @@ async fn many_may_open_a_new_database_at_once() {
     assert_eq!(open(&options).await.runs(&Default::default()).await.unwrap().items.len(), 8);
 }
 
+/// A place ends with its lease, and whoever has lost a place has lost the lease.
+#[tokio::test]
+async fn places_end_with_leases() {
+    let Some(server) = server() else { return };
+    let store = open(&fresh(&server.url()).schema("places").unwrap()).await;
+    let ttl = Duration::from_millis(600);
+    let late = async || tokio::time::sleep(ttl + Duration::from_millis(100)).await;
+    store.create_run(new_run("short")).await.unwrap();
+    let mut short = store.acquire(&run("short"), "test", ttl).await.unwrap();
+    let long = begin(&store, "long").await;
+    let of = |lease: &Lease| Hold::new("name", &lease.run, lease.epoch);
+    let (mut ours, mut theirs) = (of(&short), of(&long));
+    assert!(store.hold(&mut ours, 1).await.unwrap());
+    assert!(!store.hold(&mut theirs, 1).await.unwrap());
+    // Late, and yet in time, since nobody wanted anything.
+    late().await;
+    store.renew(&mut short, ttl).await.unwrap();
+    assert!(!store.hold(&mut theirs, 1).await.unwrap());
+    late().await;
+    assert!(!store.hold(&mut of(&short), 2).await.unwrap(), "a lease that is over takes no place");
+    assert!(store.hold(&mut theirs, 1).await.unwrap());
+    let lost = store.renew(&mut short, ttl).await.unwrap_err();
+    assert!(matches!(lost, Error::Fenced { .. }), "{lost}");
+    assert!(!store.hold(&mut ours, 1).await.unwrap());
+
+    let anew = store.acquire(&short.run, "test", TTL).await.unwrap();
+    let mut waits = of(&anew);
+    assert!(!store.hold(&mut waits, 1).await.unwrap());
+    store.release(long).await.unwrap();
+    assert!(store.hold(&mut waits, 1).await.unwrap(), "given back with the lease");
+}
+
+/// Who never heard that it has a place can give it back, or ask again.
+#[tokio::test]
+async fn a_lost_answer_leaves_no_place_behind() {
+    let Some(server) = server() else { return };
+    let store = open(&fresh(&server.url()).schema("answers").unwrap()).await;
+    let lease = begin(&store, "r").await;
+    let mut unheard = 0;
+    for n in 0..60_u64 {
+        let name = format!("name {}", n % 3);
+        let mut hold = Hold::new(name.as_str(), &lease.run, lease.epoch);
+        let patience = Duration::from_micros(100 * (n % 10));
+        let asked = tokio::time::timeout(patience, store.hold(&mut hold, 1)).await;
+        unheard += u32::from(asked.is_err());
+        if n % 2 == 0 {
+            assert!(store.hold(&mut hold, 1).await.unwrap(), "{asked:?}");
+        }
+        let mut next = Hold::new(name, &lease.run, lease.epoch);
+        let mut tries = 0;
+        // A statement that was left may be under way still.
+        while {
+            store.let_go(&mut hold).await.unwrap();
+            !store.hold(&mut next, 1).await.unwrap()
+        } {
+            tries += 1;
+            assert!(tries < 100, "a place is lost");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        store.let_go(&mut next).await.unwrap();
+        store.let_go(&mut hold).await.unwrap();
+    }
+    assert!(unheard > 5, "only {unheard} answers were not waited for");
+}
+
 #[tokio::test]
 async fn a_schema_of_an_older_version_is_brought_to_this_one() {
     let Some(server) = server() else { return };
@@ -77,7 +142,7 @@ async fn a_schema_of_an_older_version_is_brought_to_this_one() {
     let older = "DROP TABLE older.holds; UPDATE older.kf_format SET number = 1";
     sqlx::raw_sql(older).execute(&admin).await.unwrap();
     let store = open(&options).await;
-    assert!(store.hold("name", 1, &lease.run, lease.epoch).await.unwrap().is_some());
+    assert!(store.hold(&mut Hold::new("name", &lease.run, lease.epoch), 1).await.unwrap());
     store.commit(commit(&lease, 0)).await.unwrap();
 }
 

@@ -235,7 +235,7 @@ impl EngineBuilder {
         let shutdown = CancellationToken::new();
         let inner = Inner {
             home,
-            locks: Locks::new(self.semaphores, Arc::clone(&metadata)),
+            locks: Locks::new(self.semaphores, Arc::clone(&metadata), shutdown.clone()),
             metadata,
             executors,
             state: Arc::new(self.state),

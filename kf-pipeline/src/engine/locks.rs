@@ -4,18 +4,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use kf_core::RunId;
 use kf_core::backoff::Backoff;
 use kf_core::metadata::{Hold, MetadataStore};
+use kf_core::{CancellationToken, RunId};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::mutex::locked;
 
 /// How often a place is asked for that another engine has.
-pub(super) const ASKING: Backoff =
+const ASKING: Backoff =
     Backoff { initial: Duration::from_millis(20), factor: 1.5, max: Duration::from_secs(1), jitter: 0.3 };
-/// How often a place is given back where the store can't be reached.
-const GIVING_BACK: u32 = 5;
+/// How long after a place whose taking was never answered was given back that is done again: a statement that nobody waits
+/// for may be carried out late.
+const AGAIN: [Duration; 4] =
+    [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
 /// A name that was not given a size is a mutex.
 ///
@@ -26,54 +29,117 @@ pub(crate) struct Locks {
     sizes: BTreeMap<String, usize>,
     by_name: Mutex<HashMap<String, Weak<Semaphore>>>,
     store: Arc<dyn MetadataStore>,
+    /// Fires when the engine ends.
+    shutdown: CancellationToken,
 }
 
 /// What an attempt holds; given back when dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Held(#[allow(dead_code, reason = "held for its drop")] Vec<Place>);
 
-/// A place of this engine's, and of all engines'. Given back when dropped.
+/// A place of this engine's, and of all engines', or the wish for one. Given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     hold: Option<Hold>,
+    /// Whether it is held; none where the store has not answered.
+    held: Option<bool>,
     here: Option<(OwnedSemaphorePermit, Arc<Semaphore>)>,
     store: Arc<dyn MetadataStore>,
+    runtime: Handle,
+    shutdown: CancellationToken,
 }
 
 impl Place {
-    /// A place among those of all engines.
-    pub(crate) fn of(hold: Hold, store: &Arc<dyn MetadataStore>) -> Self {
-        Self { hold: Some(hold), here: None, store: Arc::clone(store) }
+    /// Asks for a place, as often as need be while there is none or the store is away.
+    ///
+    /// # Errors
+    /// Where the store refuses.
+    async fn wait(&mut self, places: u32) -> kf_core::Result<()> {
+        for tried in 1_u32.. {
+            match self.ask(places).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, "a mutex or semaphore is asked for again");
+                }
+                Err(error) => return Err(error),
+            }
+            self.pause(tried).await;
+        }
+        Ok(())
+    }
+
+    /// Asks for a place once.
+    pub(crate) async fn ask(&mut self, places: u32) -> kf_core::Result<bool> {
+        let Some(hold) = &mut self.hold else { return Ok(false) };
+        self.held = None;
+        let held = self.store.hold(hold, places).await?;
+        self.held = Some(held);
+        Ok(held)
+    }
+
+    /// Waits until it is to be asked again.
+    pub(crate) async fn pause(&self, tried: u32) {
+        let seed = self.hold.as_ref().map_or(0, |hold| hold.id.as_u64_pair().0);
+        tokio::time::sleep(ASKING.delay(tried.min(20), seed)).await;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let (Some(mut hold), here) = (self.hold.take(), self.here.take()) else { return };
-        // Without a runtime, the place ends with the run's lease.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let store = Arc::clone(&self.store);
-        runtime.spawn(async move {
-            for tried in 1..=GIVING_BACK {
-                match store.let_go(&mut hold).await {
-                    Err(error) if error.is_retryable() && tried < GIVING_BACK => {
-                        tokio::time::sleep(ASKING.delay(8, u64::from(tried))).await;
-                    }
-                    Err(error) => {
-                        tracing::warn!(name = hold.name, %error, "a mutex or semaphore is not given back before its run's lease ends");
-                    }
-                    Ok(()) => break,
-                }
+        let (Some(hold), here, store) = (self.hold.take(), self.here.take(), Arc::clone(&self.store)) else {
+            return;
+        };
+        let again = match self.held {
+            Some(false) => return,
+            Some(true) => &AGAIN[..1],
+            None => &AGAIN[..],
+        };
+        // Where the engine ends, its leases do, and with them its places.
+        self.runtime.spawn(self.shutdown.clone().run_until_cancelled_owned(async move {
+            let mut hold = hold;
+            let mut here = here;
+            for after in again {
+                tokio::time::sleep(*after).await;
+                give_back(store.as_ref(), &mut hold).await;
+                // Who is next here asks when it is free.
+                here = None;
             }
-            // Who is next here asks when it is free.
             drop(here);
-        });
+        }));
+    }
+}
+
+/// Gives a place back, as often as need be: while its run goes on, nobody else could have it.
+async fn give_back(store: &dyn MetadataStore, hold: &mut Hold) {
+    for tried in 1_u32.. {
+        let Err(error) = store.let_go(hold).await else { return };
+        if tried.is_power_of_two() {
+            tracing::warn!(name = hold.name, %error, "a mutex or semaphore is not given back; it is tried again");
+        }
+        tokio::time::sleep(ASKING.delay(tried.min(20), 0)).await;
     }
 }
 
 impl Locks {
-    pub(crate) fn new(sizes: BTreeMap<String, usize>, store: Arc<dyn MetadataStore>) -> Self {
-        Self { sizes, by_name: Mutex::default(), store }
+    pub(crate) fn new(
+        sizes: BTreeMap<String, usize>,
+        store: Arc<dyn MetadataStore>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { sizes, by_name: Mutex::default(), store, shutdown }
+    }
+
+    /// The wish for a place under a name, for a run whose lease of this `epoch` this engine holds.
+    pub(crate) fn place(&self, name: impl Into<String>, run: &RunId, epoch: u64) -> Place {
+        Place {
+            hold: Some(Hold::new(name, run, epoch)),
+            held: Some(false),
+            here: None,
+            store: Arc::clone(&self.store),
+            runtime: Handle::current(),
+            shutdown: self.shutdown.clone(),
+        }
     }
 
     /// Waits until all of these are free, for a run whose lease of this `epoch` this engine holds. They are taken in the
@@ -92,12 +158,9 @@ impl Locks {
             let size = self.sizes.get(name).copied().unwrap_or(1).clamp(1, Semaphore::MAX_PERMITS);
             let semaphore = self.semaphore(name, size);
             let permit = Arc::clone(&semaphore).acquire_owned().await.ok();
-            let mut place = Place {
-                hold: None,
-                here: permit.map(|permit| (permit, semaphore)),
-                store: Arc::clone(&self.store),
-            };
-            place.hold = Some(self.hold(name, u32::try_from(size).unwrap_or(u32::MAX), run, epoch).await?);
+            let mut place = self.place(name, run, epoch);
+            place.here = permit.map(|permit| (permit, semaphore));
+            place.wait(u32::try_from(size).unwrap_or(u32::MAX)).await?;
             held.0.push(place);
         }
         Ok(held)
@@ -113,21 +176,6 @@ impl Locks {
         let made = Arc::new(Semaphore::new(size));
         by_name.insert(name.to_owned(), Arc::downgrade(&made));
         made
-    }
-
-    async fn hold(&self, name: &str, places: u32, run: &RunId, epoch: u64) -> kf_core::Result<Hold> {
-        for tried in 1.. {
-            match self.store.hold(name, places, run, epoch).await {
-                Ok(Some(hold)) => return Ok(hold),
-                Ok(None) => {}
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(name, %error, "a mutex or semaphore is asked for again");
-                }
-                Err(error) => return Err(error),
-            }
-            tokio::time::sleep(ASKING.delay(tried.min(20), u64::from(tried) ^ epoch)).await;
-        }
-        unreachable!("it is asked without an end")
     }
 }
 
@@ -155,7 +203,9 @@ mod tests {
     async fn locks(engines: usize) -> Vec<Arc<Locks>> {
         let store: Arc<dyn MetadataStore> = Arc::new(SqliteMetadata::in_memory().await.unwrap());
         let sizes = BTreeMap::from([("two".to_owned(), 2)]);
-        (0..engines).map(|_| Arc::new(Locks::new(sizes.clone(), Arc::clone(&store)))).collect()
+        let shutdown = CancellationToken::new();
+        let locks = |_| Arc::new(Locks::new(sizes.clone(), Arc::clone(&store), shutdown.clone()));
+        (0..engines).map(locks).collect()
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
--- Who has which place under a name. Its end is that of the lease under which it was taken.
+-- Who has which place under a name, of which the SHA-256 is kept. Its end is that of the lease under which it was taken.
 CREATE TABLE holds (
     name  TEXT NOT NULL,
     place INTEGER NOT NULL,

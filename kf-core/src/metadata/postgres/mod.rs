@@ -97,6 +97,11 @@ impl PostgresMetadata {
     }
 }
 
+/// What places under a name are kept under: an index has room for short texts, of characters that it knows.
+fn held_name(name: &str) -> String {
+    Digest::of(name).to_hex()
+}
+
 /// A connection with a statement under way. Left before the answer, it is closed: nobody else is to wait for it.
 struct Asking(Option<PoolConnection<Postgres>>);
 
@@ -168,10 +173,37 @@ impl Inner {
         row.try_get(column).map_err(|error| self.unreadable(error))
     }
 
+    /// Takes a place that is free, or was that of a lease that is no more.
+    async fn take_place(&self, hold: &Hold, places: u32) -> Result<bool> {
+        // Who took a place since this began may have a lease that cannot be seen from here yet.
+        let taken = "(holds.taken >= now() OR EXISTS (SELECT FROM heads WHERE heads.no = holds.run
+                      AND heads.epoch = holds.epoch AND held_until IS NOT NULL)) AND holds.id <> $5";
+        let statement = format!(
+            "INSERT INTO holds (name, place, run, epoch, id)
+             SELECT $1, place, runs.no, $4, $5 FROM runs JOIN heads USING (no), generate_series(0, $2 - 1) AS place
+             WHERE runs.id = $3 AND heads.epoch = $4 AND held_until > clock_timestamp()
+                 AND NOT EXISTS (SELECT FROM holds WHERE name = $1 AND holds.place = place.place AND {taken})
+             ORDER BY EXISTS (SELECT FROM holds WHERE name = $1 AND holds.place = place.place AND id = $5) DESC, place
+             LIMIT 1
+             ON CONFLICT (name, place) DO UPDATE
+                 SET run = excluded.run, epoch = excluded.epoch, id = excluded.id, taken = clock_timestamp()
+                 WHERE NOT ({taken})
+             RETURNING place"
+        );
+        let places = i32::try_from(places.max(1)).unwrap_or(i32::MAX);
+        let name = held_name(&hold.name);
+        let insert = sqlx::query(AssertSqlSafe(statement)).bind(&name).bind(places).bind(hold.run.as_str());
+        let insert = insert.bind(hold.epoch.cast_signed()).bind(hold.id.to_string());
+        Ok(!self.ask("take a place under a name in", insert).await?.is_empty())
+    }
+
     async fn give_back(&self, run: &RunId, epoch: i64) -> Result<()> {
         let query = sqlx::query(
-            "UPDATE heads SET held_until = NULL, owner = NULL
-             WHERE no = (SELECT no FROM runs WHERE id = $1) AND epoch = $2",
+            "WITH ended AS (
+                 UPDATE heads SET held_until = NULL, owner = NULL
+                 WHERE no = (SELECT no FROM runs WHERE id = $1) AND epoch = $2 RETURNING no
+             )
+             DELETE FROM holds USING ended WHERE run = ended.no AND epoch = $2",
         );
         self.ask("give back a lease in", query.bind(run.as_str()).bind(epoch)).await.map(drop)
     }
@@ -265,37 +297,26 @@ impl MetadataStore for PostgresMetadata {
         Ok(())
     }
 
-    async fn hold(&self, name: &str, places: u32, run: &RunId, epoch: u64) -> Result<Option<Hold>> {
-        keepable("name of a mutex or semaphore", name)?;
-        // Who took a place since this began may have a lease that cannot be seen from here yet.
-        let taken = "holds.taken >= now() OR EXISTS (SELECT FROM heads WHERE heads.no = holds.run AND \
-                     heads.epoch = holds.epoch AND held_until > clock_timestamp())";
-        let statement = format!(
-            "INSERT INTO holds (name, place, run, epoch, id)
-             SELECT $1, place, runs.no, $4, $5 FROM runs JOIN heads USING (no), generate_series(0, $2 - 1) AS place
-             WHERE runs.id = $3 AND heads.epoch = $4
-                 AND NOT EXISTS (SELECT FROM holds WHERE name = $1 AND holds.place = place.place AND ({taken}))
-             ORDER BY place LIMIT 1
-             ON CONFLICT (name, place) DO UPDATE
-                 SET run = excluded.run, epoch = excluded.epoch, id = excluded.id, taken = clock_timestamp()
-                 WHERE NOT ({taken})
-             RETURNING place"
+    async fn hold(&self, hold: &mut Hold, places: u32) -> Result<bool> {
+        if self.0.take_place(hold, places).await? {
+            return Ok(true);
+        }
+        // Only here time counts, on the row itself: a lease that is over is taken away before its places are.
+        let over = sqlx::query(
+            "UPDATE heads SET held_until = NULL, owner = NULL FROM holds
+             WHERE holds.name = $1 AND heads.no = holds.run AND heads.epoch = holds.epoch
+                 AND held_until <= clock_timestamp()
+             RETURNING heads.no",
         );
-        let places = i32::try_from(places.max(1)).unwrap_or(i32::MAX);
-        let id = uuid::Uuid::new_v4();
-        let insert = sqlx::query(AssertSqlSafe(statement));
-        let insert =
-            insert.bind(name).bind(places).bind(run.as_str()).bind(epoch.cast_signed()).bind(id.to_string());
-        let rows = self.0.ask("take a place under a name in", insert).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let place = self.0.get::<i32>(row, "place")?.cast_unsigned();
-        Ok(Some(Hold { name: name.to_owned(), place, id, guard: None }))
+        let name = held_name(&hold.name);
+        let ended = self.0.ask("end leases that are over in", over.bind(&name)).await?;
+        if ended.is_empty() { Ok(false) } else { self.0.take_place(hold, places).await }
     }
 
     async fn let_go(&self, hold: &mut Hold) -> Result<()> {
-        let place = hold.place.cast_signed();
-        let delete = sqlx::query("DELETE FROM holds WHERE name = $1 AND place = $2 AND id = $3");
-        let delete = delete.bind(&hold.name).bind(place).bind(hold.id.to_string());
+        let delete = sqlx::query("DELETE FROM holds WHERE name = $1 AND id = $2");
+        let name = held_name(&hold.name);
+        let delete = delete.bind(&name).bind(hold.id.to_string());
         self.0.ask("give back a place under a name in", delete).await.map(drop)
     }
 

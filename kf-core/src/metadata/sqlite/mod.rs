@@ -168,20 +168,19 @@ impl MetadataStore for SqliteMetadata {
         Ok(())
     }
 
-    async fn hold(&self, name: &str, places: u32, run: &RunId, epoch: u64) -> Result<Option<Hold>> {
-        let (store, name, run) = (self.clone(), name.to_owned(), run.clone());
+    async fn hold(&self, hold: &mut Hold, places: u32) -> Result<bool> {
+        if hold.guard.is_some() {
+            return Ok(true);
+        }
+        let (store, name) = (self.clone(), hold.name.clone());
+        let owner = format!("run {}, lease {}", hold.run, hold.epoch);
         let take = move || {
-            let owner = format!("run {run}, lease {epoch}");
-            for place in 0..places.max(1) {
-                if let Some(guard) = store.0.locks.hold(&name, place, &owner)? {
-                    let id = uuid::Uuid::new_v4();
-                    return Ok(Some(Hold { name, place, id, guard: Some(guard) }));
-                }
-            }
-            Ok(None)
+            let mut free = (0..places.max(1)).map(|place| store.0.locks.hold(&name, place, &owner));
+            free.find_map(Result::transpose).transpose()
         };
         let interrupted = |error| Error::Process(format!("taking a place was interrupted: {error}"));
-        tokio::task::spawn_blocking(take).await.map_err(interrupted)?
+        hold.guard = tokio::task::spawn_blocking(take).await.map_err(interrupted)??;
+        Ok(hold.guard.is_some())
     }
 
     async fn let_go(&self, hold: &mut Hold) -> Result<()> {

@@ -154,8 +154,8 @@ impl MetadataStore for FaultyMetadata {
         self.faulty(MetadataCall::Release, self.inner.release(lease)).await
     }
 
-    async fn hold(&self, name: &str, places: u32, run: &RunId, epoch: u64) -> Result<Option<Hold>> {
-        self.faulty(MetadataCall::Hold, self.inner.hold(name, places, run, epoch)).await
+    async fn hold(&self, hold: &mut Hold, places: u32) -> Result<bool> {
+        self.faulty(MetadataCall::Hold, self.inner.hold(hold, places)).await
     }
 
     async fn let_go(&self, hold: &mut Hold) -> Result<()> {

@@ -33,7 +33,7 @@ pub(crate) enum Joined {
 #[derive(Debug)]
 pub(crate) struct Flight {
     /// The same right among all engines, where others share the store.
-    pub(super) among_all: Option<Place>,
+    pub(super) among_all: Option<Box<Place>>,
     flights: Arc<Flights>,
     key: Digest,
     /// Closes the channel of those who wait.

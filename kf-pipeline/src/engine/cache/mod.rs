@@ -18,7 +18,7 @@ pub(crate) use kfp::of_name;
 pub(crate) use program::program_digest;
 
 use self::flights::Joined;
-use super::locks::{self, Place};
+use super::locks::Place;
 use super::{Inner, RunSetup};
 use crate::plan::Caching;
 use crate::scheduler::{Launch, Values};
@@ -95,16 +95,14 @@ impl Look<'_> {
     }
 
     /// Waits until it is to be run here, or was run by another engine.
-    async fn found_or_led_among_all(&self) -> (Option<Values>, Option<Place>) {
-        let (store, name) = (&self.engine.metadata, format!("cache {}", self.key));
+    async fn found_or_led_among_all(&self) -> (Option<Values>, Option<Box<Place>>) {
+        let (run, epoch) = (&self.setup.run, self.setup.epoch);
+        let mut place = self.engine.locks.place(format!("cache {}", self.key), run, epoch);
         for tried in 1_u32.. {
-            match store.hold(&name, 1, &self.setup.run, self.setup.epoch).await {
+            match place.ask(1).await {
                 // Another may have ended since it was looked for.
-                Ok(Some(hold)) => {
-                    let place = Place::of(hold, store);
-                    return (self.found().await, Some(place));
-                }
-                Ok(None) => tokio::time::sleep(locks::ASKING.delay(tried.min(20), self.setup.epoch)).await,
+                Ok(true) => return (self.found().await, Some(Box::new(place))),
+                Ok(false) => place.pause(tried).await,
                 Err(error) => {
                     let task = self.task;
                     tracing::warn!(task, %error, "whether another engine runs the same can't be asked; the task runs");

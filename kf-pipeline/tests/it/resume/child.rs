@@ -203,8 +203,8 @@ impl MetadataStore for Watched {
         self.inner.release(lease).await
     }
 
-    async fn hold(&self, name: &str, places: u32, run: &RunId, epoch: u64) -> kf_core::Result<Option<Hold>> {
-        self.inner.hold(name, places, run, epoch).await
+    async fn hold(&self, hold: &mut Hold, places: u32) -> kf_core::Result<bool> {
+        self.inner.hold(hold, places).await
     }
 
     async fn let_go(&self, hold: &mut Hold) -> kf_core::Result<()> {
