@@ -39,16 +39,11 @@ impl Capture {
             on_line: None,
             recent: Arc::default(),
         };
-        Ok((Self::of(output), write))
-    }
-
-    /// Begins to read.
-    pub(super) fn of(output: Output) -> Self {
         let recent = Arc::clone(&output.recent);
         let log = output.log.as_ref().map(LogWriter::feed);
         let enough = CancellationToken::new();
         let pump = tokio::spawn(output.pump(enough.clone().cancelled_owned()));
-        Self { recent, log, enough, pump }
+        Ok((Self { recent, log, enough, pump }, write))
     }
 
     /// The log, to be followed.
@@ -60,7 +55,7 @@ impl Capture {
     ///
     /// # Errors
     /// Where the log is incomplete.
-    pub(super) async fn complete(&mut self, within: Duration) -> io::Result<()> {
+    async fn complete(&mut self, within: Duration) -> io::Result<()> {
         let read = match tokio::time::timeout(within, &mut self.pump).await {
             Ok(read) => read,
             Err(_) => {

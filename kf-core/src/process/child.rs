@@ -5,16 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
-use tempfile::TempPath;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::Exit;
 use super::guard::Guarded;
 use super::lines::Recent;
 use super::log::{LogFeed, LogWriter};
 use super::output::Output;
-use super::{Capture, Exit};
 use crate::mutex::locked;
+use crate::worker::Exchange;
 
 /// How long the output of an ended child is waited for, where a process that left its group still holds the pipe.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -26,6 +26,7 @@ pub struct Child {
     group: Arc<Group>,
     recent: Arc<Mutex<Recent>>,
     log: Option<LogFeed>,
+    exchange: Exchange,
     ended: watch::Receiver<Option<Ended>>,
 }
 
@@ -85,6 +86,15 @@ impl Child {
         self.log.as_ref()
     }
 
+    /// What it has [answered](crate::worker::Request::answer), as JSON; empty where it has not. Whole when it has
+    /// ended, unless it was killed while it wrote.
+    ///
+    /// # Errors
+    /// Where the answer is longer than 1 GiB, or there is no room for it.
+    pub fn answer(&self) -> io::Result<Vec<u8>> {
+        self.exchange.answer()
+    }
+
     /// What was started, for messages: ``worker `greet` ``.
     pub fn what(&self) -> &str {
         &self.what
@@ -135,13 +145,32 @@ impl Drop for Watched {
     }
 }
 
+/// Waits for an end and for what is kept of the output, which is told that it was enough when the end was [`LAST_WORDS`]
+/// ago.
+async fn until_both<E, K>(
+    end: impl Future<Output = E>,
+    kept: impl Future<Output = K>,
+    enough: impl FnOnce(),
+) -> (E, K) {
+    let (mut end, mut kept) = (std::pin::pin!(end), std::pin::pin!(kept));
+    let ended = tokio::select! {
+        ended = &mut end => ended,
+        kept = &mut kept => return (end.await, kept),
+    };
+    if let Ok(kept) = tokio::time::timeout(LAST_WORDS, &mut kept).await {
+        return (ended, kept);
+    }
+    enough();
+    (ended, kept.await)
+}
+
 /// Watches a process that was just started.
 pub(super) fn supervise(
     what: String,
     mut process: tokio::process::Child,
     guarded: Guarded,
     output: Output,
-    request: TempPath,
+    exchange: Exchange,
     ends: CancellationToken,
 ) -> io::Result<Child> {
     let pid = process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
@@ -153,22 +182,27 @@ pub(super) fn supervise(
     let watched = Watched(group.clone());
     let name = what.clone();
     tokio::spawn(async move {
-        let _request = request;
-        let mut capture = Capture::of(output);
-        let status = tokio::select! {
-            status = process.wait() => status,
-            () = ends.cancelled() => {
-                watched.0.signal(Signal::KILL);
-                process.wait().await
-            }
+        let enough = CancellationToken::new();
+        let end = async {
+            let status = tokio::select! {
+                status = process.wait() => status,
+                () = ends.cancelled() => {
+                    watched.0.signal(Signal::KILL);
+                    process.wait().await
+                }
+            };
+            let ended = Ended { exit: status.map_or(Exit::Signal(0), Exit::from), at: Instant::now() };
+            watched.0.leave();
+            drop(guarded);
+            ended
         };
-        let ended = Ended { exit: status.map_or(Exit::Signal(0), Exit::from), at: Instant::now() };
-        watched.0.leave();
-        drop(guarded);
-        if let Err(error) = capture.complete(LAST_WORDS).await {
+        // In one task: who ends closes its output too, and one thread sees both.
+        let kept = output.pump(enough.cancelled());
+        let (ended, kept) = until_both(end, kept, || enough.cancel()).await;
+        if let Err(error) = kept {
             tracing::warn!(child = %name, %error, "the log is incomplete");
         }
         let _ = tell.send(Some(ended));
     });
-    Ok(Child { what, group, recent, log, ended })
+    Ok(Child { what, group, recent, log, exchange, ended })
 }

@@ -28,7 +28,7 @@ pub struct Command {
 impl Command {
     /// A copy of this program that runs the [worker entry](crate::worker::Entry) of this name.
     ///
-    /// The request goes through a temporary file that only this user can read.
+    /// The request goes through a file without a name, in memory where the system has such, that only the two can open.
     ///
     /// # Errors
     /// [`SpawnError::Request`] where the request has no JSON form.
@@ -130,12 +130,21 @@ pub struct Log {
     pub(super) path: PathBuf,
     pub(super) head: u64,
     pub(super) tail: u64,
+    pub(super) on_demand: bool,
 }
 
 impl Log {
     /// A log in this file, replaced where it exists, of the first 1 MiB and the last 4 MiB. Missing folders are made.
     pub fn to(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), head: 1 << 20, tail: 4 << 20 }
+        Self { path: path.into(), head: 1 << 20, tail: 4 << 20, on_demand: false }
+    }
+
+    /// Makes the file when the first bytes come, so that who prints nothing leaves none. Where it can't be made then,
+    /// nothing is kept, as on a full disk.
+    #[must_use]
+    pub fn on_demand(mut self) -> Self {
+        self.on_demand = true;
+        self
     }
 
     /// How many bytes are kept of the beginning.

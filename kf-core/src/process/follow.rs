@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     fn writer(folder: &Path, head: u64, tail: u64) -> LogWriter {
-        LogWriter::create(&Log { path: folder.join("x.log"), head, tail }).unwrap()
+        LogWriter::create(&Log { path: folder.join("x.log"), head, tail, on_demand: false }).unwrap()
     }
 
     /// What comes until the follower would wait, or until the end.

@@ -72,13 +72,15 @@ impl LogWriter {
         }
     }
 
-    /// A log whose file is made now; it is emptied where there is one.
+    /// A log whose file is made now, unless it is wanted [on demand](Log::on_demand); it is emptied where there is one.
     ///
     /// # Errors
     /// Where the file or its folder can't be made.
     pub fn create(log: &Log) -> io::Result<Self> {
         let writer = Self::new(log);
-        writer.open()?;
+        if !log.on_demand {
+            writer.open()?;
+        }
         Ok(writer)
     }
 
@@ -86,10 +88,14 @@ impl LogWriter {
         if let Some(file) = self.file.get() {
             return Ok(file);
         }
-        if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&self.path)?;
+        let open = || File::options().read(true).write(true).create(true).truncate(true).open(&self.path);
+        let file = match (open(), self.path.parent()) {
+            (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(folder)?;
+                open()?
+            }
+            (opened, _) => opened?,
+        };
         Ok(self.file.get_or_init(|| file))
     }
 
@@ -136,6 +142,11 @@ impl LogWriter {
             bytes = &bytes[now..];
         }
         Ok(())
+    }
+
+    /// Whether nothing was left out, so that [`finish`](Self::finish) is quick.
+    pub(super) fn is_in_order(&self) -> bool {
+        self.written <= self.layout.head + self.layout.tail
     }
 
     /// Puts the last bytes in order, with the line that says what is missing before them. Followers come to their end,
@@ -216,7 +227,7 @@ mod tests {
     fn kept(head: u64, tail: u64, chunks: &[&[u8]]) -> String {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/er/x.log");
-        let mut log = LogWriter::create(&Log { path: path.clone(), head, tail }).unwrap();
+        let mut log = LogWriter::create(&Log { path: path.clone(), head, tail, on_demand: false }).unwrap();
         for chunk in chunks {
             log.write(chunk);
         }

@@ -40,6 +40,7 @@ impl Output {
         }
         match self.log {
             None => Ok(()),
+            Some(log) if log.is_in_order() => log.finish(),
             Some(log) => tokio::task::spawn_blocking(|| log.finish()).await.map_err(io::Error::other)?,
         }
     }

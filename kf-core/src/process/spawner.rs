@@ -2,11 +2,9 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use tempfile::TempPath;
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -17,7 +15,7 @@ use super::guard::{Guard, Guarded, Guards};
 use super::log::LogWriter;
 use super::output::Output;
 use super::{Command, SpawnError};
-use crate::worker;
+use crate::worker::{self, Exchange};
 
 /// Starts children, which end when it is dropped.
 ///
@@ -99,7 +97,7 @@ impl Spawner {
         }
         let runtime = Handle::try_current().map_err(|_| SpawnError::NoRuntime { what: what.clone() })?;
         let start = |source| SpawnError::Start { what: what.clone(), source };
-        let request = write_request(&command.request)
+        let exchange = Exchange::of(&command.request)
             .map_err(|source| SpawnError::Request { what: what.clone(), source })?;
         let log = match &command.log {
             None => None,
@@ -117,19 +115,12 @@ impl Spawner {
             recent: Arc::new(Mutex::default()),
         };
         let (reply, started) = oneshot::channel();
-        let command = prepare(&command, &request, write).map_err(start)?;
+        let command = prepare(&command, &exchange, write).map_err(start)?;
         let closed = || start(io::Error::other("the spawner's thread has ended"));
         self.jobs.send(Job { command, runtime, reply }).await.map_err(|_| closed())?;
         let (process, guarded) = started.await.map_err(|_| closed())?.map_err(start)?;
-        child::supervise(what.clone(), process, guarded, output, request, self.ends.clone()).map_err(start)
+        child::supervise(what.clone(), process, guarded, output, exchange, self.ends.clone()).map_err(start)
     }
-}
-
-/// Writes the request to a file that goes away with the child.
-fn write_request(json: &str) -> io::Result<TempPath> {
-    let mut file = tempfile::Builder::new().prefix("kf-request-").suffix(".json").tempfile()?;
-    io::Write::write_all(&mut file, json.as_bytes())?;
-    Ok(file.into_temp_path())
 }
 
 /// The file of this program, and what it was called by.
@@ -143,14 +134,18 @@ pub(super) fn this_program() -> io::Result<(PathBuf, OsString)> {
     Ok((program, name))
 }
 
-fn prepare(command: &Command, request: &Path, output: io::PipeWriter) -> io::Result<std::process::Command> {
+fn prepare(
+    command: &Command,
+    exchange: &Exchange,
+    output: io::PipeWriter,
+) -> io::Result<std::process::Command> {
     use std::os::unix::process::CommandExt;
     let (program, name) = this_program()?;
     let mut process = std::process::Command::new(program);
     process
         .arg0(name)
         .arg(&command.entry)
-        .stdin(Stdio::null())
+        .stdin(exchange.stdin()?)
         .stdout(output.try_clone()?)
         .stderr(output)
         .process_group(0);
@@ -165,7 +160,7 @@ fn prepare(command: &Command, request: &Path, output: io::PipeWriter) -> io::Res
     }
     process
         .env(worker::ENTRY, &command.entry)
-        .env(worker::REQUEST, request)
+        .env(worker::REQUEST, worker::STDIN)
         .env(worker::PARENT, std::process::id().to_string());
     Ok(process)
 }

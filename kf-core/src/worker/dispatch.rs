@@ -8,7 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{ENTRY, ExecRequest, PARENT, REQUEST, Request, WorkerError, Workers, orphan};
+use tokio::runtime::Handle;
+
+use super::{ENTRY, ExecRequest, PARENT, REQUEST, Request, STDIN, WorkerError, Workers, exchange, orphan};
 use crate::telemetry::TraceContext;
 
 /// The exit code of a worker whose entry returned an error.
@@ -96,8 +98,11 @@ fn answer(workers: &Workers, asked: OsString) -> Result<(), Ended> {
     apart(workers, name, move |_| entry.run(request))
 }
 
-/// Runs something on a thread of its own: a `main` under #[tokio::main] would forbid it a runtime, and a panic ends here.
-/// It runs in a span that goes on with the trace of whoever started this process.
+/// How much stack an entry has at least.
+const STACK: u64 = 8 << 20;
+
+/// Runs something where a runtime may be started, and a panic ends here. It runs in a span that goes on with the trace of
+/// whoever started this process.
 fn apart(
     workers: &Workers,
     name: String,
@@ -105,23 +110,27 @@ fn apart(
 ) -> Result<(), Ended> {
     let workers = workers.clone();
     let entry = name.clone();
-    let ran = std::thread::Builder::new()
-        .name(name)
-        .stack_size(8 << 20)
-        .spawn(move || {
-            let kept = workers.set_up().map_err(Ended::Refused)?;
-            let span = tracing::info_span!("worker", entry);
-            if let Some(trace) = TraceContext::from_env() {
-                trace.precedes(&span);
-            }
-            let ran = catch_unwind(AssertUnwindSafe(|| span.in_scope(|| run(&workers))));
-            // The span ends before what exports it.
-            drop(span);
-            drop(kept);
-            ran.map_err(|_| Ended::Panicked)?.map_err(Ended::Failed)
-        })
-        .map_err(|error| Ended::Refused(WorkerError::failed(error)))?
-        .join();
+    let ran = move || {
+        let kept = workers.set_up().map_err(Ended::Refused)?;
+        let span = tracing::info_span!("worker", entry);
+        if let Some(trace) = TraceContext::from_env() {
+            trace.precedes(&span);
+        }
+        let ran = catch_unwind(AssertUnwindSafe(|| span.in_scope(|| run(&workers))));
+        // The span ends before what exports it.
+        drop(span);
+        drop(kept);
+        ran.map_err(|_| Ended::Panicked)?.map_err(Ended::Failed)
+    };
+    let stack = rustix::process::getrlimit(rustix::process::Resource::Stack).current;
+    // A thread more is dearer than all else that is done here.
+    let ran = if Handle::try_current().is_err() && stack.is_none_or(|stack| stack >= STACK) {
+        catch_unwind(AssertUnwindSafe(ran))
+    } else {
+        // A `main` under #[tokio::main] would forbid it a runtime.
+        let thread = std::thread::Builder::new().name(name).stack_size(STACK as usize).spawn(ran);
+        thread.map_err(|error| Ended::Refused(WorkerError::failed(error)))?.join()
+    };
     // A panic of what was set up.
     ran.unwrap_or(Err(Ended::Panicked))
 }
@@ -132,15 +141,15 @@ fn read_request(entry: &str) -> Result<Request, WorkerError> {
     let Some(path) = std::env::var_os(REQUEST) else {
         return Err(bad(format!("{REQUEST} is not set; it names the JSON file with the request").into()));
     };
-    let json = std::fs::read_to_string(&path)
-        .map_err(|error| bad(format!("can't read {}: {error}", path.to_string_lossy()).into()))?;
+    let read = match path == STDIN {
+        true => exchange::read().map(|(json, answer)| (json, std::env::var_os(PARENT).map(|_| answer))),
+        false => std::fs::read_to_string(&path).map(|json| (json, None)),
+    };
+    let (json, answer) =
+        read.map_err(|error| bad(format!("can't read {}: {error}", path.to_string_lossy()).into()))?;
     serde_json::from_str::<serde::de::IgnoredAny>(&json)
         .map_err(|error| bad(format!("{} is not JSON: {error}", path.to_string_lossy()).into()))?;
-    // A spawner's own file, which is of no use any more; the spawner may be killed before it can remove it.
-    if std::env::var_os(PARENT).is_some() {
-        let _ = std::fs::remove_file(&path);
-    }
-    Ok(Request { entry: entry.to_owned(), json })
+    Ok(Request { entry: entry.to_owned(), json, answer })
 }
 
 /// Becomes another program; comes back only with the reason why not.

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::exchange::Answer;
+
 /// One thing that copies of this program can be asked to do.
 pub trait Entry: Send + Sync + 'static {
     /// The name it is asked for by, unique in its [`Workers`].
     fn name(&self) -> &str;
 
-    /// Does it. Runs on a thread of its own, with no async runtime around it, so it may start one.
+    /// Does it. Runs on a thread with no async runtime around it, so it may start one, and with 8 MiB of stack or more.
     ///
     /// # Errors
     /// Whatever made it fail; the text goes to standard error and the process ends with
@@ -144,6 +146,8 @@ impl std::fmt::Debug for Workers {
 pub struct Request {
     pub(super) entry: String,
     pub(super) json: String,
+    /// Where somebody waits for an answer.
+    pub(super) answer: Option<Answer>,
 }
 
 impl Request {
@@ -154,7 +158,7 @@ impl Request {
     pub fn new(entry: impl Into<String>, value: &impl Serialize) -> Result<Self, WorkerError> {
         let entry = entry.into();
         match serde_json::to_string(value) {
-            Ok(json) => Ok(Self { entry, json }),
+            Ok(json) => Ok(Self { entry, json, answer: None }),
             Err(source) => Err(WorkerError::Request { name: entry, source: source.into() }),
         }
     }
@@ -176,6 +180,18 @@ impl Request {
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, WorkerError> {
         serde_json::from_str(&self.json)
             .map_err(|source| WorkerError::Request { name: self.entry.clone(), source: source.into() })
+    }
+
+    /// Answers whoever has started this process, who reads it with [`Child::answer`](crate::process::Child::answer). Of
+    /// several answers the last counts. Where nobody waits for one, such as when a person has set the variables, it goes
+    /// nowhere.
+    ///
+    /// # Errors
+    /// [`WorkerError::Failed`] where `value` has no JSON form or there is no room for it.
+    pub fn answer(&self, value: &impl Serialize) -> Result<(), WorkerError> {
+        let Some(answer) = &self.answer else { return Ok(()) };
+        let json = serde_json::to_vec(value).map_err(WorkerError::failed)?;
+        answer.write(&json).map_err(WorkerError::failed)
     }
 }
 

@@ -28,8 +28,8 @@
 //! | variable | meaning |
 //! |---|---|
 //! | [`ENTRY`] | the entry to run; being set is what "asked" means |
-//! | [`REQUEST`] | path of a JSON file with the request |
-//! | [`PARENT`] | process id of the starter; where set, the worker dies with it, and removes the request's file once it is read |
+//! | [`REQUEST`] | path of a JSON file with the request, or [`STDIN`]; that is the file then, is read and replaced by `/dev/null`, and takes the [answer](Request::answer) |
+//! | [`PARENT`] | process id of the starter; where set, the worker dies with it |
 //!
 //! Without them, a program whose arguments are `--executor_input JSON --function_to_execute NAME`, as those of an exported
 //! pipeline's containers are, is asked for that function: [`Entry::run_container`].
@@ -45,16 +45,20 @@
 
 mod dispatch;
 mod entry;
+mod exchange;
 mod orphan;
 
 pub(crate) use dispatch::{EXEC_ENTRY, GUARD_ENTRY, dispatches};
 pub use dispatch::{EXIT_FAILED, EXIT_PANIC, EXIT_REFUSED, run_if_asked};
 pub(crate) use entry::ExecRequest;
 pub use entry::{Entry, Request, WorkerError, Workers, entry};
+pub(crate) use exchange::Exchange;
 
 /// The environment variable that names the entry to run.
 pub const ENTRY: &str = "KF_WORKER";
-/// The environment variable that holds the path of the request, a JSON file.
+/// The environment variable that holds the path of the request, a JSON file, or [`STDIN`].
 pub const REQUEST: &str = "KF_WORKER_REQUEST";
+/// What [`REQUEST`] is where standard input is the file.
+pub const STDIN: &str = "-";
 /// The environment variable that holds the starter's process id.
 pub const PARENT: &str = "KF_WORKER_PARENT";

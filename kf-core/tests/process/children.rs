@@ -113,6 +113,17 @@ pub(crate) async fn log_that_cannot_be_opened() {
 }
 
 /// A device that is always full stands for the disk.
+pub(crate) async fn silence_leaves_no_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = |name: &str| Log::to(dir.path().join(name).join("x.log")).on_demand();
+    let (_spawner, child) = start(Command::program("true", [""; 0]).log(log("silent"))).await;
+    assert_eq!(child.wait().await, Exit::Code(0));
+    assert!(!dir.path().join("silent").exists());
+    let (_spawner, child) = start(Command::program("echo", ["said"]).log(log("loud"))).await;
+    child.wait().await;
+    assert_eq!(std::fs::read_to_string(dir.path().join("loud/x.log")).unwrap(), "said\n");
+}
+
 pub(crate) async fn full_disk_leaves_the_child_alone() {
     let (_spawner, child) =
         start(Command::entry("flood", &1_000_000).unwrap().log(Log::to("/dev/full"))).await;

@@ -1,6 +1,6 @@
 //! From the environment to the entry that was asked for.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +43,16 @@ pub(crate) fn workers() -> Workers {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.map_err(WorkerError::failed)?.block_on(async {});
             println!("ran");
+            Ok(())
+        }))
+        .with(entry("answer", |request| {
+            let mut input = String::new();
+            std::io::stdin().read_to_string(&mut input).map_err(WorkerError::failed)?;
+            request.answer(&"an earlier and longer answer")?;
+            request.answer(&(request.parse::<String>()?, input))?;
+            // What it starts itself gets nothing of either.
+            let cat = std::process::Command::new("cat").output().map_err(WorkerError::failed)?;
+            println!("{} bytes", cat.stdout.len());
             Ok(())
         }))
         .with(entry("flood", |request| {
@@ -136,6 +146,20 @@ pub(crate) async fn panic() {
 
 pub(crate) async fn runtime_inside() {
     assert_eq!(run(Command::entry("runtime", &()).unwrap()).await, (Exit::Code(0), "ran".to_owned()));
+}
+
+pub(crate) async fn answers() {
+    let spawner = Spawner::new().unwrap();
+    let long = "x".repeat(1 << 20);
+    let child = spawner.spawn(Command::entry("answer", &long).unwrap()).await.unwrap();
+    assert_eq!(child.wait().await, Exit::Code(0));
+    assert_eq!(child.answer().unwrap(), serde_json::to_vec(&(long, "")).unwrap());
+    assert_eq!(child.tail(1), ["0 bytes"]);
+    let child = spawner.spawn(Command::entry("greet", &"Ada").unwrap()).await.unwrap();
+    child.wait().await;
+    assert_eq!(child.answer().unwrap(), b"");
+    let (exit, said) = run(Command::program("wc", ["-c"])).await;
+    assert_eq!((exit, said.as_str()), (Exit::Code(0), "0"), "another program reads nothing of it");
 }
 
 pub(crate) async fn foreign_program() {

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Trial::test("dispatch::setup", on_runtime(dispatch::setup)),
         Trial::test("dispatch::panic", on_runtime(dispatch::panic)),
         Trial::test("dispatch::runtime_inside", on_runtime(dispatch::runtime_inside)),
+        Trial::test("dispatch::answers", on_runtime(dispatch::answers)),
         Trial::test("dispatch::foreign_program", on_runtime(dispatch::foreign_program)),
         Trial::test("dispatch::missing_program", on_runtime(dispatch::missing_program)),
         Trial::test("dispatch::wrong_parent", on_runtime(dispatch::wrong_parent)),
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
             "children::full_disk_leaves_the_child_alone",
             on_runtime(children::full_disk_leaves_the_child_alone),
         ),
+        Trial::test("children::silence_leaves_no_log", on_runtime(children::silence_leaves_no_log)),
         Trial::test("follow::four_hundred_megabytes", on_runtime(follow::four_hundred_megabytes)),
         Trial::test("follow::killed_in_the_middle", on_runtime(follow::killed_in_the_middle)),
         Trial::test(

@@ -9,7 +9,7 @@ use kf_core::artifact::{ArtifactRef, Metadata};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::subprocess::{TaskRequest, write_whole};
+use super::subprocess::TaskRequest;
 use crate::component::checkpoint::Place;
 use crate::component::{ComponentDef, Components, TaskError};
 use crate::container::local_path;
@@ -117,7 +117,6 @@ pub(super) fn run(
         parameters: parameters.collect(),
         artifacts: artifacts.collect(),
         outputs,
-        reply: PathBuf::new(),
     };
     let (given, said) = components.run_component(request)?;
     for (name, parameter) in &input.outputs.parameters {
@@ -139,6 +138,13 @@ pub(super) fn run(
     }
     make_parent(&input.outputs.output_file)?;
     Ok(write_whole(&input.outputs.output_file, &output)?)
+}
+
+/// Writes a file that is there whole or not at all.
+fn write_whole(path: &Path, value: &Json) -> std::io::Result<()> {
+    let aside = path.with_extension("part");
+    std::fs::write(&aside, value.to_string())?;
+    std::fs::rename(aside, path)
 }
 
 fn path_of(uri: &str) -> String {

@@ -35,7 +35,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Run`] where there is no such run. [`Error::Log`] where there is no such task or attempt, where it has no
-    /// log, and where that is not on this machine.
+    /// log, as one that printed nothing has none, and where that is not on this machine.
     pub async fn logs(&self, run: &RunId, task: &str, attempt: impl Into<Option<u32>>) -> Result<LogStream> {
         let asked = attempt.into();
         let log = Asked { engine: self, run, task };
@@ -152,8 +152,8 @@ impl Asked<'_> {
             }
             Some(Carrier::Nothing) => "nothing runs for it that could have a log".to_owned(),
             Some(Carrier::Process(name)) => format!(
-                "attempt {number} was carried by executor `{name}`, and `{}` is not there: it lies on another machine, or was \
-                 removed",
+                "attempt {number} was carried by executor `{name}`, and `{}` is not there: it printed nothing, or this lies on \
+                 another machine, or was removed",
                 path.display()
             ),
             None => format!("`{}` is not there; it may lie on another machine", path.display()),

@@ -2,7 +2,6 @@
 //! component. What a body leaks, corrupts or crashes ends with its process, and a deadline can end it by force.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,8 +83,6 @@ pub(super) struct TaskRequest {
     pub(super) artifacts: BTreeMap<String, Vec<(ArtifactRef, Option<PathBuf>)>>,
     pub(super) outputs: BTreeMap<String, PathBuf>,
     pub(super) checkpoint: Place,
-    /// Where to write the [`TaskReply`].
-    pub(super) reply: PathBuf,
 }
 
 /// What a worker answers.
@@ -115,11 +112,6 @@ impl Executor for Subprocess {
         };
         let start = |error: String| ExecutorError::Start(error);
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(|error| start(error.to_string()))?;
-        std::fs::create_dir_all(&attempt.dir)
-            .map_err(|error| start(format!("make folder `{}`: {error}", attempt.dir.display())))?;
-        let reply = attempt.dir.join("reply.json");
-        // What an attempt of the same number answered whose engine died before it was written down.
-        let _ = std::fs::remove_file(&reply);
         let log = attempt.dir.join(LOG);
         let request = TaskRequest {
             component: component.name.to_owned(),
@@ -135,7 +127,6 @@ impl Executor for Subprocess {
             artifacts: attempt.artifacts.clone(),
             outputs: attempt.outputs.clone(),
             checkpoint: attempt.checkpoint.place(),
-            reply: reply.clone(),
         };
         let mut command = Command::entry(ENTRY, &request).map_err(|error| start(error.to_string()))?;
         for (name, value) in attempt.trace.iter().flat_map(TraceContext::env) {
@@ -144,8 +135,11 @@ impl Executor for Subprocess {
                 None => command.env_remove(name),
             };
         }
-        let child =
-            self.spawner.spawn(command.log(Log::to(&log))).await.map_err(|error| start(error.to_string()))?;
+        let child = self
+            .spawner
+            .spawn(command.log(Log::to(&log).on_demand()))
+            .await
+            .map_err(|error| start(error.to_string()))?;
         let child = Arc::new(child);
         let handle = attempt.handle();
         locked(&self.running).insert(handle.clone(), Arc::clone(&child));
@@ -153,7 +147,7 @@ impl Executor for Subprocess {
         let end = async move {
             let exit = child.wait().await;
             drop(under);
-            AttemptStatus::Ended(end_of(exit, &reply, &child.tail(TAIL_LINES), &log, &attempt.cancel))
+            AttemptStatus::Ended(end_of(exit, &child, &log, &attempt.cancel))
         };
         Ok(Submission { handle, status: stream::once(end).boxed() })
     }
@@ -174,9 +168,16 @@ impl Executor for Subprocess {
     }
 }
 
-fn end_of(exit: Exit, reply: &Path, tail: &[String], log: &Path, cancel: &CancellationToken) -> AttemptEnd {
-    let read = std::fs::read(reply).ok().and_then(|bytes| serde_json::from_slice::<TaskReply>(&bytes).ok());
-    match read {
+fn end_of(exit: Exit, child: &Child, log: &Path, cancel: &CancellationToken) -> AttemptEnd {
+    let answer = match child.answer() {
+        Ok(answer) => answer,
+        Err(error) => {
+            let message = format!("its answer can't be read: {error}");
+            return AttemptEnd::Failed { message, permanent: false };
+        }
+    };
+    // One that was killed while it answered has not answered.
+    match serde_json::from_slice::<TaskReply>(&answer).ok() {
         Some(TaskReply::Succeeded { parameters, artifacts }) if exit.success() => {
             let artifacts = artifacts.into_iter().map(|(name, said)| (name, vec![said.into()]));
             AttemptEnd::Succeeded(AttemptOutputs { parameters, artifacts: artifacts.collect() })
@@ -184,7 +185,10 @@ fn end_of(exit: Exit, reply: &Path, tail: &[String], log: &Path, cancel: &Cancel
         Some(TaskReply::Failed { message, permanent }) => AttemptEnd::Failed { message, permanent },
         _ if cancel.is_cancelled() => AttemptEnd::Canceled,
         _ => {
-            let message = format!("its process ended without an answer: {exit}{}", last_lines(tail, log));
+            let message = format!(
+                "its process ended without an answer: {exit}{}",
+                last_lines(&child.tail(TAIL_LINES), log)
+            );
             AttemptEnd::Failed { message, permanent: false }
         }
     }
@@ -197,16 +201,15 @@ impl Entry for Components {
     }
 
     fn run(&self, request: Request) -> Result<(), WorkerError> {
-        let request: TaskRequest = request.parse()?;
-        let reply = request.reply.clone();
-        let answer = match catch_unwind(AssertUnwindSafe(|| self.run_component(request))) {
+        let asked: TaskRequest = request.parse()?;
+        let reply = match catch_unwind(AssertUnwindSafe(|| self.run_component(asked))) {
             Ok(Ok((TaskOutputs(parameters), artifacts))) => TaskReply::Succeeded { parameters, artifacts },
             Ok(Err(error)) => {
                 TaskReply::Failed { message: error.to_string(), permanent: error.is_permanent() }
             }
             Err(panic) => TaskReply::Failed { message: panic_message(panic.as_ref()), permanent: false },
         };
-        write_whole(&reply, &answer).map_err(WorkerError::failed)
+        request.answer(&reply)
     }
 
     fn run_container(&self, function: &str, executor_input: &str) -> Option<Result<(), WorkerError>> {
@@ -259,6 +262,8 @@ impl Components {
         let outputs = match component.body {
             Body::Blocking(body) => body(io)?,
             Body::Async(body) => {
+                // With threads, though they take longer to start than a short body takes: it may block in place, and
+                // spawn tasks to run beside one another, as it may in the engine's own process.
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
                 runtime.block_on(body(io))?
             }
@@ -266,13 +271,4 @@ impl Components {
         let said = said.into_iter().map(|(name, metadata)| (name, locked(&metadata).clone()));
         Ok((outputs, said.collect()))
     }
-}
-
-/// Writes a file that is there whole or not at all.
-pub(super) fn write_whole(path: &Path, value: &impl Serialize) -> std::io::Result<()> {
-    let aside = path.with_extension("part");
-    let mut file = std::fs::File::create(&aside)?;
-    serde_json::to_writer(&mut file, value)?;
-    file.flush()?;
-    std::fs::rename(aside, path)
 }
