@@ -195,8 +195,9 @@ impl EngineBuilder {
     }
 
     /// Lets a task that runs in process start before the ends of the tasks before it are written. Short tasks in a
-    /// row then cost a fraction. The price is paid only when the engine dies: a task whose successor had already
-    /// begun may run again, so both must bear being repeated.
+    /// row then cost a fraction: their ends are written together, each a millisecond late at most where no commit is under
+    /// way. The price is paid only when the engine dies: what ended last may run again though its successors had already
+    /// begun, so all of them must bear being repeated.
     #[must_use]
     pub fn start_before_commit(mut self) -> Self {
         self.options.start_before_commit = true;

@@ -29,6 +29,8 @@ use crate::scheduler::{Command, Event, Failure, Launch, LeafId, Outcome, Record,
 
 /// How many events are taken in before their records are written.
 const BATCH: usize = 512;
+/// For how long records are gathered where tasks start before the ends of others are written.
+const GATHER: Duration = Duration::from_millis(1);
 
 type Committing = Pin<Box<dyn Future<Output = kf_core::Result<u64>> + Send>>;
 
@@ -49,6 +51,8 @@ pub(super) struct Driver {
     spans: HashMap<Arc<str>, Span>,
     /// Records that are not written yet, and the commands that wait for them.
     records: Vec<Record>,
+    /// Since when there are some that may wait for more.
+    gathering: Option<Instant>,
     /// Who waits for these records to be written.
     answers: Vec<Answer>,
     held: Vec<Command>,
@@ -97,6 +101,7 @@ impl Driver {
             flights: HashMap::new(),
             spans: HashMap::new(),
             records: Vec::new(),
+            gathering: None,
             answers: Vec::new(),
             held: Vec::new(),
             counts,
@@ -154,16 +159,19 @@ impl Driver {
         let engine = Arc::clone(&self.engine);
         let mut committing: Option<(Committing, Vec<Command>)> = None;
         loop {
+            let mut gathered = None;
             if committing.is_none() {
                 let ends = self.held.iter().any(|command| matches!(command, Command::Finished { .. }));
                 if self.records.is_empty() && !ends {
                     let held = std::mem::take(&mut self.held);
                     self.act(held);
+                } else if let Some(until) = self.gather() {
+                    gathered = Some(until);
                 } else {
                     committing = Some((self.commit(), std::mem::take(&mut self.held)));
                 }
             }
-            if committing.is_none() {
+            if committing.is_none() && gathered.is_none() {
                 if self.finished.is_some() {
                     return None;
                 }
@@ -194,9 +202,22 @@ impl Driver {
                     }
                 }
                 () = sleep(tick) => self.step(Event::Tick),
+                () = sleep_until(gathered) => {}
             }
             while self.attempts.try_join_next().is_some() {}
         }
+    }
+
+    /// Until when records wait for those of other tasks: a commit of many costs little more than one of a few. Only where
+    /// nothing waits for them, and where there may be more soon.
+    fn gather(&mut self) -> Option<Instant> {
+        let waits = self.engine.options.start_before_commit
+            && self.held.is_empty()
+            && self.answers.is_empty()
+            && !self.cancels.is_empty()
+            && self.records.len() < BATCH;
+        let until = *self.gathering.get_or_insert_with(Instant::now) + GATHER;
+        (waits && Instant::now() < until).then_some(until)
     }
 
     fn control(&mut self, control: Control) {
@@ -361,6 +382,7 @@ impl Driver {
     /// Writes everything recorded so far, together.
     fn commit(&mut self) -> Committing {
         let records = std::mem::take(&mut self.records);
+        self.gathering = None;
         let (mut flights, mut succeeded, mut over) = (Vec::new(), Vec::new(), Vec::new());
         for record in &records {
             match record {
