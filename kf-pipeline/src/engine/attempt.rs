@@ -220,12 +220,19 @@ struct Folders {
 
 impl Drop for Folders {
     fn drop(&mut self) {
+        let Some(folder) = self.scratch.parent() else { return };
+        // Most attempts made none, or left it empty.
+        match std::fs::remove_dir(folder) {
+            Ok(()) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(_) => {}
+        }
         let _ = std::fs::remove_dir_all(&self.scratch);
         if let Some(outputs) = &self.outputs {
             let _ = std::fs::remove_dir_all(outputs);
         }
         // The attempt's own folder goes too, unless there is a log in it.
-        let _ = self.scratch.parent().map(std::fs::remove_dir);
+        let _ = std::fs::remove_dir(folder);
     }
 }
 
