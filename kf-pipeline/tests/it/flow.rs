@@ -17,9 +17,46 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("arguments_are_of_their_rust_type", arguments),
         test("retries_and_exit_handler", retries_and_exit_handler),
         test("the_first_listener_hears_all", first_listener),
+        test("ends_are_written_soon_where_tasks_start_before", started_before),
         test("a_loop_over_items_that_may_be_absent", absent_items),
         test("an_unfinished_run_is_found_behind_hundreds_of_others", found_behind_others),
     ]
+}
+
+/// Until told to end.
+#[component(cache = false)]
+async fn lasts(ctx: Context) {
+    ctx.cancellation().cancelled().await;
+}
+
+#[component(cache = false)]
+async fn next(number: i64) -> i64 {
+    number + 1
+}
+
+async fn started_before() -> Done {
+    let pipeline = Pipeline::build("eager", |p| {
+        p.add(lasts());
+        let mut last = p.add(next(0)).output;
+        for _ in 0..50 {
+            last = p.add(next(last)).output;
+        }
+    })?;
+    let home = tempfile::tempdir()?;
+    let engine = Engine::builder().start_before_commit().open(home.path()).await?;
+    let run = engine.start(&pipeline, args! {}).await?;
+    // Beside a task that goes on, which nobody knows the end of.
+    let written = async {
+        while engine.report(run.id()).await?.task("next-51").is_none_or(|t| t.state != TaskState::Succeeded) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        Ok::<_, kf_pipeline::Error>(())
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), written).await??;
+    run.cancel("enough").await;
+    let outcome = run.wait().await?;
+    assert_eq!((outcome.state, outcome.tasks.succeeded, outcome.tasks.canceled), (RunState::Canceled, 51, 1));
+    Ok(())
 }
 
 async fn data_flows(executor: &'static str) -> Done {
