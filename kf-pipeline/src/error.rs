@@ -36,12 +36,12 @@ pub enum Error {
         problem: String,
     },
     /// A file that was named can't be taken for a pipeline.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {problem}", path.display())]
     In {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: Box<Error>,
+        problem: Box<Error>,
     },
     /// An argument of a run is missing, unknown or of the wrong type.
     #[error("argument `{name}`: {problem}")]
@@ -118,7 +118,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Core(error) => error.is_retryable(),
-            Self::In { source, .. } => source.is_retryable(),
+            Self::In { problem, .. } => problem.is_retryable(),
             _ => false,
         }
     }

@@ -194,7 +194,7 @@
 //! [`StartOptions::no_cache`] runs everything. [`Call::cache_ttl`] and [`EngineBuilder::cache_ttl`] say how old an execution
 //! may be that stands for a task, [`Call::cache_key`] what stands for all else, and [`EngineBuilder::cache_keys`] takes
 //! keys as Kubeflow's backend has them. What several runs need at once is run by one of them, whether one engine carries
-//! them or several that share a database.
+//! them or several that share a PostgreSQL.
 //!
 //! # Processes of their own
 //! With `executor = "subprocess"` each attempt runs in a copy of the program, which `main` must allow for first thing:

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::artifact::{ArtifactStore, Pile, Sweep};
 use crate::{Digest, Error, Result};
 
 /// The age of what is swept here; times of objects in S3 are whole seconds.
-const SWEPT_AFTER: Duration = Duration::from_secs(2);
+const SWEPT_AFTER: Duration = Duration::from_secs(4);
 
 /// The whole suite. `make` gives a new, empty store at each call.
 pub async fn artifact_store(mut make: impl AsyncFnMut() -> Result<ArtifactStore>) {
@@ -225,7 +225,7 @@ pub async fn many_may_put_the_same(store: &ArtifactStore) {
 
 /// Of what nobody needs only that goes that was not put or renewed lately; folders keep their files.
 pub async fn what_is_out_of_reach_and_old_is_swept(store: ArtifactStore) {
-    let store = store.renew_after(SWEPT_AFTER / 2);
+    let store = store.renew_after(SWEPT_AFTER / 4);
     let sweep = Sweep::new().min_age(SWEPT_AFTER);
     let old = SWEPT_AFTER + Duration::from_millis(1100);
     let folder = tempfile::tempdir().unwrap();
@@ -258,8 +258,12 @@ pub async fn what_is_out_of_reach_and_old_is_swept(store: ArtifactStore) {
 
     tokio::time::sleep(old).await;
     store.renew(&whole).await.unwrap();
-    let swept = store.sweep(HashSet::new(), &sweep).await.unwrap();
+    // What was fetched after a sweep has looked what is needed, and was renewed before, is being read.
+    let as_of = SystemTime::now();
+    let fetched = store.fetch(&whole).await.unwrap();
+    let swept = store.sweep(HashSet::new(), &sweep.clone().as_of(as_of)).await.unwrap();
     assert_eq!((swept.removed.objects, swept.young.objects), (4, 3), "the folder was renewed");
+    assert_filled(&fetched);
     assert_filled(&store.fetch(&whole).await.unwrap());
     tokio::time::sleep(old).await;
     let swept = store.sweep(HashSet::new(), &sweep).await.unwrap();
@@ -271,7 +275,7 @@ pub async fn what_is_out_of_reach_and_old_is_swept(store: ArtifactStore) {
 
 /// What sweeps remove without an end is put and renewed again and again: it is there for as long as it is young.
 pub async fn what_is_put_beside_a_sweep_stays(store: ArtifactStore) {
-    let store = store.renew_after(SWEPT_AFTER / 2);
+    let store = store.renew_after(SWEPT_AFTER / 4);
     let end = Instant::now() + 4 * SWEPT_AFTER;
     let mut all = tokio::task::JoinSet::new();
     for n in 0..8_u32 {
@@ -288,7 +292,7 @@ pub async fn what_is_put_beside_a_sweep_stays(store: ArtifactStore) {
                 }
                 tokio::time::sleep(SWEPT_AFTER / 10).await;
                 let there = store.verify(&digest).await;
-                if began.elapsed() < SWEPT_AFTER / 2 {
+                if began.elapsed() < SWEPT_AFTER / 4 {
                     there.unwrap();
                     stayed += 1;
                 }

@@ -118,12 +118,14 @@ async fn what_is_being_removed_is_put_again() {
     for puts in [true, false] {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let before = bench.objects.calls(ObjectCall::Delete);
+        // After that of what told the store's time.
+        bench.objects.next(ObjectCall::Delete, ObjectFault::Late(Duration::ZERO), 1);
         bench.objects.next(ObjectCall::Delete, ObjectFault::Late(late), 1);
         let sweep = tokio::spawn({
             let sweeps = sweeps.clone();
             async move { sweeps.sweep(HashSet::new(), &Sweep::new().min_age(min_age)).await }
         });
-        while bench.objects.calls(ObjectCall::Delete) == before {
+        while bench.objects.calls(ObjectCall::Delete) < before + 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert!(sweeps.contains(&digest).await.unwrap(), "the removal is under way");
@@ -139,6 +141,31 @@ async fn what_is_being_removed_is_put_again() {
         assert_eq!(sweep.await.unwrap().unwrap().removed.objects, 1);
         assert_eq!(sweeps.contains(&digest).await.unwrap(), puts);
     }
+}
+
+/// A removal whose answer was lost is asked for again; what was put in between is there in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_put_between_two_removals_is_put_again() {
+    let bench = Bench::new();
+    let (renewed_after, min_age) = (Duration::from_millis(100), Duration::from_millis(200));
+    let sweeps = bench.machine("sweeps").renew_after(renewed_after);
+    let digest = sweeps.put_bytes("x".into()).await.unwrap().digest;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // After that of what told the store's time.
+    bench.objects.next(ObjectCall::Delete, ObjectFault::Late(Duration::ZERO), 1);
+    bench.objects.next(ObjectCall::Delete, ObjectFault::FailsAfter, 1);
+    let sweep = tokio::spawn({
+        let sweeps = sweeps.clone();
+        async move { sweeps.sweep(HashSet::new(), &Sweep::new().min_age(min_age)).await }
+    });
+    while sweeps.contains(&digest).await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    bench.machine("puts").renew_after(renewed_after).put_bytes("x".into()).await.unwrap();
+    assert!(sweep.is_finished(), "it waited for the end");
+    assert_eq!(sweep.await.unwrap().unwrap().removed.objects, 1);
+    assert_eq!(bench.objects.calls(ObjectCall::Delete), 5, "the time, twice the object, its use, the sweep");
+    assert!(sweeps.contains(&digest).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

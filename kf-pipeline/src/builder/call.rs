@@ -164,7 +164,8 @@ impl<'p, H> Call<'p, H> {
         self
     }
 
-    /// Runs only while it holds the mutex of this name, over all runs of all engines that share a metadata store; or one of the places of a semaphore,
+    /// Runs only while it holds the mutex of this name, over all runs of all engines that share a metadata store (among the waiting tasks of one engine the first comes first,
+    /// among engines none does); or one of the places of a semaphore,
     /// where the [engine](crate::EngineBuilder::semaphore) gives the name more than one. Placeholders such as
     /// `{{$.inputs.parameters['region']}}` stand for its inputs.
     pub fn mutex(mut self, name: impl Into<String>) -> Self {

@@ -126,7 +126,7 @@ impl Pipeline {
         });
         read.map_err(|error| Error::file(None, format!("it can't be read: {error}")))
             .and_then(|bytes| Self::from_yaml(bytes, components))
-            .map_err(|source| Error::In { path: path.to_owned(), source: Box::new(source) })
+            .map_err(|problem| Error::In { path: path.to_owned(), problem: Box::new(problem) })
     }
 
     /// A pipeline from data: the IR of Kubeflow Pipelines, read with [`PipelineFile::from_yaml`]. Components of this

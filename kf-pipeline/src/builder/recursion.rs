@@ -6,7 +6,7 @@ use std::panic::Location;
 
 use kf_core::artifact::ArtifactKind;
 
-use super::graph::{self, NodeId, NodeKind, ScopeId, ScopeKind, SlotKind, Source};
+use super::graph::{self, Graph, NodeId, NodeKind, ScopeId, ScopeKind, SlotKind, Source};
 use super::handle::Brand;
 use super::handles::Relocation;
 use super::{Artifact, ArtifactList, Handles, Scope, Value};
@@ -140,6 +140,7 @@ impl<'p> Scope<'p> {
         for source in &starts {
             graph.refuse_escape(self.id, *source, at);
         }
+        refuse_statuses(&mut graph, &starts, at);
         if max_depth == 0 {
             graph.problem(
                 at,
@@ -180,6 +181,7 @@ impl<'p> Scope<'p> {
 
     fn lift_from_recursion(&self, id: ScopeId, source: Source, at: &'static Location<'static>) -> Source {
         let mut graph = self.graph.borrow_mut();
+        refuse_statuses(&mut graph, &[source], at);
         match graph.home(source) {
             None => return Source::Nothing,
             Some(home) if home == id && !matches!(source, Source::Slot { .. }) => {
@@ -209,6 +211,7 @@ impl<'p, A: Carried<'p>, R: Carried<'p>> Recursion<'p, A, R> {
         for source in &args {
             graph.refuse_escape(p.id, *source, at);
         }
+        refuse_statuses(&mut graph, &args, at);
         let name =
             graph.scope(self.scope).node.map_or_else(String::new, |node| graph.node(node).name.clone());
         let (mut scope, mut may_end) = (p.id, false);
@@ -236,6 +239,17 @@ impl<'p, A: Carried<'p>, R: Carried<'p>> Recursion<'p, A, R> {
             slot += 1;
             source
         }))
+    }
+}
+
+/// Notes final statuses, which are known beside their tasks alone.
+fn refuse_statuses(graph: &mut Graph, sources: &[Source], at: &'static Location<'static>) {
+    if let Some(source) = sources.iter().find(|source| matches!(source, Source::Status(_))) {
+        let what = graph.describe(*source);
+        let message = format!(
+            "a recursion can't carry {what}: give that to a task beside it, and carry what that gives"
+        );
+        graph.problem(at, message);
     }
 }
 

@@ -10,6 +10,7 @@ use kf_core::metadata::{
 use kf_core::{RunId, Timestamp};
 use serde_json::Value as Json;
 
+use super::garbage::mentions;
 use super::lease::Keeper;
 use super::{Carry, Engine, Inner, RunHandle, commit, new_run};
 use crate::journal::Journal;
@@ -96,6 +97,17 @@ impl Engine {
                 .into_iter()
                 .partition(|(name, _)| !pipeline.plan().takes_artifact(name));
         let mut args = pipeline.complete(&args)?;
+        let store = inner.home.artifacts();
+        for (name, argument) in &artifacts {
+            for digest in mentions(&argument.to_string()).collect::<BTreeSet<_>>() {
+                let gone = |error| refuse(format!("its argument `{name}` can't be given again: {error}"));
+                store.renew(&digest).await.map_err(gone)?;
+            }
+        }
+        for digest in mentions(&record.args).collect::<BTreeSet<_>>() {
+            // What a text names may be no content, or gone.
+            let _ = store.renew(&digest).await;
+        }
         args.extend(artifacts);
         let again: Vec<Arc<str>> = options.again.iter().map(|path| path.as_str().into()).collect();
         let seed = inner.seed(pipeline, run.clone(), again).await?;

@@ -191,7 +191,7 @@ async fn taken_up() -> Done {
     let collector = Engine::builder().metadata(slow.clone()).open_home(home).await?;
     // The list of runs comes at once, and then the run that is kept is read.
     slow.next(MetadataCall::Read, MetadataFault::Late(Duration::ZERO), 1);
-    slow.next(MetadataCall::Read, MetadataFault::Late(Duration::from_secs(1)), 1);
+    slow.next(MetadataCall::Read, MetadataFault::Late(Duration::from_secs(3)), 1);
     let retention = Retention::runs_of(Duration::ZERO).run(kept.id().clone()).min_age(age);
     let collection = tokio::spawn(async move { collector.collect_garbage(&retention).await });
     while slow.calls(MetadataCall::Read) < 2 {
@@ -245,10 +245,10 @@ async fn runs(engine: Engine, seed: i64, end: Instant) -> Result<(u64, u64), Str
 }
 
 /// Longer than a machine that does much else takes from storing an artifact to its commit.
-const OLD: Duration = Duration::from_secs(2);
+const OLD: Duration = Duration::from_secs(3);
 
 async fn race(engines: Vec<Engine>) -> Done {
-    let end = Instant::now() + Duration::from_secs(15);
+    let end = Instant::now() + Duration::from_secs(18);
     let mut all = JoinSet::new();
     for (n, engine) in (0..).zip(engines.iter().cycle().take(4)) {
         let engine = engine.clone();

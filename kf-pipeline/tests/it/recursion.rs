@@ -161,6 +161,15 @@ async fn refused() -> Done {
         });
     });
     assert!(through.contains("what a recursion is called with"), "{through}");
+    let status = build(3, |p, depth| {
+        let n = p.param::<i64>("n", 3);
+        let first = p.add(same(n));
+        let status = p.status_of(first.task);
+        p.recurse("status", depth, status, |p, _, _| {
+            p.add(seed());
+        });
+    });
+    assert!(status.contains("can't carry the final status of `same`"), "{status}");
     let outside = build(3, |p, depth| {
         let n = p.param::<i64>("n", 3);
         let mut kept = None;

@@ -301,11 +301,18 @@ impl ArtifactStore {
 
     /// Makes sure that a checked copy of the object is on this machine.
     async fn bring(&self, digest: &Digest) -> Result<()> {
-        let wanted = *digest;
-        let here = self.blocking(move |local| local.check_object(&wanted).map(drop)).await;
-        match (here, &self.0.remote) {
+        let (wanted, is_copy) = (*digest, self.0.remote.is_some());
+        let here = self.blocking(move |local| {
+            // A copy is not put again when its original is, so that its use alone tells that it is needed.
+            if is_copy && local.object(&wanted).exists() {
+                local.renew(&wanted)?;
+            }
+            local.check_object(&wanted).map(drop)
+        });
+        match (here.await, &self.0.remote) {
             (Err(Error::NotFound { .. } | Error::Corrupt { .. }), Some(remote)) => {
-                remote.download(&self.0.local, digest).await
+                let staged = remote.download(&self.0.local, digest).await?;
+                self.blocking(move |local| local.publish(staged, &wanted)).await
             }
             (here, _) => here,
         }

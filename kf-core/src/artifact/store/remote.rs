@@ -11,6 +11,7 @@ use object_store::path::Path as Key;
 use object_store::{
     GetOptions, GetRange, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload,
 };
+use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::local::{Local, corrupt, missing};
@@ -117,6 +118,10 @@ impl Remote {
         }
         self.replace(digest, file, &path, size).await?;
         locked(&self.damaged).remove(digest);
+        // What was there in its place, or just before, may be what is being removed.
+        if self.wait_for_sweep(digest).await? && self.head(digest).await?.is_none() {
+            return Err(broken("it was removed by a sweep as it was put".to_owned()));
+        }
         Ok(())
     }
 
@@ -149,12 +154,12 @@ impl Remote {
         }
     }
 
-    /// Fetches an object into the local folder, hashed on the way.
-    pub(super) async fn download(&self, local: &Local, digest: &Digest) -> Result<()> {
+    /// Fetches an object into a file that is to be published, hashed on the way.
+    pub(super) async fn download(&self, local: &Local, digest: &Digest) -> Result<NamedTempFile> {
         patiently(digest, || self.download_once(local, digest)).await
     }
 
-    async fn download_once(&self, local: &Local, digest: &Digest) -> Result<()> {
+    async fn download_once(&self, local: &Local, digest: &Digest) -> Result<NamedTempFile> {
         let staged = local.staging.file()?;
         let path = staged.path().to_owned();
         let copy = staged.as_file().try_clone().map_err(Error::io("open", &path))?;
@@ -167,7 +172,7 @@ impl Remote {
         }
         file.flush().await.map_err(Error::io("write", &path))?;
         self.compare(digest, &hasher.finish())?;
-        local.publish(staged, digest)
+        Ok(staged)
     }
 
     /// That the object is there and has its digest, and what it is a manifest of; read only where it was not, or

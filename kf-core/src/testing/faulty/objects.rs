@@ -204,6 +204,11 @@ impl ObjectStore for FaultyObjects {
                 };
                 stream::once(late).flatten().boxed()
             }
+            Some(ObjectFault::FailsAfter) => {
+                let lost = stream::once(async { Err(broken("the connection broke before the answer")) });
+                let deleted = self.inner.delete_stream(locations).filter(|_| std::future::ready(false));
+                deleted.chain(lost).boxed()
+            }
             Some(_) => stream::once(async { Err(broken("the connection was refused")) }).boxed(),
         }
     }

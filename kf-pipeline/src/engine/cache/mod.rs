@@ -5,6 +5,7 @@ mod key;
 mod kfp;
 mod program;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub(crate) use kfp::of_name;
 pub(crate) use program::program_digest;
 
 use self::flights::Joined;
+use super::garbage::mentions;
 use super::locks::Place;
 use super::{Inner, RunSetup};
 use crate::plan::Caching;
@@ -160,6 +162,16 @@ async fn find(
             tracing::warn!(task = execution.task, run = %execution.run, %error, "a cached output is gone or was changed; the task runs again");
             return Ok(None);
         }
+    }
+    // What a value names may be content, too.
+    let named: BTreeSet<Digest> = execution
+        .outputs
+        .values()
+        .flat_map(|value| mentions(&value.to_string()).collect::<Vec<_>>())
+        .collect();
+    for digest in named {
+        // Where it is none, or gone, the value is what it was.
+        let _ = artifacts.renew(&digest).await;
     }
     Ok(Some(outputs_of(execution)))
 }

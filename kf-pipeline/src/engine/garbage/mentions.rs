@@ -4,13 +4,16 @@ use kf_core::Digest;
 
 /// The digits of a digest.
 const DIGITS: usize = 64;
+/// Longer rows of digits hold other things than a digest and an escape before it.
+const LONGEST: usize = 80;
 
 /// Every digest that a text has the digits of, as in `sha256:…` or in the URI of an artifact.
-pub(super) fn mentions(text: &str) -> impl Iterator<Item = Digest> {
+pub(in crate::engine) fn mentions(text: &str) -> impl Iterator<Item = Digest> {
     let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     text.as_bytes()
         .split(move |byte| !is_digit(byte))
-        .filter(|digits| digits.len() == DIGITS)
+        .filter(|digits| (DIGITS..LONGEST).contains(&digits.len()))
+        .flat_map(|digits| digits.windows(DIGITS))
         .filter_map(|digits| format!("sha256:{}", std::str::from_utf8(digits).ok()?).parse().ok())
 }
 
@@ -24,8 +27,9 @@ mod tests {
         let text = format!(r#"{{"digest":"{a}","uri":"s3://x/sha256/{}/{}"}}"#, &b.to_hex()[..2], b.to_hex());
         assert_eq!(mentions(&text).collect::<Vec<_>>(), [a, b]);
         assert_eq!(mentions(&a.to_hex()).collect::<Vec<_>>(), [a]);
-        let longer = format!("{}0 {} é", a.to_hex(), &b.to_hex()[1..]);
-        assert_eq!(mentions(&longer).count(), 0);
+        let escaped = format!("x%2f{} ", a.to_hex());
+        assert!(mentions(&escaped).any(|digest| digest == a));
+        assert_eq!(mentions(&format!("{} {} é", &b.to_hex()[1..], "0".repeat(500))).count(), 0);
         assert_eq!(mentions("").count(), 0);
     }
 }

@@ -4,12 +4,13 @@ mod mentions;
 mod retention;
 
 use std::collections::HashSet;
+use std::time::SystemTime;
 
 use kf_core::artifact::Swept;
 use kf_core::metadata::RunQuery;
 use kf_core::{Digest, RunId, Timestamp};
 
-use self::mentions::mentions;
+pub(super) use self::mentions::mentions;
 use self::retention::Brief;
 pub use self::retention::Retention;
 use super::{Engine, Inner};
@@ -65,7 +66,7 @@ impl Engine {
     pub async fn collect_garbage(&self, retention: &Retention) -> Result<Garbage> {
         let inner = &self.inner;
         // Before anything is read: what is committed from here on was put, or made young, shortly before.
-        let now = Timestamp::now();
+        let (now, as_of) = (Timestamp::now(), SystemTime::now());
         let runs = inner.briefs().await?;
         let mut kept = retention.keeps(&runs, now);
         let mut reachable = retention.artifacts.clone();
@@ -77,7 +78,8 @@ impl Engine {
                 left.push(seeded_by);
             }
         }
-        let artifacts = inner.home.artifacts().sweep(reachable, &retention.sweep).await?;
+        let artifacts =
+            inner.home.artifacts().sweep(reachable, &retention.sweep.clone().as_of(as_of)).await?;
         Ok(Garbage { runs: runs.len() as u64, runs_kept: kept.len() as u64, artifacts })
     }
 }

@@ -65,8 +65,9 @@ impl Retention {
         self
     }
 
-    /// Spares what was put, or last used by a run that begins, less than this ago; a day where not said. It must be longer
-    /// than a task's end takes from storing its artifacts to its commit. See [`Sweep::min_age`].
+    /// Spares what was put, or taken up again by a cached task or a rerun, less than this before the collection began; a
+    /// day where not said. It must be longer than a task's end takes from storing its artifacts to its commit. See
+    /// [`Sweep::min_age`].
     #[must_use]
     pub fn min_age(mut self, age: Duration) -> Self {
         self.sweep = self.sweep.min_age(age);

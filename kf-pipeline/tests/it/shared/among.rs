@@ -109,7 +109,8 @@ async fn exclusion() -> Done {
     // What an engine holds that is gone is free when its lease is over, or was given back.
     let folder = test.folder.path().join("left");
     std::fs::create_dir_all(&folder)?;
-    let pipeline = pipeline(&folder, "one", 1)?;
+    // A body that is stopped lets go of its file a moment later.
+    let pipeline = pipeline(&folder, "one", 2)?;
     let left = one.start(&pipeline, args! { "wait_ms" => 60_000_u64 }).await?;
     while !folder.join("0").exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,11 +1,11 @@
 //! Sweeping a folder of this machine.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::super::local::{Local, missing};
 use super::{Sweep, Swept};
@@ -13,6 +13,8 @@ use crate::{Digest, Error, Result};
 
 /// So many objects are removed while puts wait.
 const BATCH: usize = 64;
+/// Longer than anybody needs for that.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An object as it was found.
 struct Found {
@@ -26,7 +28,7 @@ impl Local {
     /// As long as the result is kept, nothing is removed.
     pub(in crate::artifact::store) fn in_use(&self) -> Result<File> {
         let (file, path) = self.sweep_lock()?;
-        file.lock_shared().map_err(Error::io("lock", path))?;
+        locked_within(&path, || file.try_lock_shared())?;
         Ok(file)
     }
 
@@ -50,8 +52,8 @@ impl Local {
 
     /// Removes objects that are out of reach and old, and folders laid out of such.
     pub(super) fn sweep(&self, mut reachable: HashSet<Digest>, sweep: &Sweep) -> Result<Swept> {
-        let now = seconds(SystemTime::now());
-        let is_old = |used: (i64, i64)| older(used, now, sweep.min_age);
+        let before = sweep.before().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let is_old = |used: (i64, i64)| since_epoch(used) < before;
         for digest in reachable.clone() {
             reachable.extend(self.files_of(&digest)?);
         }
@@ -118,7 +120,7 @@ impl Local {
     /// As long as the result is kept, nothing is put or renewed.
     fn alone(&self) -> Result<File> {
         let (file, path) = self.sweep_lock()?;
-        file.lock().map_err(Error::io("lock", path))?;
+        locked_within(&path, || file.try_lock())?;
         Ok(file)
     }
 
@@ -132,8 +134,11 @@ impl Local {
         if (meta.ctime(), meta.ctime_nsec()) != found.used {
             return Ok(false);
         }
-        fs::remove_file(&object).map_err(Error::io("remove", object))?;
-        Ok(true)
+        match fs::remove_file(&object) {
+            // By who removes without asking.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            removed => removed.map(|()| true).map_err(Error::io("remove", object)),
+        }
     }
 
     /// Removes a folder whose list is gone.
@@ -152,7 +157,9 @@ impl Local {
 
 fn children(folder: &Path) -> Result<Vec<PathBuf>> {
     let list = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         list => list.map_err(Error::io("list", folder))?,
     };
     let paths = list.map(|entry| entry.map(|entry| entry.path()));
@@ -174,17 +181,31 @@ fn found(path: &Path) -> Result<Option<Found>> {
     }
 }
 
-fn seconds(time: SystemTime) -> Duration {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+/// A file's time since 1970; one before that is of then.
+fn since_epoch((seconds, nanoseconds): (i64, i64)) -> Duration {
+    let seconds = u64::try_from(seconds).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(nanoseconds).unwrap_or_default().min(999_999_999))
 }
 
-/// Whether a file time is longer ago than `age`; one to come is not.
-fn older(used: (i64, i64), now: Duration, age: Duration) -> bool {
-    let used = Duration::new(
-        u64::try_from(used.0).unwrap_or_default(),
-        u32::try_from(used.1).unwrap_or_default().min(999_999_999),
-    );
-    now.checked_sub(used).is_some_and(|since| since > age)
+/// Takes a lock that others hold for moments.
+fn locked_within(path: &Path, try_lock: impl Fn() -> std::result::Result<(), TryLockError>) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        match try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
+            Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Held {
+                    what: "lock of the artifact store",
+                    name: path.display().to_string(),
+                    holder: format!("a process that does not go on, for more than {PATIENCE:?}"),
+                });
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -192,12 +213,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_to_come_are_young() {
-        let (now, age) = (Duration::from_secs(100), Duration::from_secs(10));
-        assert!(older((89, 0), now, age));
-        assert!(!older((90, 0), now, age));
-        assert!(!older((90, 5), now, age));
-        assert!(!older((101, 0), now, Duration::ZERO));
-        assert!(older((-5, 0), now, age));
+    fn files_have_times() {
+        assert_eq!(since_epoch((89, 5)), Duration::new(89, 5));
+        assert_eq!(since_epoch((-5, 7)), Duration::new(0, 7));
+        assert_eq!(since_epoch((1, -1)), Duration::new(1, 0));
     }
 }

@@ -1,20 +1,21 @@
 //! Removing what nobody needs any more, beside others that put and read.
 //!
-//! Whoever sweeps says what is reachable, as found at some moment. Content that was put, or renewed, before that moment
-//! and named by a commit after it is spared for its age, so the least age must be longer than it takes from the one to
-//! the other. What is renewed while the sweep is under way is spared in any case:
+//! Whoever sweeps says what is reachable, as found from some moment on. Content that was put, or renewed, before that
+//! moment and named by a commit after it is spared for its age then, so the least age must be longer than it takes from
+//! the one to the other. What is put or renewed later, also while the sweep is under way, is spared in any case:
 //!
 //! - In a folder of this machine, renewing and removing exclude one another by a lock on the file `sweep.lock`. An
 //!   object's age is told by its inode's change time.
 //! - In an object store, the object `sweep` says what is about to be removed. It is written before the last look at an
-//!   object's age, and it is read after the age was renewed, so one of the two sees the other. Old objects are renewed by
-//!   a small object of their own below `used/`, not by sending them again.
+//!   object's age, and it is read after an object was put or its age renewed, so one of the two sees the other; who sees
+//!   that an object is about to be removed waits, and puts it again where it is gone. Old objects are renewed by a small
+//!   object of their own below `used/`, not by sending them again.
 
 mod local;
 mod remote;
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub(super) use self::remote::Renewal;
 use super::ArtifactStore;
@@ -24,13 +25,14 @@ use crate::{Digest, Result};
 #[derive(Clone, Debug)]
 pub struct Sweep {
     min_age: Duration,
+    as_of: Option<SystemTime>,
     dry_run: bool,
 }
 
 impl Default for Sweep {
     /// What is older than a day.
     fn default() -> Self {
-        Self { min_age: Duration::from_secs(24 * 3600), dry_run: false }
+        Self { min_age: Duration::from_secs(24 * 3600), as_of: None, dry_run: false }
     }
 }
 
@@ -41,12 +43,25 @@ impl Sweep {
     }
 
     /// Removes only what was put, or [renewed](ArtifactStore::renew), longer ago than this. It must be longer than what
-    /// lies between putting content and naming it where the sweep learns of it, on any machine; clocks that differ count
-    /// as well.
+    /// lies between putting content and naming it where the sweep learns of it, on any machine; where that is an object
+    /// store, half of it must be, since content that was put lately is not renewed when it is put again.
     #[must_use]
     pub fn min_age(mut self, age: Duration) -> Self {
         self.min_age = age;
         self
+    }
+
+    /// When it began to be found out what is reachable, which ages are told from; the sweep's own beginning where not said.
+    #[must_use]
+    pub fn as_of(mut self, time: SystemTime) -> Self {
+        self.as_of = Some(time);
+        self
+    }
+
+    /// What was put before this is old.
+    fn before(&self) -> SystemTime {
+        let as_of = self.as_of.unwrap_or_else(SystemTime::now);
+        as_of.checked_sub(self.min_age).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// Removes nothing, and tells what would be.
@@ -98,7 +113,9 @@ impl ArtifactStore {
     /// [`Error::Invalid`](crate::Error::Invalid) for an age less than two times what old objects are
     /// [renewed after](Self::renew_after); else where the store fails, and what was removed by then is removed.
     pub async fn sweep(&self, reachable: HashSet<Digest>, sweep: &Sweep) -> Result<Swept> {
-        let (sweep, mut reachable) = (sweep.clone(), reachable);
+        let mut sweep = sweep.clone();
+        sweep.as_of.get_or_insert_with(SystemTime::now);
+        let mut reachable = reachable;
         let mut swept = None;
         if let Some(remote) = &self.0.remote {
             swept = Some(remote.sweep(&mut reachable, &sweep).await?);

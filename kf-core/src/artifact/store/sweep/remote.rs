@@ -14,9 +14,9 @@ use object_store::{
 
 use super::super::local::missing;
 use super::super::manifest::Manifest;
-use super::super::patience::{answer, patiently};
+use super::super::patience::{answer, broken, patiently};
 use super::super::remote::Remote;
-use super::{Pile, Sweep, Swept};
+use super::{Sweep, Swept};
 use crate::mutex::locked;
 use crate::{Digest, Error, Result};
 
@@ -24,6 +24,8 @@ use crate::{Digest, Error, Result};
 const SWEEP: &str = "sweep";
 /// Objects whose times are when others were renewed lie below it.
 const USED: &str = "used";
+/// An object that is written to learn the store's time.
+const CLOCK: &str = "clock";
 /// A sweep that says nothing for so long is dead.
 const DEAD: Duration = Duration::from_secs(600);
 /// So many objects are said to be about to be removed at once.
@@ -42,11 +44,13 @@ pub(in crate::artifact::store) struct Renewal {
     after_ms: AtomicU64,
     /// When objects were renewed here.
     known: Mutex<HashMap<Digest, SystemTime>>,
+    /// The last announcement whose sweep was found dead.
+    dead: Mutex<Option<String>>,
 }
 
 impl Default for Renewal {
     fn default() -> Self {
-        let renewal = Self { after_ms: AtomicU64::new(0), known: Mutex::default() };
+        let renewal = Self { after_ms: AtomicU64::new(0), known: Mutex::default(), dead: Mutex::default() };
         renewal.set(RENEW_AFTER);
         renewal
     }
@@ -62,13 +66,13 @@ impl Renewal {
         Duration::from_millis(self.after_ms.load(Ordering::Relaxed))
     }
 
-    fn is_due(&self, digest: &Digest, meta: &ObjectMeta) -> bool {
+    fn is_due(&self, digest: &Digest, modified: SystemTime) -> bool {
         let known = locked(&self.known).get(digest).copied();
         let young = |time: SystemTime| match SystemTime::now().duration_since(time) {
             Ok(since) => since < self.after(),
             Err(_) => true,
         };
-        !young(meta.last_modified.into()) && !known.is_some_and(young)
+        !young(modified) && !known.is_some_and(young)
     }
 
     fn note(&self, digest: &Digest, at: SystemTime) {
@@ -80,22 +84,44 @@ impl Renewal {
     }
 }
 
+/// An object as it was listed.
+#[derive(Clone, Copy)]
+struct Listed {
+    size: u64,
+    modified: SystemTime,
+}
+
+impl From<ObjectMeta> for Listed {
+    fn from(meta: ObjectMeta) -> Self {
+        Self { size: meta.size, modified: meta.last_modified.into() }
+    }
+}
+
 /// An object that is out of reach and old.
 struct Old {
     digest: Digest,
-    meta: ObjectMeta,
+    size: u64,
 }
 
 /// The right to sweep, until it ends or `DEAD` has passed since it was last written.
 struct Turn {
     version: UpdateVersion,
     written: Instant,
+    /// The same by a clock that goes on while the machine is suspended.
+    written_at: SystemTime,
+    /// Whether a removal was asked for that may still be carried out.
+    uncertain: bool,
 }
 
 impl Turn {
-    /// Whether all that wait for it, or for its end, still do.
-    fn holds(&self) -> bool {
-        self.written.elapsed() < DEAD / 2
+    fn new(version: UpdateVersion) -> Self {
+        Self { version, written: Instant::now(), written_at: SystemTime::now(), uncertain: false }
+    }
+
+    /// For how long all that wait for it, or for its end, surely do.
+    fn left(&self) -> Duration {
+        let slept = self.written_at.elapsed().unwrap_or(DEAD);
+        (DEAD / 2).saturating_sub(self.written.elapsed().max(slept))
     }
 }
 
@@ -107,15 +133,13 @@ impl Remote {
 
     /// Whether an object that was just found is there and stays, for it is young or was made so.
     pub(in crate::artifact::store) async fn stays(&self, digest: &Digest, meta: &ObjectMeta) -> Result<bool> {
-        if !self.renewal.is_due(digest, meta) {
+        if !self.renewal.is_due(digest, meta.last_modified.into()) {
             return Ok(true);
         }
         let now = SystemTime::now();
         let key = Self::used(digest);
         patiently(digest, || answer(self.objects.put(&key, PutPayload::default()))).await?;
-        while self.about_to_remove().await?.contains(digest) {
-            tokio::time::sleep(ASK).await;
-        }
+        self.wait_for_sweep(digest).await?;
         let stays = self.head(digest).await?.is_some_and(|found| found.size == meta.size);
         if stays {
             self.renewal.note(digest, now);
@@ -133,22 +157,49 @@ impl Remote {
         if stays.await? { Ok(manifest) } else { Err(missing(digest)) }
     }
 
-    /// What a sweep that lives is about to remove.
-    async fn about_to_remove(&self) -> Result<HashSet<Digest>> {
-        let key = Key::from(SWEEP);
-        let text = patiently(&Digest::of(SWEEP), || async {
-            let found = match answer(self.objects.get(&key)).await {
-                Err(Error::ObjectStore(object_store::Error::NotFound { .. })) => return Ok(Bytes::new()),
-                found => found?,
+    /// Waits while a sweep is about to remove this object, and tells whether one was: it may be gone then. What was put or
+    /// renewed before this was asked, and is there when it returns, stays.
+    pub(in crate::artifact::store) async fn wait_for_sweep(&self, digest: &Digest) -> Result<bool> {
+        let mut waiting: Option<(String, Instant)> = None;
+        loop {
+            let Some(announcement) = self.announcement_of(digest).await? else {
+                return Ok(waiting.is_some());
             };
-            if older(&found.meta, DEAD) {
-                return Ok(Bytes::new());
+            if locked(&self.renewal.dead).as_ref() == Some(&announcement) {
+                return Ok(true);
             }
-            answer(found.bytes()).await
+            match &waiting {
+                Some((same, since)) if *same == announcement => {
+                    if since.elapsed() > DEAD {
+                        tracing::warn!(%digest, "a sweep has said nothing for {DEAD:?}; it is taken for dead");
+                        *locked(&self.renewal.dead) = Some(announcement);
+                        return Ok(true);
+                    }
+                }
+                _ => {
+                    tracing::info!(%digest, "waits for a sweep that is about to remove it");
+                    waiting = Some((announcement, Instant::now()));
+                }
+            }
+            tokio::time::sleep(ASK).await;
+        }
+    }
+
+    /// What tells the announcement from others in which a sweep says that it is about to remove this object.
+    async fn announcement_of(&self, digest: &Digest) -> Result<Option<String>> {
+        let key = Key::from(SWEEP);
+        let text = patiently(digest, || async {
+            match answer(self.objects.get(&key)).await {
+                Err(Error::ObjectStore(object_store::Error::NotFound { .. })) => Ok(Bytes::new()),
+                found => answer(found?.bytes()).await,
+            }
         })
         .await?;
-        let digests = text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-        Ok(digests.filter_map(|line| line.parse().ok()).collect())
+        let mut lines = text.split(|byte| *byte == b'\n');
+        let id = lines.next().unwrap_or_default();
+        let wanted = digest.to_string();
+        let names = lines.any(|line| line == wanted.as_bytes());
+        Ok(names.then(|| String::from_utf8_lossy(id).into_owned()))
     }
 
     /// Removes objects that are out of reach and old; adds the files of reachable folders to `reachable`.
@@ -160,6 +211,7 @@ impl Remote {
                 expected: "two times what `renew_after` was given, or longer; a day where it was not",
             });
         }
+        let before = if sweep.dry_run { sweep.before() } else { self.by_its_clock(sweep.before()).await? };
         let found = self.list("sha256").await?;
         let needed = reachable.iter().filter_map(|digest| Some((*digest, found.get(digest)?.size)));
         let files = stream::iter(needed.collect::<Vec<_>>())
@@ -172,43 +224,59 @@ impl Remote {
         let mut used = self.list(USED).await?;
         let mut swept = Swept::default();
         let mut old = Vec::new();
-        for (digest, meta) in found {
+        for (digest, object) in found {
             let renewed = used.remove(&digest);
+            let size = object.size;
             if reachable.contains(&digest) {
-                swept.kept.add(meta.size);
-            } else if older(&meta, sweep.min_age) && renewed.is_none_or(|used| older(&used, sweep.min_age)) {
-                old.push(Old { digest, meta });
+                swept.kept.add(size);
+            } else if object.modified < before && renewed.is_none_or(|used| used.modified < before) {
+                old.push(Old { digest, size });
             } else {
-                swept.young.add(meta.size);
+                swept.young.add(size);
             }
         }
         if sweep.dry_run {
-            old.iter().for_each(|old| swept.removed.add(old.meta.size));
+            old.iter().for_each(|old| swept.removed.add(old.size));
             return Ok(swept);
         }
-        if old.is_empty() && used.is_empty() {
+        // Renewed, and gone since: by who removes by hand.
+        let orphans = used.into_iter().filter(|(_, used)| used.modified < before);
+        let orphans: Vec<Key> = orphans.map(|(digest, _)| Self::used(&digest)).collect();
+        if old.is_empty() && orphans.is_empty() {
             return Ok(swept);
         }
         let mut turn = self.take_turn().await?;
-        let done = self.remove_all(&old, sweep.min_age, &mut turn, &mut swept).await;
-        // Renewed, and gone since: by who removes by hand.
-        let orphans = used.into_iter().filter(|(_, meta)| older(meta, sweep.min_age));
-        let orphans: Vec<Key> = orphans.map(|(digest, _)| Self::used(&digest)).collect();
-        let done = match done {
-            Ok(()) => self.delete(orphans).await,
-            failed => failed,
-        };
-        // Where the turn was lost, it is another's.
-        if turn.holds() && !matches!(done, Err(Error::Held { .. })) {
-            self.delete(vec![Key::from(SWEEP)]).await?;
+        let mut done = self.remove_all(&old, before, &mut turn, &mut swept).await;
+        if done.is_ok() {
+            done = self.delete(orphans, &mut turn).await;
+        }
+        // Where the turn was lost, it is another's; where a removal may still come, who puts is to wait.
+        if !turn.uncertain && !turn.left().is_zero() && !matches!(done, Err(Error::Held { .. })) {
+            self.delete(vec![Key::from(SWEEP)], &mut turn).await?;
         }
         done.map(|()| swept)
+    }
+
+    /// A time of this machine's clock by the store's.
+    async fn by_its_clock(&self, time: SystemTime) -> Result<SystemTime> {
+        let key = Key::from(CLOCK);
+        let name = Digest::of(CLOCK);
+        let here = SystemTime::now();
+        patiently(&name, || answer(self.objects.put(&key, PutPayload::default()))).await?;
+        let there = self.meta(&name, &key).await?.map(|meta| SystemTime::from(meta.last_modified));
+        // Best effort: it is empty, and written over by the next.
+        let _ = answer(self.objects.delete(&key)).await;
+        let Some(there) = there else { return Ok(time) };
+        Ok(match there.duration_since(here) {
+            Ok(ahead) => time + ahead,
+            Err(behind) => time - behind.duration(),
+        })
     }
 
     async fn remove_all(
         &self,
         old: &[Old],
-        min_age: Duration,
+        before: SystemTime,
         turn: &mut Turn,
         swept: &mut Swept,
     ) -> Result<()> {
@@ -216,34 +284,26 @@ impl Remote {
             let mode = PutMode::Update(turn.version.clone());
             let announced = self.announce(mode, batch.iter().map(|old| &old.digest)).await?;
             *turn = announced.ok_or_else(|| self.held())?;
-            let looks: Vec<_> = batch.iter().map(|old| self.is_unused(old, min_age)).collect();
+            let looks: Vec<_> = batch.iter().map(|old| self.is_unused(old, before)).collect();
             let looks: Vec<bool> = stream::iter(looks).buffered(CALLS).try_collect().await?;
-            let unused: Vec<&Old> =
-                batch.iter().zip(looks).filter_map(|(old, unused)| unused.then_some(old)).collect();
-            let (mut spared, mut removed) = (Pile::default(), Pile::default());
-            batch.iter().for_each(|old| spared.add(old.meta.size));
-            // Who waits may have lost patience, or the turn may be another's.
-            if turn.holds() {
-                self.delete(unused.iter().map(|old| Self::key(&old.digest)).collect()).await?;
-                self.delete(unused.iter().map(|old| Self::used(&old.digest)).collect()).await?;
-                unused.iter().for_each(|old| removed.add(old.meta.size));
-            }
-            swept.removed.objects += removed.objects;
-            swept.removed.bytes += removed.bytes;
-            swept.young.objects += spared.objects - removed.objects;
-            swept.young.bytes += spared.bytes - removed.bytes;
+            let (unused, spared): (Vec<_>, Vec<_>) = batch.iter().zip(looks).partition(|(_, unused)| *unused);
+            let keys = |key: fn(&Digest) -> Key| unused.iter().map(|(old, _)| key(&old.digest)).collect();
+            self.delete(keys(Self::key), turn).await?;
+            self.delete(keys(Self::used), turn).await?;
+            unused.iter().for_each(|(old, _)| swept.removed.add(old.size));
+            spared.iter().for_each(|(old, _)| swept.young.add(old.size));
         }
         Ok(())
     }
 
     /// Whether nobody has put or renewed an object since it was listed. To be asked after it was announced.
-    async fn is_unused(&self, old: &Old, min_age: Duration) -> Result<bool> {
-        let same = |now: ObjectMeta| now.last_modified == old.meta.last_modified;
-        if !self.head(&old.digest).await?.is_some_and(same) {
+    async fn is_unused(&self, old: &Old, before: SystemTime) -> Result<bool> {
+        let is_old = |meta: ObjectMeta| SystemTime::from(meta.last_modified) < before;
+        if !self.head(&old.digest).await?.is_some_and(|meta| meta.size == old.size && is_old(meta)) {
             return Ok(false);
         }
         let used = self.meta(&old.digest, &Self::used(&old.digest)).await?;
-        Ok(used.is_none_or(|used| older(&used, min_age)))
+        Ok(used.is_none_or(is_old))
     }
 
     /// Begins to sweep, unless another does.
@@ -251,9 +311,12 @@ impl Remote {
         if let Some(turn) = self.announce(PutMode::Create, std::iter::empty()).await? {
             return Ok(turn);
         }
-        let there = self.meta(&Digest::of(SWEEP), &Key::from(SWEEP)).await?;
-        let dead = there.filter(|meta| older(meta, DEAD)).ok_or_else(|| self.held())?;
-        let version = UpdateVersion { e_tag: dead.e_tag, version: dead.version };
+        let there = self.meta(&Digest::of(SWEEP), &Key::from(SWEEP)).await?.ok_or_else(|| self.held())?;
+        let long_ago = self.by_its_clock(SystemTime::now() - DEAD).await?;
+        if SystemTime::from(there.last_modified) > long_ago {
+            return Err(self.held());
+        }
+        let version = UpdateVersion { e_tag: there.e_tag, version: there.version };
         let turn = self.announce(PutMode::Update(version), std::iter::empty()).await?;
         turn.ok_or_else(|| self.held())
     }
@@ -262,7 +325,7 @@ impl Remote {
         Error::Held {
             what: "sweep of the artifact store",
             name: self.base.clone(),
-            holder: format!("another, which wrote `{}{SWEEP}` lately", self.base),
+            holder: format!("another, which wrote `{}{SWEEP}` less than {DEAD:?} ago", self.base),
         }
     }
 
@@ -275,8 +338,9 @@ impl Remote {
         // Like no other, for versions that are told from the content.
         let mut text = format!("{}\n", uuid::Uuid::new_v4());
         digests.for_each(|digest| text.push_str(&format!("{digest}\n")));
-        let (key, text, written) = (Key::from(SWEEP), Bytes::from(text), Instant::now());
-        let turn = patiently(&Digest::of(SWEEP), || async {
+        let (key, text) = (Key::from(SWEEP), Bytes::from(text));
+        let turn = Turn::new(UpdateVersion { e_tag: None, version: None });
+        let version = patiently(&Digest::of(SWEEP), || async {
             let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
             match answer(self.objects.put_opts(&key, text.clone().into(), options)).await {
                 Err(Error::ObjectStore(
@@ -296,12 +360,16 @@ impl Remote {
             Ok((answer(there.bytes()).await? == text).then_some(version))
         })
         .await?;
-        Ok(turn.map(|version| Turn { version, written }))
+        Ok(version.map(|version| Turn { version, ..turn }))
     }
 
-    async fn delete(&self, keys: Vec<Key>) -> Result<()> {
+    /// Removes objects, as long as the turn lasts.
+    async fn delete(&self, keys: Vec<Key>, turn: &mut Turn) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
         let all = Digest::of(SWEEP);
-        patiently(&all, || async {
+        let deleting = patiently(&all, || async {
             let keys = stream::iter(keys.clone().into_iter().map(Ok)).boxed();
             let mut deleted = self.objects.delete_stream(keys);
             loop {
@@ -311,12 +379,20 @@ impl Remote {
                     Err(error) => return Err(error),
                 }
             }
-        })
-        .await
+        });
+        let left = turn.left();
+        if left.is_zero() {
+            return Err(self.held());
+        }
+        turn.uncertain = true;
+        let late = || broken(format!("objects were not removed within {left:?}"));
+        tokio::time::timeout(left, deleting).await.unwrap_or_else(|_| Err(late()))?;
+        turn.uncertain = false;
+        Ok(())
     }
 
     /// The objects below a folder, by the digests that they are named by.
-    async fn list(&self, folder: &str) -> Result<HashMap<Digest, ObjectMeta>> {
+    async fn list(&self, folder: &str) -> Result<HashMap<Digest, Listed>> {
         let prefix = Key::from(folder);
         patiently(&Digest::of(folder), || async {
             let mut list = self.objects.list(Some(&prefix));
@@ -324,7 +400,7 @@ impl Remote {
             while let Some(meta) = answer(list.next().map(Option::transpose)).await? {
                 let named = meta.location.filename().map(|name| format!("sha256:{name}"));
                 if let Some(digest) = named.and_then(|name| name.parse::<Digest>().ok()) {
-                    found.insert(digest, meta);
+                    found.insert(digest, meta.into());
                 }
             }
             Ok(found)
@@ -354,9 +430,4 @@ impl Remote {
         let files = manifest.map_or_else(Vec::new, |manifest| manifest.files);
         Ok(files.into_iter().map(|file| file.digest).collect())
     }
-}
-
-/// Whether an object is older; one of a time to come is not.
-fn older(meta: &ObjectMeta, age: Duration) -> bool {
-    SystemTime::now().duration_since(meta.last_modified.into()).is_ok_and(|since| since > age)
 }
