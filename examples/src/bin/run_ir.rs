@@ -97,7 +97,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     let pipeline = Pipeline::open(&options.file, Components::new())?;
-    let args = arguments(options, pipeline.file())?;
+    let args = arguments(options, &pipeline.file()?)?;
     let mut builder = Engine::builder().containers(containers(options)?);
     if options.complete {
         builder = builder.final_status_complete();

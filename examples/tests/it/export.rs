@@ -101,9 +101,9 @@ fn exported_containers_give_what_the_pipeline_gives_in_process() {
 
     let here = tokio::runtime::Runtime::new().unwrap().block_on(async {
         let engine = kf_pipeline::Engine::open(folder.path().join("here")).await.unwrap();
-        let executor = kf_pipeline::spec::PipelineFile::clone(examples::means::pipeline().unwrap().file());
+        let subprocesses = examples::means::pipeline().unwrap().file().unwrap();
         // In process, not in a copy of this test.
-        let text = serde_json::to_string(&executor).unwrap().replace("\"subprocess\"", "\"in-process\"");
+        let text = serde_json::to_string(&subprocesses).unwrap().replace("\"subprocess\"", "\"in-process\"");
         let file = serde_json::from_str(&text).unwrap();
         let pipeline = kf_pipeline::Pipeline::from_file(file, examples::means::components()).unwrap();
         let run = engine.start(&pipeline, kf_pipeline::Args::new()).await.unwrap();

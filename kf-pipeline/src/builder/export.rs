@@ -36,12 +36,12 @@ impl Pipeline {
     /// # Errors
     /// [`Error::Plan`] names the first task, or the pipeline itself, with something that upstream has no field for and would silently drop.
     pub fn to_ir(&self, export: &Export) -> Result<String> {
-        exported(self.file(), export)?.to_yaml()
+        exported(self.file()?, export)?.to_yaml()
     }
 }
 
-fn exported(file: &PipelineFile, export: &Export) -> Result<PipelineFile> {
-    let mut file = file.clone();
+fn exported(file: PipelineFile, export: &Export) -> Result<PipelineFile> {
+    let mut file = file;
     let kf = kf_platform(&file)?;
     if let Some(tasks) = kf.max_tasks {
         let problem = format!(
@@ -82,8 +82,7 @@ fn exported(file: &PipelineFile, export: &Export) -> Result<PipelineFile> {
         }
     }
     if !deadlines.is_empty() {
-        let kubernetes =
-            file.platform_spec.platforms.entry("kubernetes".to_owned()).or_insert_with(|| json!({}));
+        let kubernetes = file.platform_spec.platforms.get_or_insert_with("kubernetes", || json!({}));
         merge(kubernetes, json!({"deploymentSpec": {"executors": deadlines}}));
     }
     Ok(file)
@@ -207,7 +206,7 @@ mod tests {
     }
 
     fn export(kf: Json) -> Result<Json> {
-        exported(&file(kf), &Export::new("i", "/p")).map(|file| serde_json::to_value(file).unwrap())
+        exported(file(kf), &Export::new("i", "/p")).map(|file| serde_json::to_value(file).unwrap())
     }
 
     #[test]
@@ -236,7 +235,7 @@ mod tests {
         let mut file = file(json!({"timeout": {"secs": 90, "nanos": 0}}));
         let own = json!({"deploymentSpec": {"executors": {"exec-a": {"nodeSelector": {}}, "exec-b": {}}}});
         file.platform_spec.platforms.insert("kubernetes".to_owned(), own);
-        let file = serde_json::to_value(exported(&file, &Export::new("i", "/p")).unwrap()).unwrap();
+        let file = serde_json::to_value(exported(file.clone(), &Export::new("i", "/p")).unwrap()).unwrap();
         let executors = &file["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"];
         assert_eq!(executors["exec-a"], json!({"nodeSelector": {}, "activeDeadlineSeconds": 90}));
         assert_eq!(executors["exec-b"], json!({}));
@@ -262,7 +261,7 @@ mod tests {
             }},
         });
         file.pipeline_spec.root.dag.as_mut().unwrap().tasks = serde_json::from_value(tasks).unwrap();
-        let file = exported(&file, &Export::new("i", "/p")).unwrap();
+        let file = exported(file.clone(), &Export::new("i", "/p")).unwrap();
         let tasks = &file.pipeline_spec.root.dag.unwrap().tasks;
         assert_eq!(tasks["second"].dependent_tasks, ["first", "fourth", "third"]);
         assert!(tasks["first"].dependent_tasks.is_empty());
@@ -273,7 +272,7 @@ mod tests {
         let mut file = file(json!({"component": "a"}));
         file.platform_spec.platforms.get_mut("kf").unwrap()["components"] =
             json!({"comp-b": {"maxDepth": 3}});
-        let error = exported(&file, &Export::new("i", "/p")).unwrap_err().to_string();
+        let error = exported(file.clone(), &Export::new("i", "/p")).unwrap_err().to_string();
         assert!(error.contains("comp-b") && error.contains("within itself"), "{error}");
     }
 
@@ -281,7 +280,7 @@ mod tests {
     fn a_limit_that_upstream_has_not_is_refused() {
         let mut file = file(json!({"component": "a"}));
         file.platform_spec.platforms.get_mut("kf").unwrap()["maxTasks"] = json!(3);
-        let error = exported(&file, &Export::new("i", "/p")).unwrap_err().to_string();
+        let error = exported(file.clone(), &Export::new("i", "/p")).unwrap_err().to_string();
         assert!(error.contains("root") && error.contains("at most 3 tasks"), "{error}");
     }
 

@@ -22,7 +22,8 @@ use crate::{Args, Error, Problem, Result};
 /// A pipeline: checked, and with the components that it runs.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
-    file: Arc<PipelineFile>,
+    /// The pipeline as data, in the JSON form that its runs are stored with: a parsed one takes several times the room.
+    text: Arc<str>,
     plan: Arc<Plan>,
     components: Arc<Components>,
     /// What the parameters' Rust types say of arguments.
@@ -75,15 +76,11 @@ impl Pipeline {
             return Err(Error::Build { pipeline: name.to_owned(), problems });
         }
         let file = lower::lower(name, &graph);
-        let plan = Plan::new(&file)?;
+        let mut pipeline = Self::from_file(file, components)?;
         let checks =
             graph.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.check)).collect();
-        Ok(Self {
-            file: Arc::new(file),
-            plan: Arc::new(plan),
-            components: Arc::new(components),
-            checks: Arc::new(checks),
-        })
+        pipeline.checks = Arc::new(checks);
+        Ok(pipeline)
     }
 
     /// A pipeline from a file as the compiler of Kubeflow Pipelines writes it: [`PipelineFile::from_yaml`] and
@@ -136,8 +133,10 @@ impl Pipeline {
     /// [`Error::Plan`] where it can't run as it stands.
     pub fn from_file(file: PipelineFile, components: Components) -> Result<Self> {
         let plan = Plan::new(&file)?;
+        let text = serde_json::to_string(&file).expect("a pipeline is made of strings, numbers and JSON");
+        drop(file);
         Ok(Self {
-            file: Arc::new(file),
+            text: text.into(),
             plan: Arc::new(plan),
             components: Arc::new(components),
             checks: Arc::default(),
@@ -149,9 +148,18 @@ impl Pipeline {
         self.plan.name()
     }
 
-    /// The pipeline as data.
-    pub fn file(&self) -> &PipelineFile {
-        &self.file
+    /// The pipeline as data, read from the text that its runs are stored with.
+    ///
+    /// # Errors
+    /// [`Error::File`] where something of it does not come back from JSON: a number that is not finite, or what lies too
+    /// deep.
+    pub fn file(&self) -> Result<PipelineFile> {
+        serde_json::from_str(&self.text).map_err(|error| Error::file(None, error.to_string()))
+    }
+
+    /// The pipeline as data, in the JSON form that its runs are stored with.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// The components it runs.

@@ -13,9 +13,8 @@ use super::executor::{AttemptOutputs, GivenArtifact};
 use crate::component::{Memory, Written};
 use crate::deep::refuse_deep;
 use crate::error::shown;
-use crate::plan;
 use crate::scheduler::{Failure, Values};
-use crate::spec::ArtifactOutput;
+use crate::spec::{ArtifactOutput, OutputDefinitions};
 
 /// What outputs a component must give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub(super) struct Keeping<'a> {
 /// Checks what an attempt gave against what its component declares, and keeps its artifacts.
 pub(super) async fn keep(
     keeping: &Keeping<'_>,
-    declared: &plan::Outputs,
+    declared: &OutputDefinitions,
     given: AttemptOutputs,
 ) -> Result<Values, Failure> {
     let strictness = keeping.strictness;
@@ -276,6 +275,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::spec::Named;
 
     fn follow(folder: &Path) -> Result<(), String> {
         Follower { copied: 0, most: 1000 }.follow(folder, 0).map_err(|error| error.to_string())
@@ -312,9 +312,9 @@ mod tests {
         let store = ArtifactStore::in_memory(folder.path()).unwrap();
         let deep = |depth| (0..depth).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
         let output = serde_json::from_str(r#"{"parameterType": "LIST"}"#).unwrap();
-        let declared = plan::Outputs {
-            parameters: BTreeMap::from([("x".to_owned(), output)]),
-            ..plan::Outputs::default()
+        let declared = OutputDefinitions {
+            parameters: Named::from([("x".to_owned(), output)]),
+            ..OutputDefinitions::default()
         };
         let kept = async |value: serde_json::Value| {
             let parameters = [("x".to_owned(), value)].into_iter().collect();

@@ -504,20 +504,15 @@ impl Inner {
 
 /// A run of this pipeline, to be created; with an id of its own where none is given.
 fn new_run(id: Option<RunId>, pipeline: &Pipeline, args: &BTreeMap<String, Json>) -> NewRun {
-    let spec = spec_text(pipeline);
+    let spec = pipeline.text();
     NewRun {
         id: id.unwrap_or_else(RunId::random),
         pipeline: pipeline.name().to_owned(),
-        spec_digest: Digest::of(&spec),
-        spec,
+        spec_digest: Digest::of(spec),
+        spec: spec.to_owned(),
         args: serde_json::to_string(args).expect("arguments are JSON"),
         created_at: Timestamp::now(),
     }
-}
-
-/// A pipeline as it is stored with its runs.
-fn spec_text(pipeline: &Pipeline) -> String {
-    serde_json::to_string(pipeline.file()).expect("a pipeline is made of strings, numbers and JSON")
 }
 
 /// A run's arguments as what goes into the outermost DAG.

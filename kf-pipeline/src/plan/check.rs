@@ -150,7 +150,7 @@ impl Checker<'_> {
             let (found, list) = found;
             let Some(wanted) = target.inputs.artifacts.get(input.as_ref()) else { continue };
             // A loop over it takes the list apart.
-            let looped = matches!(&task.iterator, Some(Iterator_ { items: LoopItems::Artifacts(name), .. }) if name == input);
+            let looped = matches!(task.iterator.as_deref(), Some(Iterator_ { items: LoopItems::Artifacts(name), .. }) if name == input);
             if !looped && list != wanted.is_artifact_list {
                 let what = |list| if list { "a list of artifacts" } else { "one artifact" };
                 let (wanted, found) = (what(wanted.is_artifact_list), what(list));

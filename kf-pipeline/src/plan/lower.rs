@@ -8,10 +8,11 @@ use kf_core::backoff::Backoff;
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::Value as Json;
 
+use super::shared::{Once, Shared};
 use super::size::refuse_oversize;
 use super::{
-    Caching, Component, ComponentKind, Condition, ContainerTask, Dag, Executor, Inputs, Iterator_, LoopItems,
-    Name, Outputs, Plan, Retry, Selector, Source, Task, TaskOutput, Work, check, names, platform,
+    Caching, Component, ComponentKind, Condition, ContainerTask, Dag, Executor, Iterator_, LoopItems, Name,
+    Plan, Retry, Selector, Source, Task, TaskOutput, Work, check, names, platform,
 };
 use crate::engine::of_name;
 use crate::spec::{
@@ -31,7 +32,8 @@ pub(super) fn lower(file: &PipelineFile) -> Result<Plan> {
     if index.len() != names.len() {
         return Err(Error::plan(ROOT, "a component is called `root`, which is the outermost DAG's name"));
     }
-    let lowering = Lowering { file, platform: &platform, index };
+    let shared = Shared::default();
+    let lowering = Lowering { file, platform: &platform, index, shared: &shared };
     let components = names
         .iter()
         .map(|name| lowering.component(name, spec.components.get(*name).unwrap_or(&spec.root)))
@@ -61,25 +63,20 @@ struct Lowering<'a> {
     file: &'a PipelineFile,
     platform: &'a KfPlatform,
     index: HashMap<&'a str, usize>,
+    shared: &'a Shared,
 }
 
 impl Lowering<'_> {
     fn component(&self, name: &str, spec: &ComponentSpec) -> Result<Component> {
-        let outputs = || Outputs {
-            parameters: spec.output_definitions.parameters.clone(),
-            artifacts: spec.output_definitions.artifacts.clone(),
-        };
+        let inputs = self.shared.inputs.of(&spec.input_definitions);
+        let outputs = self.shared.outputs.of(&spec.output_definitions);
         names::ports(name, spec)?;
         let kind = match (&spec.dag, &spec.executor_label) {
             (Some(dag), None) => ComponentKind::Dag(self.dag(name, dag)?),
             (None, Some(label)) => {
-                ComponentKind::Executor(Arc::new(self.executor(name, label, outputs())?))
+                ComponentKind::Executor(Arc::new(self.executor(name, label, Arc::clone(&outputs))?))
             }
             _ => return Err(Error::plan(name, "expected either `dag` or `executorLabel`")),
-        };
-        let inputs = Inputs {
-            parameters: spec.input_definitions.parameters.clone(),
-            artifacts: spec.input_definitions.artifacts.clone(),
         };
         let max_depth = self.platform.components.get(name).and_then(|added| added.max_depth);
         if max_depth == Some(0) {
@@ -88,10 +85,10 @@ impl Lowering<'_> {
                 "platform kf gives it a `maxDepth` of 0, with which it would never run",
             ));
         }
-        Ok(Component { name: name.into(), inputs, outputs: outputs(), kind, max_depth })
+        Ok(Component { name: name.into(), inputs, outputs, kind, max_depth })
     }
 
-    fn executor(&self, component: &str, label: &str, outputs: Outputs) -> Result<Executor> {
+    fn executor(&self, component: &str, label: &str, outputs: Arc<OutputDefinitions>) -> Result<Executor> {
         let executors = &self.file.pipeline_spec.deployment_spec.executors;
         let spec = executors.get(label).ok_or_else(|| {
             Error::plan(component, format!("executor `{label}` is not in deploymentSpec.executors"))
@@ -118,7 +115,8 @@ impl Lowering<'_> {
                 }))
             }
             ExecutorSpec::Container(container) => {
-                Work::Component { name: kf.component.as_str().into(), container: container.clone() }
+                let name = self.shared.names.of(kf.component.as_str());
+                Work::Component { name, container: self.shared.containers.of(container) }
             }
         };
         Ok(Executor {
@@ -170,7 +168,7 @@ impl Lowering<'_> {
     fn dag(&self, place: &str, spec: &DagSpec) -> Result<Dag> {
         let index: BTreeMap<&str, usize> =
             spec.tasks.keys().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
-        let scope = Scope { place, index: &index };
+        let scope = Scope { place, names: &self.shared.names, index: &index };
         let mut tasks = spec
             .tasks
             .iter()
@@ -213,7 +211,7 @@ impl Lowering<'_> {
 
     fn retry(&self, place: &str, spec: &TaskSpec) -> Result<Retry> {
         let kf = self.label(spec).and_then(|label| self.platform.executors.get(label));
-        let mut retry = retry(place, spec.retry_policy.as_ref())?;
+        let mut retry = retry(place, spec.retry_policy.as_deref())?;
         retry.backoff.jitter = kf.and_then(|kf| kf.backoff_jitter).unwrap_or(0.0);
         Ok(retry)
     }
@@ -225,27 +223,27 @@ impl Lowering<'_> {
             Error::plan(&place, format!("component `{}` is not in components", spec.component_ref.name))
         })?;
         let mut upstream = BTreeSet::new();
-        let mut parameters = Vec::new();
+        let mut parameters = Vec::with_capacity(spec.inputs.parameters.len());
         for (input, given) in &spec.inputs.parameters {
             let source = parameter(scope, &place, input, given)?;
             upstream.extend(source.producer());
-            parameters.push((Name::from(input.as_str()), source));
+            parameters.push((self.shared.names.of(input), source));
         }
         for (input, source) in self.kubernetes_parameters(scope, &place, spec)? {
             upstream.extend(source.producer());
             parameters.push((input, source));
         }
-        let mut artifacts = Vec::new();
+        let mut artifacts = Vec::with_capacity(spec.inputs.artifacts.len());
         for (input, source) in &spec.inputs.artifacts {
             let source = match &source.source {
-                ArtifactSource::ComponentInputArtifact(name) => Source::Input(name.as_str().into()),
+                ArtifactSource::ComponentInputArtifact(name) => Source::Input(self.shared.names.of(name)),
                 ArtifactSource::TaskOutputArtifact { producer_task, output_artifact_key } => {
                     let output = scope.output(&place, producer_task, output_artifact_key)?;
                     upstream.insert(output.task);
                     Source::Output(output)
                 }
             };
-            artifacts.push((Name::from(input.as_str()), source));
+            artifacts.push((self.shared.names.of(input), source));
         }
         for other in &spec.dependent_tasks {
             upstream.insert(scope.task(&place, other)?);
@@ -265,7 +263,7 @@ impl Lowering<'_> {
             downstream: Vec::new(),
             condition: condition.map_err(|problem| Error::plan(&place, problem))?,
             strategy: policy.strategy.unwrap_or_default(),
-            iterator: iterator(&place, spec)?,
+            iterator: iterator(scope, &place, spec)?,
             retry: self.retry(&place, spec)?,
             caching: match &spec.caching_options {
                 Some(options) if !options.enable_cache => Caching::Off,
@@ -304,6 +302,7 @@ fn find_parameters(value: &Json, pointer: &mut String, found: &mut Vec<(String, 
 /// The tasks of one DAG by name.
 struct Scope<'a> {
     place: &'a str,
+    names: &'a Once<str>,
     index: &'a BTreeMap<&'a str, usize>,
 }
 
@@ -320,7 +319,7 @@ impl Scope<'_> {
     }
 
     fn output(&self, place: &str, task: &str, key: &str) -> Result<TaskOutput> {
-        Ok(TaskOutput { task: self.task(place, task)?, key: key.into() })
+        Ok(TaskOutput { task: self.task(place, task)?, key: self.names.of(key) })
     }
 }
 
@@ -342,7 +341,7 @@ fn parameter(scope: &Scope<'_>, place: &str, input: &str, given: &TaskParameter)
             }
             Source::Input(name.as_str().into())
         }
-        ParameterSource::ComponentInputParameter(name) => Source::Input(name.as_str().into()),
+        ParameterSource::ComponentInputParameter(name) => Source::Input(scope.names.of(name)),
         ParameterSource::TaskOutputParameter { producer_task, output_parameter_key } => {
             Source::Output(scope.output(place, producer_task, output_parameter_key)?)
         }
@@ -358,7 +357,7 @@ fn parameter(scope: &Scope<'_>, place: &str, input: &str, given: &TaskParameter)
 }
 
 /// The list that a task goes over, where it does.
-fn iterator(place: &str, spec: &TaskSpec) -> Result<Option<Iterator_>> {
+fn iterator(scope: &Scope<'_>, place: &str, spec: &TaskSpec) -> Result<Option<Box<Iterator_>>> {
     let (items, input) = match (&spec.parameter_iterator, &spec.artifact_iterator) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
@@ -383,7 +382,8 @@ fn iterator(place: &str, spec: &TaskSpec) -> Result<Option<Iterator_>> {
         }
     };
     let limit = spec.iterator_policy.as_ref().map_or(0, |policy| policy.parallelism_limit as usize);
-    Ok(Some(Iterator_ { items, input: input.as_str().into(), limit, min_success: None, failures: None }))
+    let input = scope.names.of(input);
+    Ok(Some(Box::new(Iterator_ { items, input, limit, min_success: None, failures: None })))
 }
 
 fn retry(place: &str, policy: Option<&RetryPolicy>) -> Result<Retry> {

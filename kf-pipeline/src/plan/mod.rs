@@ -9,6 +9,7 @@ mod lower;
 mod names;
 mod platform;
 mod selector;
+mod shared;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -29,8 +30,8 @@ pub(crate) use selector::Selector;
 use crate::deep::refuse_deep;
 use crate::error::shown;
 use crate::spec::{
-    ArtifactInput, ArtifactOutput, ArtifactType, ContainerSpec, ImporterSpec, OutputDefinitions,
-    ParameterInput, ParameterOutput, PipelineFile, TriggerStrategy,
+    ArtifactType, ContainerSpec, ImporterSpec, InputDefinitions, OutputDefinitions, PipelineFile,
+    TriggerStrategy,
 };
 use crate::{Args, Error, Result};
 
@@ -147,33 +148,11 @@ impl Plan {
 #[derive(Debug)]
 pub(crate) struct Component {
     pub(crate) name: Name,
-    pub(crate) inputs: Inputs,
-    pub(crate) outputs: Outputs,
+    pub(crate) inputs: Arc<InputDefinitions>,
+    pub(crate) outputs: Arc<OutputDefinitions>,
     pub(crate) kind: ComponentKind,
     /// How deep it may run within itself, where it does.
     pub(crate) max_depth: Option<u32>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Inputs {
-    pub(crate) parameters: BTreeMap<String, ParameterInput>,
-    pub(crate) artifacts: BTreeMap<String, ArtifactInput>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Outputs {
-    pub(crate) parameters: BTreeMap<String, ParameterOutput>,
-    pub(crate) artifacts: BTreeMap<String, ArtifactOutput>,
-}
-
-impl Outputs {
-    /// Their names and types.
-    pub(crate) fn kinds(&self) -> Json {
-        let parameters: Vec<_> = self.parameters.iter().map(|(name, output)| (name, output.kind())).collect();
-        let artifacts: Vec<_> =
-            self.artifacts.iter().map(|(name, output)| (name, &output.artifact_type.schema_title)).collect();
-        serde_json::json!([parameters, artifacts])
-    }
 }
 
 #[derive(Debug)]
@@ -196,7 +175,7 @@ pub(crate) struct Executor {
     pub(crate) resources: Resources,
     /// Mutexes and semaphores, with placeholders.
     pub(crate) locks: Vec<String>,
-    pub(crate) outputs: Outputs,
+    pub(crate) outputs: Arc<OutputDefinitions>,
 }
 
 impl Executor {
@@ -216,7 +195,7 @@ pub(crate) enum Work {
     /// A `#[component]` by name.
     Component {
         name: Name,
-        container: Box<ContainerSpec>,
+        container: Arc<ContainerSpec>,
     },
     /// A container's command.
     Container(Arc<ContainerTask>),
@@ -290,7 +269,7 @@ pub(crate) struct Task {
     pub(crate) downstream: Vec<usize>,
     pub(crate) condition: Option<Condition>,
     pub(crate) strategy: TriggerStrategy,
-    pub(crate) iterator: Option<Iterator_>,
+    pub(crate) iterator: Option<Box<Iterator_>>,
     pub(crate) retry: Retry,
     pub(crate) caching: Caching,
 }

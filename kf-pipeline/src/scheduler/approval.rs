@@ -9,7 +9,8 @@ use serde_json::Value as Json;
 use super::leaf::{Leaf, Stage};
 use super::{End, LeafId, Record, Scheduler, TaskState, Values};
 use crate::placeholder::{self, Placeholder};
-use crate::plan::{Name, Outputs};
+use crate::plan::Name;
+use crate::spec::OutputDefinitions;
 
 /// What a person decides of a task that waits for that.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,7 +54,7 @@ impl Decision {
     }
 
     /// What the task gives where it is decided so.
-    fn outputs(&self, declared: &Outputs) -> Result<Values, String> {
+    fn outputs(&self, declared: &OutputDefinitions) -> Result<Values, String> {
         let mut parameters = Vec::new();
         for (name, output) in &declared.parameters {
             let value = match name.as_str() {

@@ -1,11 +1,9 @@
 //! Components: their inputs, their outputs, and for DAGs the tasks inside.
 
-use std::collections::BTreeMap;
-
 use kf_core::artifact::ArtifactKind;
 use serde::{Deserialize, Serialize};
 
-use super::{Extra, TaskSpec, is_default};
+use super::{Extra, Named, TaskSpec, is_default};
 use crate::placeholder::as_text;
 
 /// A component: either a DAG of tasks, or something an executor carries out.
@@ -20,7 +18,7 @@ pub struct ComponentSpec {
     pub output_definitions: OutputDefinitions,
     /// Its tasks, where it is a DAG.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dag: Option<DagSpec>,
+    pub dag: Option<Box<DagSpec>>,
     /// The executor's label, where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executor_label: Option<String>,
@@ -36,37 +34,47 @@ pub struct ComponentSpec {
 }
 
 /// A component's inputs by name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct InputDefinitions {
     /// Parameters.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub parameters: BTreeMap<String, ParameterInput>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub parameters: Named<ParameterInput>,
     /// Artifacts.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub artifacts: BTreeMap<String, ArtifactInput>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub artifacts: Named<ArtifactInput>,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
 /// A component's outputs by name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OutputDefinitions {
     /// Parameters.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub parameters: BTreeMap<String, ParameterOutput>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub parameters: Named<ParameterOutput>,
     /// Artifacts.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub artifacts: BTreeMap<String, ArtifactOutput>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub artifacts: Named<ArtifactOutput>,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
+impl OutputDefinitions {
+    /// Their names and types.
+    pub(crate) fn kinds(&self) -> serde_json::Value {
+        let parameters: Vec<_> = self.parameters.iter().map(|(name, output)| (name, output.kind())).collect();
+        let artifacts: Vec<_> =
+            self.artifacts.iter().map(|(name, output)| (name, &output.artifact_type.schema_title)).collect();
+        serde_json::json!([parameters, artifacts])
+    }
+}
+
 /// The type of a parameter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
 pub enum ParameterType {
@@ -92,7 +100,7 @@ pub enum ParameterType {
 }
 
 /// The type of a parameter in files of the first SDKs, instead of [`ParameterType`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
 pub enum PrimitiveType {
@@ -150,7 +158,7 @@ impl ParameterType {
 }
 
 /// A parameter that a component takes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParameterInput {
     /// Its type.
@@ -201,7 +209,7 @@ fn given<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<serde_json:
 }
 
 /// A parameter that a component gives.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParameterOutput {
     /// Its type.
@@ -226,7 +234,7 @@ impl ParameterOutput {
 }
 
 /// The kind of an artifact.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactType {
     /// Such as `system.Model`.
@@ -265,7 +273,7 @@ impl ArtifactType {
 }
 
 /// An artifact that a component takes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactInput {
     /// Its kind.
@@ -285,7 +293,7 @@ pub struct ArtifactInput {
 }
 
 /// An artifact that a component gives.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactOutput {
     /// Its kind.
@@ -310,7 +318,7 @@ pub struct ArtifactOutput {
 pub struct DagSpec {
     /// Tasks by name.
     #[serde(default)]
-    pub tasks: BTreeMap<String, TaskSpec>,
+    pub tasks: Named<TaskSpec>,
     /// The DAG's outputs.
     #[serde(default, skip_serializing_if = "is_default")]
     pub outputs: DagOutputs,
@@ -324,11 +332,11 @@ pub struct DagSpec {
 #[serde(rename_all = "camelCase", default)]
 pub struct DagOutputs {
     /// Parameters.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub parameters: BTreeMap<String, DagOutputParameter>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub parameters: Named<DagOutputParameter>,
     /// Artifacts.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub artifacts: BTreeMap<String, DagOutputArtifact>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub artifacts: Named<DagOutputArtifact>,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
     pub extra: Extra,

@@ -1,18 +1,16 @@
 //! Executors: how components that are not DAGs are carried out.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use super::{ArtifactType, Extra, RuntimeValue};
+use super::{ArtifactType, Extra, Named, RuntimeValue};
 
 /// Executors by label.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentSpec {
     /// The executors.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub executors: BTreeMap<String, Executor>,
+    #[serde(default, skip_serializing_if = "Named::is_empty")]
+    pub executors: Named<Executor>,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
     pub extra: Extra,
@@ -51,7 +49,7 @@ pub enum ExecutorSpec {
 }
 
 /// A command in an image.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerSpec {
     /// The image.
@@ -78,7 +76,7 @@ pub struct ContainerSpec {
 }
 
 /// An environment variable.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvVar {
     /// Its name.
@@ -94,7 +92,7 @@ pub struct EnvVar {
 
 /// What a container needs. Each is said as a number, in files of the first SDKs, or as a text that may have
 /// placeholders in it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerResources {
     /// Processor cores at most, such as `0.5` or `500m`.
@@ -130,7 +128,7 @@ pub struct ContainerResources {
 }
 
 /// Accelerators that a container needs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Accelerator {
     /// Such as `nvidia.com/gpu`.
@@ -151,7 +149,7 @@ pub struct Accelerator {
 }
 
 /// What is done around a container.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Lifecycle {
     /// Run before the cache is asked.
@@ -163,7 +161,7 @@ pub struct Lifecycle {
 }
 
 /// A command.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Exec {
     /// The program and its first arguments.
@@ -205,8 +203,8 @@ pub struct ImporterSpec {
 #[serde(rename_all = "camelCase", default)]
 pub struct ResolverSpec {
     /// What to look for, by output.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub output_artifact_queries: BTreeMap<String, ArtifactQuery>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub output_artifact_queries: Named<ArtifactQuery>,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
     pub extra: Extra,

@@ -6,6 +6,7 @@
 mod component;
 mod executor;
 mod line;
+mod named;
 mod platform;
 mod task;
 mod yaml;
@@ -20,6 +21,7 @@ pub use executor::{
     ExecutorSpec, ImporterSpec, Lifecycle, ResolverSpec,
 };
 pub(crate) use line::line_of;
+pub use named::{Extra, Named};
 pub use platform::{KfApproval, KfComponent, KfExecutor, KfMinSuccess, KfPlatform, KfTask, Platforms};
 pub use task::{
     ArtifactItems, ArtifactIterator, ArtifactSource, CachingOptions, ComponentRef, Items, IteratorPolicy,
@@ -28,12 +30,7 @@ pub use task::{
 };
 pub(crate) use yaml::LARGEST;
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
-
-/// Fields that a type does not know.
-pub type Extra = serde_json::Map<String, serde_json::Value>;
 
 /// Whether a field says no more than its absence would.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -60,8 +57,8 @@ pub struct PipelineSpec {
     #[serde(default, skip_serializing_if = "is_default")]
     pub deployment_spec: DeploymentSpec,
     /// Components by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub components: BTreeMap<String, ComponentSpec>,
+    #[serde(default, skip_serializing_if = "Named::is_empty")]
+    pub components: Named<ComponentSpec>,
     /// The outermost component: a DAG.
     pub root: ComponentSpec,
     /// The version of the IR, `2.1.0`.

@@ -1,19 +1,18 @@
 //! What KFP has no field for, under the platform `kf`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kf_core::resources::Resources;
 use serde::{Deserialize, Serialize};
 
-use super::Extra;
+use super::{Extra, Named};
 
 /// Platforms by name. Only `kf` is read; others are kept as they are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Platforms {
     /// The platforms.
     #[serde(default)]
-    pub platforms: BTreeMap<String, serde_json::Value>,
+    pub platforms: Named<serde_json::Value>,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
     pub extra: Extra,
@@ -34,13 +33,13 @@ impl Platforms {
 #[serde(rename_all = "camelCase", default)]
 pub struct KfPlatform {
     /// What it adds to executors, by label.
-    pub executors: BTreeMap<String, KfExecutor>,
+    pub executors: Named<KfExecutor>,
     /// How many tasks of a run are under way at once; as many as the engine allows where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tasks: Option<u32>,
     /// What it adds to components that are DAGs, by name; `root` is the outermost.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub components: BTreeMap<String, KfComponent>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub components: Named<KfComponent>,
 }
 
 /// What the platform `kf` adds to a component that is a DAG.
@@ -48,8 +47,8 @@ pub struct KfPlatform {
 #[serde(rename_all = "camelCase", default)]
 pub struct KfComponent {
     /// What it adds to its tasks, by name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub tasks: BTreeMap<String, KfTask>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub tasks: Named<KfTask>,
     /// How deep it may run, where its tasks, or what is in them, run itself: 1 is itself alone. A component without it never
     /// runs within itself.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,10 +1,8 @@
 //! Tasks: a component, what goes into it, and when it runs.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use super::{Extra, is_default};
+use super::{Extra, Named, is_default};
 
 /// One task of a DAG.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,19 +24,19 @@ pub struct TaskSpec {
     pub caching_options: Option<CachingOptions>,
     /// When it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trigger_policy: Option<TriggerPolicy>,
+    pub trigger_policy: Option<Box<TriggerPolicy>>,
     /// Runs it once for each item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parameter_iterator: Option<ParameterIterator>,
+    pub parameter_iterator: Option<Box<ParameterIterator>>,
     /// Runs it once for each artifact of a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifact_iterator: Option<ArtifactIterator>,
+    pub artifact_iterator: Option<Box<ArtifactIterator>>,
     /// How an iterator runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iterator_policy: Option<IteratorPolicy>,
     /// What follows a failed attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_policy: Option<RetryPolicy>,
+    pub retry_policy: Option<Box<RetryPolicy>>,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
     pub extra: Extra,
@@ -72,11 +70,11 @@ pub struct ComponentRef {
 #[serde(rename_all = "camelCase", default)]
 pub struct TaskInputs {
     /// Parameters.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub parameters: BTreeMap<String, TaskParameter>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub parameters: Named<TaskParameter>,
     /// Artifacts.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub artifacts: BTreeMap<String, TaskArtifact>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub artifacts: Named<TaskArtifact>,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
     pub extra: Extra,

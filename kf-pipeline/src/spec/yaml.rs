@@ -1,12 +1,11 @@
 //! Pipeline files as KFP's compiler writes them: YAML, of which JSON is a part.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde_saphyr::options::{AliasLimits, DuplicateKeyPolicy, MergeKeyPolicy};
 
 use super::{
-    ComponentSpec, DeploymentSpec, Extra, PipelineFile, PipelineInfo, PipelineSpec, Platforms, is_default,
+    ComponentSpec, DeploymentSpec, Extra, Named, PipelineFile, PipelineInfo, PipelineSpec, Platforms,
+    is_default,
 };
 use crate::deep::on_stack_of;
 use crate::{Error, Result};
@@ -137,12 +136,12 @@ const OF_OTHERS: &[&str] = &["platforms", "pipeline_spec", "platform_spec"];
 struct Document {
     pipeline_info: Option<PipelineInfo>,
     deployment_spec: Option<DeploymentSpec>,
-    components: Option<BTreeMap<String, ComponentSpec>>,
+    components: Option<Named<ComponentSpec>>,
     root: Option<ComponentSpec>,
     schema_version: Option<String>,
     sdk_version: Option<String>,
     default_pipeline_root: Option<String>,
-    platforms: Option<BTreeMap<String, serde_json::Value>>,
+    platforms: Option<Named<serde_json::Value>>,
     #[serde(rename = "pipeline_spec")]
     pipeline_spec: Option<PipelineSpec>,
     #[serde(rename = "platform_spec")]

@@ -121,7 +121,7 @@ async fn found_behind_others() -> Done {
     let home = tempfile::tempdir()?;
     let engine = Engine::open(home.path()).await?;
     // Runs that were asked for and that nobody began, as an engine leaves them that dies at once.
-    let spec = serde_json::to_string(pipeline.file())?;
+    let spec = serde_json::to_string(&pipeline.file()?)?;
     for number in 0..250 {
         let new = kf_core::metadata::NewRun {
             id: format!("run-{number}").parse()?,

@@ -19,7 +19,7 @@ use super::{Arg, CallOptions};
 use crate::spec::{
     ArtifactInput, ArtifactItems, ArtifactIterator, ArtifactOutput, ArtifactSelector, ArtifactType,
     CachingOptions, ComponentRef, ComponentSpec, DagOutputArtifact, DagOutputParameter, DagOutputSource,
-    DagSpec, ExecutorSpec, Extra, ImporterSpec, Items, IteratorPolicy, KfComponent, KfPlatform,
+    DagSpec, ExecutorSpec, Extra, ImporterSpec, Items, IteratorPolicy, KfComponent, KfPlatform, Named,
     ParameterInput, ParameterIterator, ParameterOutput, ParameterSelector, ParameterSelectors,
     ParameterSource, ParameterType, PipelineFile, PipelineInfo, PipelineSpec, Platforms, RetryPolicy,
     RuntimeValue, TaskInfo, TaskSpec, TriggerPolicy, TriggerStrategy,
@@ -58,7 +58,7 @@ pub(super) fn lower(name: &str, graph: &Graph) -> PipelineFile {
     out.schema_version = "2.1.0".to_owned();
     out.sdk_version = concat!("kf-", env!("CARGO_PKG_VERSION")).to_owned();
     let kf = serde_json::to_value(kf).expect("the platform is made of strings and numbers");
-    let platforms = Platforms { platforms: BTreeMap::from([("kf".to_owned(), kf)]), ..Platforms::default() };
+    let platforms = Platforms { platforms: Named::from([("kf".to_owned(), kf)]), ..Platforms::default() };
     PipelineFile { pipeline_spec: out, platform_spec: platforms }
 }
 
@@ -103,18 +103,19 @@ impl Lowering<'_> {
     /// A scope as a DAG component.
     fn scope(&mut self, id: ScopeId) -> ComponentSpec {
         let graph = self.graph;
-        let mut dag = DagSpec::default();
+        let mut tasks = Vec::with_capacity(graph.scope(id).nodes.len());
         for node in &graph.scope(id).nodes {
             let (name, task) = self.task(*node);
             if let Some(added) = self.added_to(*node) {
                 self.added.entry(id).or_default().tasks.insert(name.clone(), added);
             }
-            dag.tasks.insert(name, task);
+            tasks.push((name, task));
         }
+        let mut dag = DagSpec { tasks: tasks.into_iter().collect(), ..DagSpec::default() };
         let mut spec = ComponentSpec::default();
         let io = self.scopes.remove(&id).unwrap_or_default();
         if id == self.root {
-            spec.dag = Some(dag);
+            spec.dag = Some(Box::new(dag));
             return spec;
         }
         let takes = graph.recursion(id).map_or(&[][..], |recursion| &recursion.takes);
@@ -176,7 +177,7 @@ impl Lowering<'_> {
                 }
             }
         }
-        spec.dag = Some(dag);
+        spec.dag = Some(Box::new(dag));
         spec
     }
 
@@ -190,7 +191,7 @@ impl Lowering<'_> {
         task.dependent_tasks = node.after.iter().map(|other| graph.node(*other).name.clone()).collect();
         if node.at_any_end {
             let strategy = Some(TriggerStrategy::AllUpstreamTasksCompleted);
-            task.trigger_policy = Some(TriggerPolicy { strategy, ..TriggerPolicy::default() });
+            task.trigger_policy = Some(Box::new(TriggerPolicy { strategy, ..TriggerPolicy::default() }));
         }
         match &node.kind {
             NodeKind::Task { definition, args, options } => {
@@ -203,7 +204,7 @@ impl Lowering<'_> {
                     cache_key: options.cache_key.clone().unwrap_or_default(),
                     ..Default::default()
                 });
-                task.retry_policy = retry_policy(options);
+                task.retry_policy = retry_policy(options).map(Box::new);
             }
             NodeKind::Import { uri, kind } => self.importer(&mut task, node, uri, kind),
             NodeKind::Question { asked, value } => self.question(&mut task, node, asked, *value),
@@ -253,7 +254,7 @@ impl Lowering<'_> {
         let importer = ImporterSpec {
             artifact_uri,
             type_schema: kind.clone(),
-            metadata: Extra::new(),
+            metadata: serde_json::Map::new(),
             reimport: false,
             download_to_workspace: false,
             extra: Extra::new(),
@@ -312,13 +313,13 @@ impl Lowering<'_> {
                             }
                         };
                         task.parameter_iterator =
-                            Some(ParameterIterator { items, item_input, extra: Extra::new() });
+                            Some(Box::new(ParameterIterator { items, item_input, extra: Extra::new() }));
                     }
                     LoopItems::Artifacts { list, .. } => {
                         let items =
                             ArtifactItems { input_artifact: self.channel(*list), ..ArtifactItems::default() };
                         task.artifact_iterator =
-                            Some(ArtifactIterator { items, item_input, extra: Extra::new() });
+                            Some(Box::new(ArtifactIterator { items, item_input, extra: Extra::new() }));
                     }
                 }
                 if *limit > 0 {
@@ -328,7 +329,7 @@ impl Lowering<'_> {
             }
             ScopeKind::When(condition) => {
                 let condition = Some(self.cel(&condition.expr));
-                task.trigger_policy = Some(TriggerPolicy { condition, ..TriggerPolicy::default() });
+                task.trigger_policy = Some(Box::new(TriggerPolicy { condition, ..TriggerPolicy::default() }));
             }
         }
         let spec = self.scope(scope);

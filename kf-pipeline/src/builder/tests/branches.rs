@@ -186,7 +186,7 @@ fn hundreds_of_branches_are_built_in_linear_time() {
                     .otherwise(|p| p.nest("inner", |p| p.add(load(at)).output));
             }
         });
-        let tasks = pipeline.unwrap().file().pipeline_spec.root.dag.as_ref().unwrap().tasks.len();
+        let tasks = pipeline.unwrap().file().unwrap().pipeline_spec.root.dag.as_ref().unwrap().tasks.len();
         assert_eq!(tasks as i64, count);
         super::cpu_time() - began
     };

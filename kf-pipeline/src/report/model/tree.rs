@@ -227,6 +227,7 @@ fn readable(condition: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Named;
 
     #[test]
     fn conditions_read_like_sentences() {
@@ -238,7 +239,7 @@ mod tests {
     #[test]
     fn a_cycle_is_cut_and_every_task_kept() {
         let after = |name: &str| TaskSpec { dependent_tasks: vec![name.to_owned()], ..TaskSpec::default() };
-        let tasks = BTreeMap::from([
+        let tasks = Named::from([
             ("a".to_owned(), after("c")),
             ("b".to_owned(), after("a")),
             ("c".to_owned(), after("b")),
@@ -257,9 +258,11 @@ mod tests {
             component_ref: crate::spec::ComponentRef { name: "comp-a".to_owned(), ..Default::default() },
             ..TaskSpec::default()
         };
-        let tasks = BTreeMap::from([("a".to_owned(), task()), ("b".to_owned(), task())]);
-        let component =
-            ComponentSpec { dag: Some(DagSpec { tasks, ..DagSpec::default() }), ..ComponentSpec::default() };
+        let tasks = Named::from([("a".to_owned(), task()), ("b".to_owned(), task())]);
+        let component = ComponentSpec {
+            dag: Some(Box::new(DagSpec { tasks, ..DagSpec::default() })),
+            ..ComponentSpec::default()
+        };
         file.pipeline_spec.components.insert("comp-a".to_owned(), component.clone());
         file.pipeline_spec.root = component;
         assert!(Dag::of(&file).leaves() <= TASKS);

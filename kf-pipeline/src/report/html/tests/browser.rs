@@ -69,7 +69,7 @@ fn a_browser_shows_it() {
         complaints.into_iter().filter(|line| !line.contains("about:srcdoc")).collect()
     };
 
-    let empty = report("digits", digits().file().clone(), RunState::Pending, Vec::new());
+    let empty = report("digits", digits().file().unwrap(), RunState::Pending, Vec::new());
     let pages = [
         (digits_report(), "#t7"),
         (hostile_report(), "#t1"),

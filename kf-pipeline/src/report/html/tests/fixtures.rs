@@ -274,7 +274,7 @@ pub(super) fn digits_report() -> Report {
     add(group(&format!("{e}/condition-1"), Succeeded, 13_380), json!({}), json!({}), &[], &[]);
     add(group(&format!("{e}/condition-2"), Skipped, 13_000), json!({}), json!({}), &[], &[]);
     add(group(e, Succeeded, 13_390), json!({}), json!({}), &[], &[]);
-    report("digits", digits().file().clone(), RunState::Running, tasks)
+    report("digits", digits().file().unwrap(), RunState::Running, tasks)
 }
 
 /// A run in which all that others name or write is markup, endless or nonsense.

@@ -64,7 +64,7 @@ fn the_digits_pipeline_is_told_whole() {
 
 #[test]
 fn a_run_that_has_not_begun_is_shown() {
-    let mut report = report("digits", digits().file().clone(), RunState::Pending, Vec::new());
+    let mut report = report("digits", digits().file().unwrap(), RunState::Pending, Vec::new());
     report.run.args = "not json".to_owned();
     let html = report.to_html();
     assert_well_formed(&html);
@@ -85,7 +85,7 @@ fn a_failed_run_says_what_failed_and_where() {
         group("exit-handler-1/for-loop-1", Skipped, 61),
         group("exit-handler-1", Failed, 62),
     ];
-    let mut report = report("digits", digits().file().clone(), RunState::Running, tasks);
+    let mut report = report("digits", digits().file().unwrap(), RunState::Running, tasks);
     let html = report.to_html();
     assert_well_formed(&html);
     assert!(html.contains("· FAILED</title>"), "the outcome is known before the exit handler ends");
