@@ -67,7 +67,7 @@ async fn begin(store: &dyn MetadataStore) -> Outcome<Lease> {
         id: run.clone(),
         pipeline: "bench".to_owned(),
         spec_digest: Digest::of("{}"),
-        spec: "{}".to_owned(),
+        spec: "{}".into(),
         args: "{}".to_owned(),
         created_at: Timestamp::now(),
     };

@@ -1,5 +1,7 @@
 //! What is stored of a run.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Digest, RunId, Timestamp};
@@ -55,7 +57,7 @@ pub struct NewRun {
     /// The digest of `spec`.
     pub spec_digest: Digest,
     /// The pipeline as JSON text.
-    pub spec: String,
+    pub spec: Arc<str>,
     /// The arguments as JSON text of one object.
     pub args: String,
     /// When it was asked for.

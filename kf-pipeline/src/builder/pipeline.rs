@@ -158,7 +158,7 @@ impl Pipeline {
     }
 
     /// The pipeline as data, in the JSON form that its runs are stored with.
-    pub(crate) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &Arc<str> {
         &self.text
     }
 

@@ -508,8 +508,8 @@ fn new_run(id: Option<RunId>, pipeline: &Pipeline, args: &BTreeMap<String, Json>
     NewRun {
         id: id.unwrap_or_else(RunId::random),
         pipeline: pipeline.name().to_owned(),
-        spec_digest: Digest::of(spec),
-        spec: spec.to_owned(),
+        spec_digest: Digest::of(spec.as_bytes()),
+        spec: Arc::clone(spec),
         args: serde_json::to_string(args).expect("arguments are JSON"),
         created_at: Timestamp::now(),
     }

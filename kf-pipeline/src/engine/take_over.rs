@@ -75,7 +75,7 @@ impl Inner {
         let mut taken = Vec::new();
         for pipeline in pipelines {
             self.check(pipeline)?;
-            let digest = Digest::of(pipeline.text());
+            let digest = Digest::of(pipeline.text().as_bytes());
             for state in [RunState::Running, RunState::Pending] {
                 let mut query = RunQuery {
                     pipeline: Some(pipeline.name().to_owned()),

@@ -1,11 +1,12 @@
 //! From [`PipelineFile`] to [`Plan`]: names become indices.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kf_core::backoff::Backoff;
 use petgraph::graph::{DiGraph, NodeIndex};
+use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::shared::{Once, Shared};
@@ -16,8 +17,9 @@ use super::{
 };
 use crate::engine::of_name;
 use crate::spec::{
-    ArtifactSource, ComponentSpec, DagOutputSource, DagSpec, ExecutorSpec, Items, KfComponent, KfPlatform,
-    OutputDefinitions, ParameterSource, PipelineFile, RetryPolicy, RuntimeValue, TaskParameter, TaskSpec,
+    ArtifactSource, ComponentSpec, DagOutputSource, DagSpec, ExecutorSpec, Items, KfComponent, KfExecutor,
+    KfPlatform, OutputDefinitions, ParameterSource, PipelineFile, RetryPolicy, RuntimeValue, TaskParameter,
+    TaskSpec,
 };
 use crate::{Error, Result, placeholder};
 
@@ -26,18 +28,19 @@ pub(super) const ROOT: &str = "root";
 
 pub(super) fn lower(file: &PipelineFile) -> Result<Plan> {
     let spec = &file.pipeline_spec;
-    let platform = kf_platform(file)?;
+    let (platform, executors) = file.platform_spec.kf_and_executors().map_err(not_understood)?;
     let names: Vec<&str> = spec.components.keys().map(String::as_str).chain([ROOT]).collect();
     let index: HashMap<&str, usize> = names.iter().enumerate().map(|(i, name)| (*name, i)).collect();
     if index.len() != names.len() {
         return Err(Error::plan(ROOT, "a component is called `root`, which is the outermost DAG's name"));
     }
     let shared = Shared::default();
-    let lowering = Lowering { file, platform: &platform, index, shared: &shared };
-    let components = names
-        .iter()
-        .map(|name| lowering.component(name, spec.components.get(*name).unwrap_or(&spec.root)))
-        .collect::<Result<Vec<_>>>()?;
+    let lowering = Lowering { file, platform: &platform, executors, index, shared: &shared };
+    let mut components = Vec::with_capacity(names.len());
+    for name in &names {
+        components.push(lowering.component(name, spec.components.get(name).unwrap_or(&spec.root))?);
+    }
+    lowering.refuse_unread_executors()?;
     let root = names.len() - 1;
     if !matches!(components[root].kind, ComponentKind::Dag(_)) {
         return Err(Error::plan(ROOT, "the root component is not a DAG"));
@@ -55,13 +58,18 @@ pub(super) fn lower(file: &PipelineFile) -> Result<Plan> {
 
 /// The platform `kf` of a file.
 pub(crate) fn kf_platform(file: &PipelineFile) -> Result<KfPlatform> {
-    let refuse = |error| Error::plan("platforms.kf", format!("not understood: {error}"));
-    file.platform_spec.kf().map_err(refuse)
+    file.platform_spec.kf().map_err(not_understood)
+}
+
+fn not_understood(error: serde_json::Error) -> Error {
+    Error::plan("platforms.kf", format!("not understood: {error}"))
 }
 
 struct Lowering<'a> {
     file: &'a PipelineFile,
+    /// Without its executors.
     platform: &'a KfPlatform,
+    executors: Option<&'a serde_json::Map<String, Json>>,
     index: HashMap<&'a str, usize>,
     shared: &'a Shared,
 }
@@ -93,7 +101,7 @@ impl Lowering<'_> {
         let spec = executors.get(label).ok_or_else(|| {
             Error::plan(component, format!("executor `{label}` is not in deploymentSpec.executors"))
         })?;
-        let kf = self.platform.executors.get(label).cloned().unwrap_or_default();
+        let kf = self.kf_executor(label)?.unwrap_or_default();
         let work = match &spec.spec {
             ExecutorSpec::Resolver(_) | ExecutorSpec::CustomJob(_) => {
                 let problem = format!("executor `{label}` is neither a container nor an importer");
@@ -133,6 +141,24 @@ impl Lowering<'_> {
         })
     }
 
+    /// What the platform `kf` adds to an executor.
+    fn kf_executor(&self, label: &str) -> Result<Option<KfExecutor>> {
+        let executor = self.executors.and_then(|executors| executors.get(label));
+        executor.map(KfExecutor::deserialize).transpose().map_err(|error| {
+            Error::plan(format!("platforms.kf.executors.{label}"), format!("not understood: {error}"))
+        })
+    }
+
+    /// Refuses what can't be understood also where no component asks for it.
+    fn refuse_unread_executors(&self) -> Result<()> {
+        let components = self.file.pipeline_spec.components.values();
+        let read: HashSet<&str> = components.filter_map(|spec| spec.executor_label.as_deref()).collect();
+        let labels = self.executors.into_iter().flat_map(|executors| executors.keys());
+        labels
+            .filter(|label| !read.contains(label.as_str()))
+            .try_for_each(|label| self.kf_executor(label).map(drop))
+    }
+
     /// The executor that carries a task, where it is no DAG.
     fn label(&self, task: &TaskSpec) -> Option<&str> {
         self.file.pipeline_spec.components.get(&task.component_ref.name)?.executor_label.as_deref()
@@ -169,11 +195,10 @@ impl Lowering<'_> {
         let index: BTreeMap<&str, usize> =
             spec.tasks.keys().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
         let scope = Scope { place, names: &self.shared.names, index: &index };
-        let mut tasks = spec
-            .tasks
-            .iter()
-            .map(|(name, task)| self.task(&scope, name, task))
-            .collect::<Result<Vec<_>>>()?;
+        let mut tasks = Vec::with_capacity(spec.tasks.len());
+        for (name, task) in &spec.tasks {
+            tasks.push(self.task(&scope, name, task)?);
+        }
         let none = KfComponent::default();
         platform::add(place, &mut tasks, self.platform.components.get(place).unwrap_or(&none))?;
         for task in 0..tasks.len() {
@@ -209,11 +234,13 @@ impl Lowering<'_> {
         Ok(Dag { tasks, parameters, artifacts })
     }
 
-    fn retry(&self, place: &str, spec: &TaskSpec) -> Result<Retry> {
-        let kf = self.label(spec).and_then(|label| self.platform.executors.get(label));
-        let mut retry = retry(place, spec.retry_policy.as_deref())?;
-        retry.backoff.jitter = kf.and_then(|kf| kf.backoff_jitter).unwrap_or(0.0);
-        Ok(retry)
+    fn retry(&self, place: &str, spec: &TaskSpec) -> Result<Option<Box<Retry>>> {
+        let Some(policy) = spec.retry_policy.as_deref() else { return Ok(None) };
+        let kf = self.label(spec).and_then(|label| self.executors?.get(label));
+        let jitter = kf.and_then(|kf| kf.get("backoffJitter")).and_then(Json::as_f64);
+        let mut retry = retry(place, policy)?;
+        retry.backoff.jitter = jitter.unwrap_or(0.0);
+        Ok(Some(Box::new(retry)))
     }
 
     fn task(&self, scope: &Scope<'_>, name: &str, spec: &TaskSpec) -> Result<Task> {
@@ -250,7 +277,7 @@ impl Lowering<'_> {
         }
         let policy = spec.trigger_policy.clone().unwrap_or_default();
         let condition = policy.condition.filter(|text| !text.trim().is_empty());
-        let condition = condition.map(|text| Condition::compile(&text)).transpose();
+        let condition = condition.map(|text| Condition::compile(&text).map(Box::new)).transpose();
         Ok(Task {
             name: name.into(),
             component,
@@ -386,8 +413,7 @@ fn iterator(scope: &Scope<'_>, place: &str, spec: &TaskSpec) -> Result<Option<Bo
     Ok(Some(Box::new(Iterator_ { items, input, limit, min_success: None, failures: None })))
 }
 
-fn retry(place: &str, policy: Option<&RetryPolicy>) -> Result<Retry> {
-    let Some(policy) = policy else { return Ok(Retry { max: 0, backoff: Backoff::default() }) };
+fn retry(place: &str, policy: &RetryPolicy) -> Result<Retry> {
     let mut backoff = Backoff::default();
     if let Some(text) = &policy.backoff_duration {
         backoff.initial = duration(place, text)?;

@@ -66,7 +66,7 @@ impl Plan {
     /// Completes arguments with the pipeline's defaults and compares them with its parameters.
     pub(crate) fn complete(&self, args: &BTreeMap<String, Json>) -> Result<BTreeMap<String, Json>> {
         let inputs = &self.components[self.root].inputs;
-        if let Some(name) = args.keys().find(|name| !inputs.parameters.contains_key(*name)) {
+        if let Some(name) = args.keys().find(|name| !inputs.parameters.contains_key(name)) {
             let known: Vec<_> = inputs.parameters.keys().map(String::as_str).collect();
             return Err(Error::Argument {
                 name: name.clone(),
@@ -108,7 +108,7 @@ impl Plan {
     ) -> Result<Vec<(&'a str, &'a str, &'a ArtifactType)>> {
         let declared = &self.components[self.root].inputs.artifacts;
         let refuse = |name: &str, problem: String| Error::Argument { name: name.to_owned(), problem };
-        if let Some(name) = args.artifacts().keys().find(|name| !declared.contains_key(*name)) {
+        if let Some(name) = args.artifacts().keys().find(|name| !declared.contains_key(name)) {
             let known: Vec<_> = declared.keys().map(String::as_str).collect();
             let known = known.join(", ");
             return Err(refuse(
@@ -267,11 +267,18 @@ pub(crate) struct Task {
     pub(crate) fallback_of: Option<usize>,
     pub(crate) has_fallback: bool,
     pub(crate) downstream: Vec<usize>,
-    pub(crate) condition: Option<Condition>,
+    pub(crate) condition: Option<Box<Condition>>,
     pub(crate) strategy: TriggerStrategy,
     pub(crate) iterator: Option<Box<Iterator_>>,
-    pub(crate) retry: Retry,
+    retry: Option<Box<Retry>>,
     pub(crate) caching: Caching,
+}
+
+impl Task {
+    /// How often and when it is tried again.
+    pub(crate) fn retry(&self) -> Retry {
+        self.retry.as_deref().cloned().unwrap_or_default()
+    }
 }
 
 /// Where a parameter or artifact comes from.
@@ -352,7 +359,7 @@ pub(crate) enum LoopItems {
 }
 
 /// How often and when a failed task is tried again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Retry {
     pub(crate) max: u32,
     pub(crate) backoff: Backoff,

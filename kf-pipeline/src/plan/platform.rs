@@ -116,10 +116,10 @@ pub(super) fn check(plan: &super::Plan, place: &str, dag: &Dag) -> Result<()> {
         let (wanted, found) =
             (&plan.components[dag.tasks[of].component].outputs, &plan.components[task.component].outputs);
         let parameter = wanted.parameters.iter().find(|(name, wanted)| {
-            found.parameters.get(*name).is_none_or(|found| found.kind() != wanted.kind())
+            found.parameters.get(name).is_none_or(|found| found.kind() != wanted.kind())
         });
         let artifact = wanted.artifacts.iter().find(|(name, wanted)| {
-            found.artifacts.get(*name).is_none_or(|found| !found.artifact_type.fits(&wanted.artifact_type))
+            found.artifacts.get(name).is_none_or(|found| !found.artifact_type.fits(&wanted.artifact_type))
         });
         let missing = parameter.map(|(name, _)| name).or(artifact.map(|(name, _)| name));
         if let Some(name) = missing {

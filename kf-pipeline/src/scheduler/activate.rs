@@ -178,7 +178,7 @@ impl Scheduler {
         let waits_until = self.past.attempts.remove(leaf.path.as_ref()).map(|failed| {
             leaf.attempt = failed.count;
             leaf.first_started = Some(failed.first_started);
-            let delay = task.retry.backoff.delay(failed.count, leaf.seed());
+            let delay = task.retry().backoff.delay(failed.count, leaf.seed());
             // The clock may have been set back since.
             failed.last_ended.after(delay).min(self.now.after(delay))
         });

@@ -85,7 +85,7 @@ impl Scheduler {
                 let retry = self
                     .frames
                     .get(&leaf.place.frame)
-                    .map(|frame| frame.dag(&plan).tasks[leaf.place.task].retry.clone());
+                    .map(|frame| frame.dag(&plan).tasks[leaf.place.task].retry());
                 let again = retry.filter(|retry| failure.retryable && leaf.attempt <= retry.max && !canceled);
                 let error: Arc<str> = failure.to_string().into();
                 let Some(retry) = again else {

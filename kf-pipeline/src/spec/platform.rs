@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use kf_core::resources::Resources;
+use serde::de::value::MapDeserializer;
 use serde::{Deserialize, Serialize};
 
 use super::{Extra, Named};
+
+type Fields = serde_json::Map<String, serde_json::Value>;
 
 /// Platforms by name. Only `kf` is read; others are kept as they are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +28,20 @@ impl Platforms {
             None => Ok(KfPlatform::default()),
             Some(value) => KfPlatform::deserialize(value),
         }
+    }
+
+    /// The platform `kf` without its executors, and these unread: of many, one at a time takes less room.
+    pub(crate) fn kf_and_executors(&self) -> serde_json::Result<(KfPlatform, Option<&Fields>)> {
+        use serde::de::Error;
+        let Some(value) = self.platforms.get("kf") else { return Ok((KfPlatform::default(), None)) };
+        let fields = value.as_object().ok_or_else(|| Error::custom("expected a map"))?;
+        let others = fields.iter().filter(|(name, _)| *name != "executors");
+        let others = others.map(|(name, value)| (name.as_str(), value));
+        let platform = KfPlatform::deserialize(MapDeserializer::new(others))?;
+        let executors = fields.get("executors").map(|executors| {
+            executors.as_object().ok_or_else(|| Error::custom("`executors`: expected a map"))
+        });
+        Ok((platform, executors.transpose()?))
     }
 }
 

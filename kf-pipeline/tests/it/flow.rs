@@ -127,7 +127,7 @@ async fn found_behind_others() -> Done {
             id: format!("run-{number}").parse()?,
             pipeline: "many".to_owned(),
             spec_digest: kf_core::Digest::of(&spec),
-            spec: spec.clone(),
+            spec: spec.as_str().into(),
             args: format!(r#"{{"number":{number}}}"#),
             created_at: kf_core::Timestamp::now(),
         };

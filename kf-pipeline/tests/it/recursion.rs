@@ -89,7 +89,7 @@ async fn until_done() -> Done {
     }
     // A run that is read back from the file is the same.
     let pipeline = product(5)?;
-    let read = Pipeline::from_yaml(pipeline.file().to_yaml()?, pipeline.components().clone())?;
+    let read = Pipeline::from_yaml(pipeline.file()?.to_yaml()?, pipeline.components().clone())?;
     let (outcome, engine, _folder) = run(&read, 4).await?;
     let report = engine.report(&outcome.run).await?;
     assert_eq!(report.task("result").ok_or("no result")?.output::<i64>("Output")?, 24);

@@ -213,7 +213,7 @@ impl Inner {
 impl MetadataStore for PostgresMetadata {
     async fn create_run(&self, run: NewRun) -> Result<Created> {
         for (what, text) in
-            [("pipeline name", &run.pipeline), ("arguments of a run", &run.args), ("pipeline", &run.spec)]
+            [("pipeline name", &*run.pipeline), ("arguments of a run", &*run.args), ("pipeline", &*run.spec)]
         {
             keepable(what, text)?;
         }
@@ -230,7 +230,7 @@ impl MetadataStore for PostgresMetadata {
         .bind(&digest)
         .bind(&run.args)
         .bind(run.created_at.as_millis())
-        .bind(&run.spec);
+        .bind(&*run.spec);
         if !self.0.ask("create a run in", insert).await?.is_empty() {
             return Ok(Created::New);
         }

@@ -35,6 +35,8 @@ use crate::{Digest, Error, Result, RunId};
 
 /// A commit of more pages than this takes long enough to be worth the way to another thread.
 const FEW_PAGES: usize = 32;
+/// Bytes of a pipeline from which on its pages are not kept in memory once they are written.
+const LONG_SPEC: usize = 64 << 10;
 
 /// A [`MetadataStore`] in an SQLite file, for the engines of one machine.
 ///
@@ -109,7 +111,7 @@ impl MetadataStore for SqliteMetadata {
     async fn create_run(&self, run: NewRun) -> Result<Created> {
         let new = run.clone();
         let insert = move |connection: &mut rusqlite::Connection| {
-            connection.execute(
+            let made = connection.execute(
                 "INSERT INTO runs (id, pipeline, spec_digest, args, created_at, spec) VALUES (?, ?, ?, ?, ?, ?)
                  ON CONFLICT DO NOTHING",
                 params![
@@ -120,7 +122,12 @@ impl MetadataStore for SqliteMetadata {
                     new.created_at.as_millis(),
                     new.spec
                 ],
-            )
+            )?;
+            if new.spec.len() > LONG_SPEC {
+                // Nobody reads them soon.
+                connection.release_memory()?;
+            }
+            Ok(made)
         };
         let made = self.0.connections.write(insert).await?;
         if made.map_err(self.0.failure("create a run in"))? > 0 {

@@ -86,7 +86,7 @@ fn problem_at(line: u32, built: crate::Result<Pipeline>) -> String {
 fn file(pipeline: &Pipeline) -> PipelineFile {
     let read = pipeline.file().unwrap();
     let text = serde_json::to_string(&read).unwrap();
-    assert_eq!(text, pipeline.text());
+    assert_eq!(text, **pipeline.text());
     assert_eq!(read, serde_json::from_str(&text).unwrap());
     Plan::new(&read).unwrap();
     read
@@ -393,7 +393,7 @@ fn a_backoff_is_carried_out_as_it_was_given() {
     let pipeline = pipeline.unwrap();
     let plan = pipeline.plan();
     let crate::plan::ComponentKind::Dag(root) = &plan.components[plan.root].kind else { panic!("a DAG") };
-    let found: Vec<_> = root.tasks.iter().map(|task| (task.name.as_ref(), task.retry.backoff)).collect();
+    let found: Vec<_> = root.tasks.iter().map(|task| (task.name.as_ref(), task.retry().backoff)).collect();
     assert_eq!(found, [("load", backoff), ("plain", Backoff::default())]);
 }
 

@@ -267,7 +267,7 @@ async fn what_is_left_is_taken_over() -> Done {
         id: id.clone(),
         pipeline: record.pipeline,
         spec_digest: record.spec_digest,
-        spec: record.spec,
+        spec: record.spec.into(),
         args: record.args.replace("\"round\":1", "\"round\":2"),
         created_at: kf_core::Timestamp::now(),
     };
