@@ -299,6 +299,7 @@ mod scheduler;
 pub mod spec;
 #[cfg(feature = "arrow")]
 mod table;
+mod task_folder;
 
 pub use args::Args;
 pub use builder::{

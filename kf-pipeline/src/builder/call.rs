@@ -164,10 +164,13 @@ impl<'p, H> Call<'p, H> {
         self
     }
 
-    /// Runs only while it holds the mutex of this name, over all runs of all engines that share a metadata store (among the waiting tasks of one engine the first comes first,
-    /// among engines none does); or one of the places of a semaphore,
-    /// where the [engine](crate::EngineBuilder::semaphore) gives the name more than one. Placeholders such as
-    /// `{{$.inputs.parameters['region']}}` stand for its inputs.
+    /// Runs only while it holds the mutex of this name, over all runs of all engines that share a metadata store; or one of
+    /// the places of a semaphore, where the [engine](crate::EngineBuilder::semaphore) gives the name more than one.
+    /// Placeholders such as `{{$.inputs.parameters['region']}}` stand for its inputs.
+    ///
+    /// Of the tasks of one engine the first that waits comes first; between engines that share a database there is no such
+    /// order. A place ends with the lease under which its run is carried, and with the engine's process, also where a body
+    /// past its timeout still runs.
     pub fn mutex(mut self, name: impl Into<String>) -> Self {
         self.options.locks.push(name.into());
         self

@@ -25,6 +25,7 @@ use crate::component::checkpoint::Origin;
 use crate::placeholder::{self, Placeholder};
 use crate::plan;
 use crate::scheduler::{Failure, Launch, Outcome, TaskState};
+use crate::task_folder::task_folder;
 
 /// What the names of folders for outputs, in an attempt's own, begin with.
 pub(super) const OUTPUTS: &str = "outputs-";
@@ -264,7 +265,7 @@ async fn prepare(
     cancel: &CancellationToken,
 ) -> Result<Arc<Attempt>, Failure> {
     let run_dir = engine.home.run_dir(&setup.run);
-    let dir = run_dir.join(launch.task.as_ref()).join(launch.attempt.to_string());
+    let dir = task_folder(&run_dir, &launch.task).join(launch.attempt.to_string());
     let mut artifacts = BTreeMap::new();
     for (name, list) in launch.inputs.artifacts() {
         let mut fetched = Vec::with_capacity(list.len());

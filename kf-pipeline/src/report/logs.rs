@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::TaskReport;
 use crate::TaskState;
+use crate::task_folder::task_folder;
 
 /// Of how many tasks the log is read, and how many bytes of each.
 const LOGS: usize = 400;
@@ -46,7 +47,7 @@ fn tail(run_dir: &Path, task: &str, attempt: u32) -> Option<LogTail> {
     if !inside {
         return None;
     }
-    let path = run_dir.join(task).join(attempt.to_string()).join("log.txt");
+    let path = task_folder(run_dir, task).join(attempt.to_string()).join("log.txt");
     let mut file = File::open(&path).ok()?;
     let meta = file.metadata().ok()?;
     if !meta.is_file() || meta.len() == 0 {

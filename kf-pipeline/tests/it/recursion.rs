@@ -11,6 +11,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     vec![
         test("a_group_calls_itself_until_it_is_done", until_done),
         test("recursions_carry_artifacts_and_lie_in_loops_and_in_one_another", nested),
+        test("a_recursion_may_go_far", far),
         test("a_recursion_without_an_end_fails_at_its_depth", too_deep),
         test("recursions_that_make_no_sense_are_refused", refused),
     ]
@@ -124,6 +125,27 @@ async fn nested() -> Done {
     let report = engine.report(&outcome.run).await?;
     let result = report.task("result").ok_or("no result")?.output::<String>("Output")?;
     assert_eq!(result, "aaa-aa-a-. bbb-bb-b-.");
+    Ok(())
+}
+
+async fn far() -> Done {
+    let pipeline = Pipeline::build("far", |p| {
+        let n = p.param::<i64>("n", 1);
+        let one = p.param::<i64>("one", 1);
+        let start = p.add(seed()).out;
+        let text = p.recurse("further", 300, (n, start), |p, (left, text), again| {
+            let longer = p.add(grow(text, "a")).out;
+            let left = p.add(minus(left, one)).output;
+            p.when(left.gt(0), |p| again.call(p, (left, longer))).otherwise(|p| p.add(grow(longer, ".")).out)
+        });
+        let each = p.parallel_for(vec![0_i64], |p, _| p.add(grow(text, "")).out);
+        p.add(read(each.collect()).named("result"));
+    })?;
+    let (outcome, engine, _folder) = run(&pipeline, 150).await?;
+    assert_eq!(outcome.state, RunState::Succeeded, "{outcome:?}");
+    let report = engine.report(&outcome.run).await?;
+    let result = report.task("result").ok_or("no result")?.output::<String>("Output")?;
+    assert_eq!(result, format!("{}.", "a".repeat(150)));
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use serde_json::Value as Json;
 use super::{Context, TaskError, TaskResult};
 use crate::mutex::locked;
 use crate::scheduler::Values;
+use crate::task_folder::task_folder;
 use log::{Log, PutError};
 
 /// The folder's name below the task's.
@@ -46,8 +47,9 @@ pub(crate) struct Place {
 impl Place {
     /// The place of an attempt at a task with inputs of this digest; `run` is the run's folder.
     fn new(run: &Path, task: &str, inputs: Digest, epoch: u64, attempt: u32) -> Self {
-        let folder = run.join(task).join(FOLDER).join(&inputs.to_hex()[..16]);
-        Self { folder, depth: task.split('/').count() + 3, epoch, attempt }
+        let folder = task_folder(run, task).join(FOLDER).join(&inputs.to_hex()[..16]);
+        let below = folder.strip_prefix(run).map_or(0, |below| below.components().count());
+        Self { folder, depth: below + 1, epoch, attempt }
     }
 
     /// A place below any folder.
@@ -87,7 +89,7 @@ fn digest(inputs: &Values) -> Digest {
 
 /// Removes what a task of the run in this folder has saved.
 pub(crate) fn remove(run: &Path, task: &str) {
-    let folder = run.join(task).join(FOLDER);
+    let folder = task_folder(run, task).join(FOLDER);
     match std::fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(folder = %folder.display(), %error, "a checkpoint of no use was not removed");
