@@ -66,8 +66,9 @@ impl Retention {
     }
 
     /// Spares what was put, or taken up again by a cached task or a rerun, less than this before the collection began; a
-    /// day where not said. It must be longer than a task's end takes from storing its artifacts to its commit. See
-    /// [`Sweep::min_age`].
+    /// day where not said. It must be longer than a task's end takes from storing its artifacts to its commit. In an object
+    /// store it is a day at least, unless [`renew_after`](kf_core::artifact::ArtifactStore::renew_after) says that less will
+    /// do. See [`Sweep::min_age`].
     #[must_use]
     pub fn min_age(mut self, age: Duration) -> Self {
         self.sweep = self.sweep.min_age(age);
