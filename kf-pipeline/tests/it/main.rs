@@ -20,7 +20,6 @@ mod logs;
 mod recursion;
 mod report;
 mod rerun;
-mod resume;
 #[cfg(all(feature = "postgres", feature = "s3"))]
 mod shared;
 mod spans;
@@ -36,16 +35,14 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     let workers = Workers::new()
         .setup(spans::set_up)
-        .with(faults::with_components(checkpoints::with_components(bad::with_components(
-            control::with_components(components::all()),
+        .with(kill::with_components(faults::with_components(checkpoints::with_components(
+            bad::with_components(control::with_components(components::all())),
         ))))
-        .with(resume::worker())
+        .with(kill::worker())
         .with(containers::worker())
         .with(backfill::worker())
         .with(checkpoints::worker())
         .with(spans::worker());
-    #[cfg(all(feature = "postgres", feature = "s3"))]
-    let workers = workers.with(shared::worker());
     if let Some(code) = run_if_asked(&workers) {
         return code;
     }
@@ -62,11 +59,11 @@ fn main() -> ExitCode {
         flow::tests(),
         garbage::tests(),
         ir::tests(),
+        kill::tests(),
         logs::tests(),
         recursion::tests(),
         report::tests(),
         rerun::tests(),
-        resume::tests(),
         #[cfg(all(feature = "postgres", feature = "s3"))]
         shared::tests(),
         spans::tests(),

@@ -9,7 +9,8 @@ use kf_core::process::{Command, Log, Spawner};
 use kf_pipeline::prelude::*;
 use libtest_mimic::Trial;
 
-use crate::resume::{ENTRY, Order};
+use crate::kill::program::{Begin, ENTRY, Order, Which};
+use crate::kill::stores::Stores;
 use crate::{Done, test};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -29,8 +30,9 @@ async fn jumps() -> Done {
         return Ok(());
     };
     let folder = tempfile::tempdir()?;
-    let (home, witness, offset) =
-        (folder.path().join("home"), folder.path().join("witness"), folder.path().join("offset"));
+    let (home, offset, file) =
+        (folder.path().join("home"), folder.path().join("offset"), folder.path().join("file"));
+    std::fs::write(&file, "a seed")?;
     let spawner = Spawner::new()?;
     let reader = Engine::open(&home).await?;
     // What was written last in the future waits no longer than from now.
@@ -39,11 +41,14 @@ async fn jumps() -> Done {
         let set = |to: &str| std::fs::write(&offset, format!("{to}\n"));
         set("+0h")?;
         let run: RunId = format!("round-{round}").parse()?;
+        let witness = folder.path().join(run.as_str());
         let order = Order {
+            stores: Stores::Home,
             home: home.clone(),
             witness: witness.clone(),
             run: run.clone(),
-            round: round as i64,
+            pipeline: Which::Richest { name: "jumps".to_owned(), file: file.clone() },
+            begin: Begin::Start,
             kill: None,
         };
         let command = Command::entry(ENTRY, &order)?
@@ -52,11 +57,10 @@ async fn jumps() -> Done {
             .env("FAKETIME_NO_CACHE", "1")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             .log(Log::to(folder.path().join("log")));
-        let before = std::fs::read_to_string(&witness).unwrap_or_default().len();
         let child = spawner.spawn(command).await?;
         let seen = async |word: &str| {
             while child.exit().is_none()
-                && !std::fs::read_to_string(&witness).unwrap_or_default()[before..].contains(word)
+                && !std::fs::read_to_string(&witness).unwrap_or_default().contains(word)
             {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }

@@ -1,28 +1,34 @@
 //! Engines of several processes, with homes of their own, that share PostgreSQL and S3.
 
 mod among;
-mod child;
 mod outage;
+mod pipeline;
+mod servers;
 
 use std::collections::BTreeMap;
-use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use kf_core::RunId;
 use kf_core::metadata::{MetadataStore, RunState};
 use kf_core::process::{Child, Command, Exit, Log, Spawner};
-use kf_core::testing::servers::{PostgresServer, S3Server, judge};
-use kf_core::worker::{Entry, entry};
 use kf_pipeline::prelude::*;
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::resume::witness::{self, Kill, Line, Phase};
-use crate::resume::{Committed, check, summary};
+use crate::kill::is_long;
+use crate::kill::judge::{Committed, check, summary};
+use crate::kill::program::{Begin, ENTRY, Order, Which};
+use crate::kill::rounds::{Rounds, Wanted};
+use crate::kill::stores::Stores;
+use crate::kill::witness::{self, Line};
 use crate::{Done, test};
-use child::{Order, Stores, Work};
+pub(crate) use pipeline::small;
+pub(crate) use servers::Servers;
+use servers::postgres;
+
+/// Long enough for a machine that does much else; the stores wait for a quarter of it.
+const LEASE: Duration = Duration::from_secs(3);
 
 pub(crate) fn tests() -> Vec<Trial> {
     let mut tests = vec![
@@ -35,69 +41,54 @@ pub(crate) fn tests() -> Vec<Trial> {
     tests
 }
 
-/// What an engine's process runs.
-pub(crate) fn worker() -> impl Entry {
-    entry(child::ENTRY, child::run)
-}
-
-/// A PostgreSQL server; none where it is missing, which is said.
-fn postgres() -> Option<PostgresServer> {
-    judge("postgres", PostgresServer::start())
-}
-
-/// The servers that these tests share; none where one is missing, which is said.
-fn servers() -> Option<&'static (PostgresServer, S3Server)> {
-    static SERVERS: OnceLock<Option<(PostgresServer, S3Server)>> = OnceLock::new();
-    let both = SERVERS.get_or_init(|| {
-        let s3 = judge("s3", S3Server::start())?;
-        Some((postgres()?, s3))
-    });
-    both.as_ref()
-}
-
 struct Test {
     spawner: Spawner,
-    stores: Stores,
+    stores: Servers,
     folder: tempfile::TempDir,
 }
 
 impl Test {
     /// A test with stores of this name; none where there are no servers.
     fn new(name: &str, lease: Duration) -> Result<Option<Self>, Box<dyn std::error::Error>> {
-        let Some((postgres, s3)) = tokio::task::block_in_place(servers) else { return Ok(None) };
-        let bucket = format!("kf-{name}");
-        s3.make_bucket(&bucket)?;
-        let stores = Stores {
-            database: postgres.url(),
-            schema: name.to_owned(),
-            endpoint: s3.endpoint(),
-            bucket: format!("s3://{bucket}/artifacts"),
-            lease,
-        };
+        let Some(stores) = Servers::new(name, lease)? else { return Ok(None) };
         Ok(Some(Self { spawner: Spawner::new()?, stores, folder: tempfile::tempdir()? }))
     }
 
-    fn witness(&self, engine: &str, run: &RunId) -> PathBuf {
-        self.folder.path().join(format!("{engine}-{run}"))
+    fn witness(&self, run: &RunId) -> PathBuf {
+        self.folder.path().join(run.as_str())
     }
 
     /// Starts an engine's process with a home of its own.
-    async fn engine(&self, name: &str, run: &RunId, work: Work) -> Result<Child, Box<dyn std::error::Error>> {
+    async fn engine(
+        &self,
+        name: &str,
+        run: &RunId,
+        begin: Begin,
+    ) -> Result<Child, Box<dyn std::error::Error>> {
         let folder = self.folder.path();
         let order = Order {
-            stores: self.stores.clone(),
+            stores: Stores::Servers(self.stores.clone()),
             home: folder.join(format!("home-{name}")),
-            witness: self.witness(name, run),
+            witness: self.witness(run),
             run: run.clone(),
-            work,
+            pipeline: Which::Small,
+            begin,
+            kill: None,
         };
         let log = Log::to(folder.join(format!("log-{name}")));
-        Ok(self.spawner.spawn(Command::entry(child::ENTRY, &order)?.log(log)).await?)
+        Ok(self.spawner.spawn(Command::entry(ENTRY, &order)?.log(log)).await?)
     }
 
-    fn lines(&self, engine: &str, run: &RunId) -> Vec<Line> {
-        let path = self.witness(engine, run);
-        if path.exists() { witness::read(&path, 0).unwrap() } else { Vec::new() }
+    /// Where the tasks of an engine in this process write.
+    fn at(&self, round: i64) -> String {
+        self.folder.path().join(format!("witness-{round}")).display().to_string()
+    }
+
+    /// What an engine wrote about a run.
+    fn lines(&self, engine: &Child, run: &RunId) -> Vec<Line> {
+        let mut lines = witness::read(&self.witness(run), 0).unwrap();
+        lines.retain(|line| line.pid == engine.pid());
+        lines
     }
 }
 
@@ -132,64 +123,23 @@ async fn outcome(test: &Test, run: &RunId) -> Result<BTreeMap<String, String>, B
 }
 
 async fn runs_of_a_killed_engine_are_taken_over() -> Done {
-    // Long enough for a machine that does much else; the stores wait for a quarter of it.
-    let lease = Duration::from_millis(3000);
-    let Some(test) = Test::new("killed", lease)? else { return Ok(()) };
-    let run = |round: i64| format!("shared-{round}").parse::<RunId>();
-    let first = test.engine("a", &run(0)?, Work::Carry { round: 0, kill: None }).await?;
-    succeeds(&first).await?;
-    let expected = outcome(&test, &run(0)?).await?;
-    let kills = [
-        (Phase::BeforeCommit, 3),
-        (Phase::DuringCommit, 4),
-        (Phase::AfterCommit, 5),
-        (Phase::InTask, 6),
-        (Phase::BetweenAttempts, 1),
-        (Phase::InExitHandler, 1),
-    ];
-    // A kill that came in another phase than it was meant for is tried again.
-    let mut left = VecDeque::from(kills.map(|(phase, nth)| (phase, nth, 0)));
-    let (mut hits, mut round) = (0, 0);
-    while let Some((phase, nth, tries)) = left.pop_front() {
-        round += 1;
-        let run = run(round)?;
-        let kill = Some(Kill { phase, nth, delay: 500 });
-        let killed = test.engine("a", &run, Work::Carry { round, kill }).await?;
-        // It stands by from the start, and gets nothing as long as the other lives.
-        let next = test.engine("b", &run, Work::StandBy).await?;
-        let exit = ends(&killed).await?;
-        let died = Instant::now();
-        assert_eq!(exit, Exit::Signal(9), "{phase:?}: {:?}", killed.tail(20));
-        assert_eq!(test.lines("b", &run).len(), 0, "{phase:?}: taken while its engine lived");
-        let before = Committed::read(&test.stores.metadata().await?, &run).await?;
-        let lines = test.lines("a", &run);
-        let ended = before.ends.keys().cloned().collect();
-        let hit = witness::phases(&lines, &ended, crate::resume::child::EXIT).contains(&phase);
-        hits += usize::from(hit);
-        if !hit && tries < 2 {
-            left.push_back((phase, nth, tries + 1));
-        }
-        succeeds(&next).await?;
-        println!("{phase:?}: over {:.1} s after the kill", died.elapsed().as_secs_f64());
-        assert!(died.elapsed() > lease / 2, "{phase:?}: {:?}", died.elapsed());
-        let lines = test.lines("b", &run);
-        assert!(lines.iter().any(|line| line.word == "committed"), "{phase:?}: the second did nothing");
-        check(&run, &lines, &before);
-        assert_eq!(outcome(&test, &run).await?, expected, "{phase:?}");
-    }
-    assert!(hits >= 4, "only {hits} kills came in the phase they were meant for");
-    Ok(())
+    let Some(servers) = Servers::new("killed", LEASE)? else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let wanted = match is_long() {
+        true => Wanted { kills: 200, each: 1, lanes: 6 },
+        false => Wanted { kills: 10, each: 0, lanes: 3 },
+    };
+    Rounds::new(Stores::Servers(servers), folder.path(), wanted).await?.all().await
 }
 
 async fn an_engine_that_slept_commits_nothing() -> Done {
-    let lease = Duration::from_millis(3000);
-    let Some(test) = Test::new("slept", lease)? else { return Ok(()) };
-    for round in 1..=4_i64 {
+    let Some(test) = Test::new("slept", LEASE)? else { return Ok(()) };
+    for round in 1..=4_usize {
         let run: RunId = format!("slept-{round}").parse()?;
-        let asleep = test.engine("a", &run, Work::Carry { round, kill: None }).await?;
+        let asleep = test.engine("a", &run, Begin::Start).await?;
         let began = Instant::now();
         // In the middle of a task, later from round to round.
-        while test.lines("a", &run).iter().filter(|line| line.word == "start").count() < 4 * round as usize {
+        while test.lines(&asleep, &run).iter().filter(|line| line.word == "start").count() < 4 * round {
             assert!(
                 asleep.exit().is_none() && began.elapsed() < Duration::from_secs(30),
                 "{:?}",
@@ -203,20 +153,20 @@ async fn an_engine_that_slept_commits_nothing() -> Done {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let metadata = test.stores.metadata().await?;
         let before = Committed::read(&metadata, &run).await?;
-        let said = test.lines("a", &run).len();
+        let said = test.lines(&asleep, &run).len();
         assert_eq!(metadata.run(&run).await?.ok_or("no run")?.state, RunState::Running);
 
-        let next = test.engine("b", &run, Work::StandBy).await?;
+        let next = test.engine("b", &run, Begin::StandBy).await?;
         succeeds(&next).await?;
-        check(&run, &test.lines("b", &run), &before);
+        check(&run, &test.lines(&next, &run), &before);
         let over = outcome(&test, &run).await?;
         let journal = metadata.journal(&run, 0, 10_000).await?.len();
 
         kill_process(pid, Signal::CONT)?;
-        succeeds(&asleep).await?;
-        let end = std::fs::read_to_string(test.witness("a", &run).with_extension("end"))?;
+        assert!(!ends(&asleep).await?.success(), "it lost its run");
+        let end = asleep.tail(20).join(" ");
         assert!(end.contains("taken over by another engine") && end.contains("it goes on there"), "{end}");
-        let after = test.lines("a", &run).split_off(said);
+        let after = test.lines(&asleep, &run).split_off(said);
         let count = |word: &str| after.iter().filter(|line| line.word == word).count();
         println!("awake again, it tried {} commits", count("commit"));
         // An answer that it slept through is heard now; what it asks now is refused.
@@ -231,20 +181,18 @@ async fn what_is_left_is_taken_over() -> Done {
     let Some(test) = Test::new("left", Duration::from_secs(30))? else { return Ok(()) };
     let open = async |name: &str, lease: Duration| -> Result<Engine, Box<dyn std::error::Error>> {
         let folder = test.folder.path();
-        let witness = witness::Witness::open(&folder.join(format!("witness-{name}")), None)?;
         let engine = Engine::builder()
             .metadata(std::sync::Arc::new(test.stores.metadata().await?))
             .artifacts(test.stores.artifacts(folder.join(format!("artifacts-{name}")))?)
-            .lease(lease)
-            .state(witness);
+            .lease(lease);
         Ok(engine.open(folder.join(name)).await?)
     };
-    let pipeline = crate::resume::child::pipeline()?;
+    let pipeline = small()?;
     let (one, two) =
         (open("one", Duration::from_secs(30)).await?, open("two", Duration::from_secs(30)).await?);
     let start = async |engine: &Engine, round: i64| {
         let options = StartOptions::new().id(format!("left-{round}").parse::<RunId>()?);
-        engine.start_with(&pipeline, args! {"round" => round}, options).await
+        engine.start_with(&pipeline, args! {"witness" => test.at(round)}, options).await
     };
     let run = match start(&one, 1).await {
         Ok(run) => run,
@@ -268,7 +216,7 @@ async fn what_is_left_is_taken_over() -> Done {
         pipeline: record.pipeline,
         spec_digest: record.spec_digest,
         spec: record.spec.into(),
-        args: record.args.replace("\"round\":1", "\"round\":2"),
+        args: record.args.replace(&test.at(1), &test.at(2)),
         created_at: kf_core::Timestamp::now(),
     };
     two.metadata().create_run(new).await?;

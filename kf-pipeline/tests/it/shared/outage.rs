@@ -8,10 +8,9 @@ use kf_core::metadata::{PostgresMetadata, PostgresOptions, RunState};
 use kf_pipeline::prelude::*;
 use libtest_mimic::Trial;
 
-use super::postgres;
-use crate::resume::Committed;
-use crate::resume::child::pipeline;
-use crate::resume::witness::{self, Witness};
+use super::{postgres, small};
+use crate::kill::judge::{Committed, check};
+use crate::kill::witness;
 use crate::{Done, test};
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -22,28 +21,27 @@ async fn runs_wait_for_a_database_or_stop() -> Done {
     let Some(mut server) = tokio::task::block_in_place(postgres) else { return Ok(()) };
     let folder = tempfile::tempdir()?;
     let options = PostgresOptions::new(&server.url())?.patience(Duration::from_millis(700));
-    let open = async |lease: Duration, witness: &Witness| -> Result<Engine, Box<dyn std::error::Error>> {
+    let open = async |lease: Duration| -> Result<Engine, Box<dyn std::error::Error>> {
         let metadata = PostgresMetadata::open(options.clone()).await?;
-        let engine = Engine::builder().metadata(Arc::new(metadata)).lease(lease).state(witness.clone());
+        let engine = Engine::builder().metadata(Arc::new(metadata)).lease(lease);
         Ok(engine.open(folder.path().join("home")).await?)
     };
-    let pipeline = pipeline()?;
+    let pipeline = small()?;
+    let at = |round: i64| folder.path().join(format!("witness-{round}"));
     let start = async |engine: &Engine, round: i64| {
         let options = StartOptions::new().id(id(round));
-        engine.start_with(&pipeline, args! {"round" => round}, options).await
+        engine.start_with(&pipeline, args! {"witness" => at(round).display().to_string()}, options).await
     };
-    let path = folder.path().join("witness");
-    let witness = Witness::open(&path, None)?;
-    let begun = async |before: usize| {
-        while witness::read(&path, before).is_ok_and(|lines| lines.len() < 6) {
+    let begun = async |round: i64| {
+        while witness::read(&at(round), 0).is_ok_and(|lines| lines.len() < 6) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
 
     // Away for less than the lease: the run waits, and goes on.
-    let engine = open(Duration::from_secs(12), &witness).await?;
+    let engine = open(Duration::from_secs(12)).await?;
     let run = start(&engine, 1).await?;
-    begun(0).await;
+    begun(1).await;
     server.stop();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let asked = Instant::now();
@@ -57,10 +55,9 @@ async fn runs_wait_for_a_database_or_stop() -> Done {
     assert!(committed.ends.values().all(|ends| *ends == 1), "{committed:?}");
 
     // Away for longer: the run stops with an error that says why, and goes on when it is started again.
-    let hasty = open(Duration::from_secs(2), &witness).await?;
-    let seen = witness::read(&path, 0)?.len();
+    let hasty = open(Duration::from_secs(2)).await?;
     let run = start(&hasty, 2).await?;
-    begun(seen).await;
+    begun(2).await;
     server.stop();
     let stopped = Instant::now();
     let error = tokio::time::timeout(Duration::from_secs(20), run.wait()).await?.unwrap_err().to_string();
@@ -70,7 +67,7 @@ async fn runs_wait_for_a_database_or_stop() -> Done {
     tokio::task::block_in_place(|| server.resume())?;
     let before = Committed::read(hasty.metadata().as_ref(), run.id()).await?;
     assert!(before.ends.len() < 20, "it had ended");
-    let seen = witness::read(&path, 0)?.len();
+    let seen = witness::read(&at(2), 0)?.len();
     let again = loop {
         match start(&hasty, 2).await {
             Ok(run) => break run,
@@ -82,7 +79,7 @@ async fn runs_wait_for_a_database_or_stop() -> Done {
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert_eq!(again.wait().await?.state, RunState::Succeeded);
-    crate::resume::check(&id(2), &witness::read(&path, seen)?, &before);
+    check(&id(2), &witness::read(&at(2), seen)?, &before);
     let committed = Committed::read(hasty.metadata().as_ref(), run.id()).await?;
     assert!(committed.ends.values().all(|ends| *ends == 1), "{committed:?}");
     Ok(())
