@@ -36,7 +36,8 @@ impl Servers {
 
     pub(crate) async fn metadata(&self) -> kf_core::Result<PostgresMetadata> {
         let options = PostgresOptions::new(&self.database)?.schema(&self.schema)?;
-        PostgresMetadata::open(options.patience(self.lease / 4)).await
+        // Few, since the tests have many engines.
+        PostgresMetadata::open(options.connections(3).patience(self.lease / 4)).await
     }
 
     pub(crate) fn artifacts(&self, scratch: PathBuf) -> kf_core::Result<ArtifactStore> {
