@@ -72,9 +72,9 @@ impl Writing {
 
 /// Makes a commit, and makes it once: a try that failed may have been written all the same, with only its answer lost.
 /// While the store can't be reached it is tried again, until the lease would have ended: then another engine may have the
-/// run.
+/// run, and who slept until then asks once more, to know.
 pub(super) async fn commit(store: &dyn MetadataStore, commit: Commit, until: &Until) -> kf_core::Result<u64> {
-    let (mut wait, mut patience) = (FIRST_WAIT, None);
+    let (mut wait, mut patience, mut late) = (FIRST_WAIT, None, false);
     loop {
         let tried = timeout(ANSWER, once(store, &commit, patience.is_some())).await;
         let error = match tried.unwrap_or_else(|_| Err(unanswered("commit to the"))) {
@@ -82,9 +82,13 @@ pub(super) async fn commit(store: &dyn MetadataStore, commit: Commit, until: &Un
             done => return done,
         };
         let patience = *patience.get_or_insert_with(|| Instant::now() + PATIENCE);
-        let end = until.borrow().filter(|_| error.is_retryable()).unwrap_or(patience);
-        if Instant::now() + wait >= end {
-            return Err(error);
+        let lease = until.borrow().filter(|_| error.is_retryable());
+        if Instant::now() + wait >= lease.unwrap_or(patience) {
+            if late || lease.is_none_or(|end| Instant::now() < end) {
+                return Err(error);
+            }
+            late = true;
+            continue;
         }
         tracing::warn!(run = %commit.run, %error, "the commit failed and is tried again");
         tokio::time::sleep(wait).await;
@@ -176,6 +180,52 @@ impl TaskCounts {
             TaskState::Failed => self.failed += 1,
             TaskState::Canceled => self.canceled += 1,
             TaskState::Pending | TaskState::Running | TaskState::Skipped => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kf_core::metadata::NewRun;
+    use kf_core::testing::{FaultyMetadata, MetadataCall, MetadataFault};
+    use kf_core::{Digest, Home};
+    use tokio::sync::watch;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_slept_through_a_lease_asks_once_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FaultyMetadata::new(Home::open(folder.path()).await.unwrap().metadata());
+        let run: RunId = "slept".parse().unwrap();
+        let new = NewRun {
+            id: run.clone(),
+            pipeline: "p".to_owned(),
+            spec_digest: Digest::of(""),
+            spec: "".into(),
+            args: "{}".to_owned(),
+            created_at: Timestamp::now(),
+        };
+        store.create_run(new).await.unwrap();
+        let lease = store.acquire(&run, "one", LEASE).await.unwrap();
+        let late = Commit {
+            run: run.clone(),
+            epoch: lease.epoch,
+            expected_seq: lease.seq,
+            at: Timestamp::now(),
+            events: "[]".to_owned(),
+            state: None,
+            lineage: Lineage::default(),
+        };
+        store.release(lease).await.unwrap();
+        let _taken = store.acquire(&run, "another", LEASE).await.unwrap();
+        let (_sender, until) = watch::channel(Some(Instant::now()));
+        for (failures, fenced) in [(1, true), (2, false)] {
+            let before = store.calls(MetadataCall::Commit);
+            store.next(MetadataCall::Commit, MetadataFault::Away, failures);
+            let error = commit(&store, late.clone(), &until).await.unwrap_err();
+            assert_eq!(matches!(error, kf_core::Error::Fenced { .. }), fenced, "{error}");
+            assert_eq!(store.calls(MetadataCall::Commit) - before, 2);
         }
     }
 }
