@@ -199,6 +199,9 @@ async fn what_is_left_is_taken_over() -> Done {
         Err(error) => return Err(error.into()),
     };
     assert!(two.take_over(&[&pipeline]).await?.is_empty(), "another engine carries it");
+    while witness::read(&PathBuf::from(test.at(1)), 0)?.is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     one.drain().await;
     assert!(run.wait().await.is_err(), "it was drained before its end");
     // Given back, so that nobody waits for the lease's end.
