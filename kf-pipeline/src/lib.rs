@@ -117,7 +117,7 @@
 //! never runs again; what was under way does, with the same [`Context::idempotency_key`].
 //!
 //! Of a run that has ended, [`Engine::rerun`] does again what failed, or chosen tasks, and what comes after them, and keeps
-//! the rest.
+//! the rest. One that is not to go on, such as one whose pipeline was changed since, is ended with [`Engine::abandon`].
 //!
 //! A long task can remember its items: what [`Context::once`] or [`Context::save`] has saved is on the disk, and the next
 //! attempt finds it, whether this one failed or its process or the engine was killed.

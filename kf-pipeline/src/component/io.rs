@@ -292,6 +292,7 @@ impl Context {
     /// Tells how far the task is: `fraction` from 0 to 1 where that can be said.
     pub fn progress(&self, fraction: impl Into<Option<f64>>, message: impl Into<String>) {
         let fraction = fraction.into().filter(|fraction| fraction.is_finite());
+        let fraction = fraction.map(|fraction| fraction.clamp(0.0, 1.0));
         (self.progress.0)(Progress { fraction, message: message.into() });
     }
 

@@ -233,6 +233,12 @@ impl Executor for Containers {
         let container = &task.container;
         let lightweight = Lightweight::recognise(&container.command, &container.args).is_some();
         if self.options.rules.find(&container.image, lightweight).is_none() {
+            if self.options.rules.find(&container.image, true).is_some() {
+                return Err(format!(
+                    "is a command of image `{}`, whose rule runs lightweight Python alone; give one with `Runner::Local`",
+                    container.image
+                ));
+            }
             let kind = if lightweight { "a lightweight Python component" } else { "a command" };
             return Err(format!(
                 "is {kind} of image `{}`, for which there is no rule; give one, such as \

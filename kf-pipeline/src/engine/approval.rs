@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kf_core::{RunId, Timestamp};
 
-use super::Engine;
+use super::{Engine, Inner};
 use crate::journal::Journal;
 use crate::scheduler::JournalEvent;
 use crate::{Decision, Error, Result};
@@ -45,6 +45,17 @@ impl Waiting {
     }
 }
 
+impl Inner {
+    /// The tasks of a run that wait for a person.
+    pub(super) async fn waiting(&self, run: &RunId) -> Result<Vec<Approval>> {
+        let (mut waiting, mut journal) = (Waiting::default(), Journal::new(self.metadata.as_ref(), run));
+        while let Some(events) = journal.next().await? {
+            events.iter().for_each(|event| waiting.add(event));
+        }
+        Ok(waiting.into_list())
+    }
+}
+
 impl Engine {
     /// The tasks of a run that wait for a person, whichever engine carries it; none where the run has ended.
     ///
@@ -56,12 +67,7 @@ impl Engine {
         if record.ok_or_else(missing)?.state.is_terminal() {
             return Ok(Vec::new());
         }
-        let (mut waiting, mut journal) =
-            (Waiting::default(), Journal::new(self.inner.metadata.as_ref(), run));
-        while let Some(events) = journal.next().await? {
-            events.iter().for_each(|event| waiting.add(event));
-        }
-        Ok(waiting.into_list())
+        self.inner.waiting(run).await
     }
 
     /// Decides what a task of a run waits for; returns when that is committed.

@@ -117,7 +117,9 @@ pub(super) async fn carry(
 fn names_of_locks(launch: &Launch, setup: &RunSetup) -> Result<BTreeSet<String>, String> {
     let lookup = |placeholder: Placeholder<'_>| match placeholder {
         Placeholder::InputParameter(name) => {
-            Ok(launch.inputs.parameter(name).map(|value| value.as_ref().clone()))
+            let value = launch.inputs.parameter(name).map(|value| value.as_ref().clone());
+            let missing = || format!("the name of its mutex asks for input `{name}`, which has no value");
+            value.filter(|value| !value.is_null()).map(Some).ok_or_else(missing)
         }
         other => Ok(setup.names.look_up(&launch.task, other)),
     };

@@ -16,7 +16,7 @@ use super::clock::Clock;
 use super::driver::Driver;
 use super::lease::Keeper;
 use super::rerun::Seed;
-use super::{Inner, RunHandle, RunOutcome, RunOutputs, RunSetup, TaskCounts, attempt};
+use super::{Approval, Inner, RunEvent, RunHandle, RunOutcome, RunOutputs, RunSetup, TaskCounts, attempt};
 use crate::component::checkpoint;
 use crate::journal::Journal;
 use crate::plan;
@@ -40,7 +40,17 @@ impl Inner {
         how: Carry,
     ) -> Result<RunHandle> {
         let (id, mut created_at) = (new.id.clone(), new.created_at);
-        if let Created::Existing(record) = self.metadata.create_run(new).await? {
+        let created = self.metadata.create_run(new).await.map_err(|error| match error {
+            kf_core::Error::Conflict { difference, .. } => Error::Run {
+                run: id.to_string(),
+                problem: format!(
+                    "it is there already and is different: {difference}; it goes on with what it was started with, or is \
+                     ended with `Engine::abandon` and then run again with `Engine::rerun`"
+                ),
+            },
+            error => error.into(),
+        })?;
+        if let Created::Existing(record) = created {
             if record.state.is_terminal() {
                 return self.ended(&record).await;
             }
@@ -111,6 +121,13 @@ impl Inner {
         );
         if let Some(trace) = &setup.trace {
             trace.precedes(&span);
+        }
+        // Who listens from the beginning hears of these as well.
+        let asks = |executor: &Arc<plan::Executor>| matches!(executor.work, plan::Work::Approval(_));
+        if lease.seq > 0 && pipeline.plan().executors().any(asks) {
+            for Approval { task, message, .. } in self.waiting(&id).await? {
+                let _ = end.events.send(RunEvent::ApprovalAsked { task, message });
+            }
         }
         let driver = Driver::new(Arc::clone(self), setup, lease, scheduler, counts, end);
         {

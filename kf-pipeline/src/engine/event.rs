@@ -34,7 +34,8 @@ pub enum RunEvent {
         /// Why.
         error: Arc<str>,
     },
-    /// A task waits for a person, who [decides](crate::Engine::decide); this is committed.
+    /// A task waits for a person, who [decides](crate::Engine::decide); this is committed. Heard again where the run is
+    /// taken up again meanwhile.
     ApprovalAsked {
         /// The task's path.
         task: Arc<str>,

@@ -1,5 +1,6 @@
 //! The engine: carries runs of pipelines.
 
+mod abandon;
 mod admission;
 mod approval;
 mod attempt;

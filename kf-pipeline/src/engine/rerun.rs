@@ -36,8 +36,9 @@ impl RerunOptions {
         Self::default()
     }
 
-    /// These tasks and what comes after them, whatever the cache has for them; also what did not succeed. A task is named
-    /// by its path, as in `prepare/split` or `for-loop-1[2]/train`; `for-loop-1` stands for all of a loop or a group.
+    /// These tasks, whatever the cache has for them, and what comes after them, which the cache may stand for where its
+    /// inputs turn out the same (unless [`no_cache`](Self::no_cache) is asked for); also what did not succeed. A task is
+    /// named by its path, as in `prepare/split` or `for-loop-1[2]/train`; `for-loop-1` stands for all of a loop or a group.
     pub fn from_tasks<S: Into<String>>(tasks: impl IntoIterator<Item = S>) -> Self {
         Self { again: tasks.into_iter().map(Into::into).collect(), ..Self::default() }
     }
@@ -86,8 +87,11 @@ impl Engine {
             )));
         }
         if !record.state.is_terminal() {
-            let problem =
-                format!("it is {}; start it again with this id and it goes on where it was", record.state);
+            let problem = format!(
+                "it is {}, and not at its end; start it again with this id and it goes on where it was, or end it with \
+                 `Engine::abandon`",
+                record.state
+            );
             return Err(refuse(problem));
         }
         inner.check(pipeline)?;
@@ -110,6 +114,9 @@ impl Engine {
         }
         args.extend(artifacts);
         let again: Vec<Arc<str>> = options.again.iter().map(|path| path.as_str().into()).collect();
+        if let Some(id) = &options.id {
+            inner.check_rerun(id, run, &again).await?;
+        }
         let seed = inner.seed(pipeline, run.clone(), again).await?;
         let new = new_run(options.id, pipeline, &args);
         let _starting = inner.starting.lock().await;
@@ -119,6 +126,25 @@ impl Engine {
 }
 
 impl Inner {
+    /// Refuses the id of a run that is there and does something else.
+    async fn check_rerun(&self, id: &RunId, wanted: &RunId, again: &[Arc<str>]) -> Result<()> {
+        let Some(record) = self.metadata.run(id).await? else { return Ok(()) };
+        // Who was to begin it died before it said what it was to do.
+        if record.seq == 0 && !record.state.is_terminal() {
+            return Ok(());
+        }
+        let first = Journal::new(self.metadata.as_ref(), id).next().await?.unwrap_or_default();
+        let same = first.iter().any(|event| {
+            matches!(event, JournalEvent::Rerun { of, fresh } if of == wanted && fresh.as_slice() == again)
+        });
+        if same {
+            return Ok(());
+        }
+        let problem =
+            format!("it is there already and does not do this part of `{wanted}` again: give another id");
+        Err(Error::Run { run: id.to_string(), problem })
+    }
+
     /// What a run keeps of another.
     pub(super) async fn seed(&self, pipeline: &Pipeline, of: RunId, fresh: Vec<Arc<str>>) -> Result<Seed> {
         let tasks = keep(pipeline.plan(), self.journal(&of).await?, &fresh)

@@ -13,7 +13,7 @@ use super::shared::{Once, Shared};
 use super::size::refuse_oversize;
 use super::{
     Caching, Component, ComponentKind, Condition, ContainerTask, Dag, Executor, Iterator_, LoopItems, Name,
-    Plan, Retry, Selector, Source, Task, TaskOutput, Work, check, names, platform,
+    Plan, Retry, Selector, Source, Task, TaskOutput, Work, check, locks, names, platform,
 };
 use crate::engine::of_name;
 use crate::spec::{
@@ -82,7 +82,11 @@ impl Lowering<'_> {
         let kind = match (&spec.dag, &spec.executor_label) {
             (Some(dag), None) => ComponentKind::Dag(self.dag(name, dag)?),
             (None, Some(label)) => {
-                ComponentKind::Executor(Arc::new(self.executor(name, label, Arc::clone(&outputs))?))
+                let executor = self.executor(name, label, Arc::clone(&outputs))?;
+                if let Some(problem) = executor.locks.iter().find_map(|lock| locks::problem(lock, &inputs)) {
+                    return Err(Error::plan(name, problem));
+                }
+                ComponentKind::Executor(Arc::new(executor))
             }
             _ => return Err(Error::plan(name, "expected either `dag` or `executorLabel`")),
         };

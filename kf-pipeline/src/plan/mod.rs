@@ -5,6 +5,7 @@
 mod check;
 mod condition;
 mod expression;
+mod locks;
 mod lower;
 mod names;
 mod platform;

@@ -288,6 +288,7 @@ async fn approval() -> Done {
     let error = engine.decide(&id, "ask", decision()).await.unwrap_err().to_string();
     assert!(error.contains("start it again"), "{error}");
     let run = engine.start_with(&pipeline, args! {}, options()).await?;
+    assert_eq!(asked(&run).await, "Publish 0.97?", "who listens hears it again");
     engine.decide(&id, "ask", decision()).await?;
     assert!(engine.approvals(&id).await?.is_empty());
     assert!(engine.report(&id).await?.waiting.is_empty());

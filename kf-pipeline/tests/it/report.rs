@@ -8,7 +8,39 @@ use crate::components::talker;
 use crate::{Done, test};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![test("logs_and_the_origin_of_cached_outputs_are_found", logs_and_origins)]
+    vec![
+        test("logs_and_the_origin_of_cached_outputs_are_found", logs_and_origins),
+        test("loops_are_shown_as_they_ended", loops),
+    ]
+}
+
+#[component]
+fn same(number: i64) -> Result<i64, TaskError> {
+    if number == 13 { Err(TaskError::permanent("unlucky")) } else { Ok(number) }
+}
+
+async fn loops() -> Done {
+    let pipeline = Pipeline::build("loops", |p| {
+        let outer = p.param::<Vec<i64>>("outer", vec![1, 2]);
+        let _ = p.parallel_for(outer, |p, number| {
+            let _ = p.parallel_for(vec![3_i64, 4, 5], |p, inner| p.add(same(inner).named("one")));
+            p.add(same(number).named("two"))
+        });
+        let _ = p.parallel_for(vec![7_i64, 13], |p, number| p.add(same(number).named("three")));
+    })?;
+    let home = tempfile::tempdir()?;
+    let engine = Engine::open(home.path()).await?;
+    let run = engine.start(&pipeline, args! {}).await?;
+    run.wait().await?;
+    let html = engine.report(run.id()).await?.to_html();
+    for shown in ["2 iterations", "6 iterations", "1 succeeded", "1 failed"] {
+        assert!(html.contains(shown), "{shown}");
+    }
+    for wrong in ["0 iterations", "1 running", "2 running", "3 running", "6 running"] {
+        let at = html.find(wrong);
+        assert!(at.is_none(), "{wrong}: {:?}", at.map(|at| &html[at.saturating_sub(200)..at + 60]));
+    }
+    Ok(())
 }
 
 async fn logs_and_origins() -> Done {

@@ -14,6 +14,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("what_failed_runs_again_and_nothing_else", failed),
         test("chosen_tasks_run_again_with_what_comes_after", chosen),
         test("what_cannot_be_run_again_is_said", refused),
+        test("a_run_whose_pipeline_was_changed_is_abandoned_and_run_again", abandoned),
+        test("the_names_of_mutexes_are_checked", mutex_names),
     ]
 }
 
@@ -177,11 +179,96 @@ async fn refused() -> Done {
         let error = place.rerun(&run, RerunOptions::from_tasks([path])).await.err().unwrap().to_string();
         assert!(error.contains(says), "{error}");
     }
+    // An id asks for one thing.
+    let again = inside("b");
+    let options = |id: &kf_core::RunId, task: &str| RerunOptions::from_tasks([task]).id(id.clone());
+    let second = place.rerun(&run, options(&"second".parse()?, &again)).await?;
+    second.wait().await?;
+    for (id, task, fits) in
+        [(second.id(), again.clone(), true), (second.id(), inside("a"), false), (run.id(), again, false)]
+    {
+        match place.rerun(&run, options(id, &task)).await {
+            Ok(found) => assert!(fits && found.id() == id),
+            Err(error) => assert!(!fits && error.to_string().contains("give another id"), "{error}"),
+        }
+    }
     let nobody: kf_core::RunId = "nobody".parse()?;
     let error = place.engine.rerun(&place.pipeline, &nobody, RerunOptions::failed()).await.unwrap_err();
     assert!(error.to_string().contains("there is no such run"), "{error}");
     let other = Pipeline::build("other", |_| {})?;
     let error = place.engine.rerun(&other, run.id(), RerunOptions::failed()).await.unwrap_err();
     assert!(error.to_string().contains("it is a run of `again`"), "{error}");
+    Ok(())
+}
+
+/// A step, then a question, then what `last` makes of the answer.
+fn asking(last: &str) -> Result<Pipeline, kf_pipeline::Error> {
+    Pipeline::build("asking", |p| {
+        let dir = p.param::<String>("dir", String::new());
+        let first = p.add(step(dir, "first", None).named("first"));
+        let go = p.approval(kf_pipeline::Question::new("Go on?"));
+        p.add(step(dir, last, first.output).named(last).after(go));
+    })
+}
+
+async fn abandoned() -> Done {
+    let place = Place::new().await?;
+    let args = || args! { "dir" => place.dir.path().display().to_string() };
+    let options = || StartOptions::new().id("asks".parse().unwrap());
+    let (old, new) = (asking("old")?, asking("new")?);
+    let engine = Engine::open(place.dir.path().join("other")).await?;
+    let run = engine.start_with(&old, args(), options()).await?;
+    while engine.approvals(run.id()).await?.is_empty() || !place.file("witness").exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let error = engine.abandon(run.id(), "changed").await.unwrap_err().to_string();
+    assert!(error.contains("cancel it by its handle"), "{error}");
+    engine.drain().await;
+    drop(engine);
+
+    let engine = Engine::open(place.dir.path().join("other")).await?;
+    let stuck = engine.start_with(&new, args(), options()).await.unwrap_err().to_string();
+    assert!(stuck.contains("Engine::abandon"), "{stuck}");
+    let stuck = engine.rerun(&new, run.id(), RerunOptions::failed()).await.unwrap_err().to_string();
+    assert!(stuck.contains("Engine::abandon"), "{stuck}");
+    for _ in 0..2 {
+        engine.abandon(run.id(), "its pipeline was changed").await?;
+    }
+    let record = engine.run(run.id()).await?.ok_or("no run")?;
+    assert_eq!(record.state, RunState::Canceled);
+    assert_eq!(record.error.as_deref(), Some("abandoned: its pipeline was changed"));
+    let nobody = engine.abandon(&"nobody".parse()?, "x").await.unwrap_err().to_string();
+    assert!(nobody.contains("there is no such run"), "{nobody}");
+
+    let again = engine.rerun(&new, run.id(), RerunOptions::failed()).await?;
+    while engine.approvals(again.id()).await?.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    again.decide("approval", kf_pipeline::Decision::approve()).await?;
+    let outcome = again.wait().await?;
+    assert_eq!((outcome.state, outcome.tasks.cached), (RunState::Succeeded, 1));
+    assert_eq!(place.ran(), ["first", "new"]);
+    Ok(())
+}
+
+async fn mutex_names() -> Done {
+    let build = |name: String| {
+        Pipeline::build("named", |p| {
+            p.add(step("x", "y", None).mutex(name));
+        })
+    };
+    for good in ["m", "m-{{$.inputs.parameters['name']}}", "{{$.pipeline_job_uuid}}", "{ {$"] {
+        build(good.to_owned())?;
+    }
+    for (bad, says) in [
+        ("m-{{$.inputs.parameters['nmae']}}".to_owned(), "names input `nmae`"),
+        ("m-{{$.inputs.parameters['name'".to_owned(), "cut off"),
+        ("m-{{$.inputs.artifacts['name']}}".to_owned(), "stands for nothing here"),
+        (" ".to_owned(), "1 to 500 bytes"),
+        ("m".repeat(501), "1 to 500 bytes"),
+    ] {
+        let error = build(bad).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What is known of each task and group of a run: how often it ran, how it ended.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use kf_core::Timestamp;
@@ -66,8 +66,10 @@ pub(in crate::report) struct Facts<'r> {
     by_path: HashMap<&'r str, usize>,
     /// By path without the numbers of iterations.
     by_place: HashMap<String, Vec<usize>>,
-    /// The iterations that were seen, by the loop's path.
-    iterations: HashMap<&'r str, BTreeSet<usize>>,
+    /// The iterations that were seen, by the loop's path, each with how the tasks inside stand.
+    iterations: HashMap<&'r str, BTreeMap<usize, Counts>>,
+    /// The paths of a loop in the iterations of those around it, by path without their numbers.
+    loops: HashMap<String, Vec<&'r str>>,
     /// When the first task started.
     pub(in crate::report) start: Timestamp,
 }
@@ -76,16 +78,27 @@ impl<'r> Facts<'r> {
     pub(in crate::report) fn of(report: &'r Report) -> Self {
         let mut by_place: HashMap<String, Vec<usize>> = HashMap::new();
         let mut by_path = HashMap::new();
-        let mut iterations: HashMap<&str, BTreeSet<usize>> = HashMap::new();
+        let mut iterations: HashMap<&str, BTreeMap<usize, Counts>> = HashMap::new();
         for (index, task) in report.tasks.iter().enumerate() {
             by_path.insert(task.path.as_str(), index);
-            by_place.entry(place(&task.path, &mut iterations)).or_default().push(index);
+            let place = place(&task.path, |path, number| {
+                // A group is as the tasks inside of it are.
+                let inside = iterations.entry(path).or_default().entry(number).or_default();
+                if task.attempts > 0 || task.state != TaskState::Succeeded {
+                    inside.add(task.state, 1);
+                }
+            });
+            by_place.entry(place).or_default().push(index);
+        }
+        let mut loops: HashMap<String, Vec<&str>> = HashMap::new();
+        for path in iterations.keys() {
+            loops.entry(place(path, |_, _| {})).or_default().push(path);
         }
         let begun = report.run.created_at;
         let starts = report.tasks.iter().filter(|task| task.ended_at >= begun);
         let start = starts.filter_map(|task| task.started_at).min();
         let start = start.unwrap_or(report.run.created_at);
-        Self { report, by_path, by_place, iterations, start }
+        Self { report, by_path, by_place, iterations, loops, start }
     }
 
     pub(in crate::report) fn index(&self, path: &str) -> Option<usize> {
@@ -98,7 +111,25 @@ impl<'r> Facts<'r> {
 
     /// The iterations of the loop at this path that are known.
     pub(in crate::report) fn iterations(&self, path: &str) -> impl Iterator<Item = usize> + '_ {
-        self.iterations.get(path).into_iter().flatten().copied()
+        self.iterations.get(path).into_iter().flat_map(|numbers| numbers.keys().copied())
+    }
+
+    /// How an iteration of the loop at this path stands.
+    pub(in crate::report) fn iteration(&self, item: &Item, path: &str, number: usize) -> TaskState {
+        if let Some(index) = self.index(&format!("{path}[{number}]")) {
+            return self.task(index).state;
+        }
+        let inside = self.iterations.get(path).and_then(|numbers| numbers.get(&number));
+        let inside = inside.copied().unwrap_or_default();
+        let goes_on = !self.report.run.state.is_terminal() && self.index(path).is_none();
+        match inside.overall() {
+            TaskState::Succeeded | TaskState::Cached if goes_on && inside.total() < item.leaves() => {
+                TaskState::Running
+            }
+            // All of it did nothing, and went well.
+            TaskState::Pending => TaskState::Succeeded,
+            state => state,
+        }
     }
 
     /// The reports of a task, over all iterations around it.
@@ -131,11 +162,12 @@ impl<'r> Facts<'r> {
     /// How the iterations of a loop stand, or how often a group outside of loops did.
     pub(in crate::report) fn group(&self, item: &Item) -> Counts {
         let mut counts = Counts::default();
-        for index in self.all(item) {
-            let task = self.task(*index);
-            if !item.is_loop || task.path.ends_with(']') {
-                counts.add(task.state, 1);
+        if item.is_loop {
+            for path in self.loops.get(&item.path).into_iter().flatten() {
+                self.iterations(path).for_each(|number| counts.add(self.iteration(item, path, number), 1));
             }
+        } else {
+            self.all(item).iter().for_each(|index| counts.add(self.task(*index).state, 1));
         }
         counts
     }
@@ -184,8 +216,8 @@ impl<'r> Facts<'r> {
     }
 }
 
-/// `a/loop[3]/b` as `a/loop/b`; the iterations on the way are noted by their loops' paths.
-fn place<'r>(path: &'r str, iterations: &mut HashMap<&'r str, BTreeSet<usize>>) -> String {
+/// `a/loop[3]/b` as `a/loop/b`; the iterations on the way are told, each with its loop's path.
+fn place<'r>(path: &'r str, mut iteration: impl FnMut(&'r str, usize)) -> String {
     let mut out = String::with_capacity(path.len());
     let mut start = 0;
     for part in path.split('/') {
@@ -197,7 +229,7 @@ fn place<'r>(path: &'r str, iterations: &mut HashMap<&'r str, BTreeSet<usize>>) 
             Some((name, number)) if number.parse::<usize>().is_ok() => {
                 out.push_str(name);
                 if let Ok(number) = number.parse() {
-                    iterations.entry(&path[..start + name.len()]).or_default().insert(number);
+                    iteration(&path[..start + name.len()], number);
                 }
             }
             _ => out.push_str(part),
@@ -213,10 +245,10 @@ mod tests {
 
     #[test]
     fn iterations_are_found_in_paths() {
-        let mut iterations = HashMap::new();
-        assert_eq!(place("all/for[2]/in[10]/fit", &mut iterations), "all/for/in/fit");
-        assert_eq!(place("all/for[0]/odd[x]", &mut iterations), "all/for/odd[x]");
-        assert_eq!(iterations["all/for"], BTreeSet::from([0, 2]));
-        assert_eq!(iterations["all/for[2]/in"], BTreeSet::from([10]));
+        let mut iterations = Vec::new();
+        let mut place = |path| place(path, |path, number| iterations.push((path, number)));
+        assert_eq!(place("all/for[2]/in[10]/fit"), "all/for/in/fit");
+        assert_eq!(place("all/for[0]/odd[x]"), "all/for/odd[x]");
+        assert_eq!(iterations, [("all/for", 2), ("all/for[2]/in", 10), ("all/for", 0)]);
     }
 }

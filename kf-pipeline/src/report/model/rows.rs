@@ -129,7 +129,7 @@ impl List<'_, '_> {
         let state_of = |path: &str| self.facts.index(path).map(|index| self.facts.task(index).state);
         let mut counts = Counts::default();
         for number in &numbers {
-            counts.add(state_of(&format!("{path}[{number}]")).unwrap_or(TaskState::Running), 1);
+            counts.add(self.facts.iteration(item, path, *number), 1);
         }
         let over = item.loop_items.as_deref().map(|items| format!("over {items}")).unwrap_or_default();
         let at = self.begin(Row {
@@ -150,6 +150,8 @@ impl List<'_, '_> {
         }
         let known = match numbers.is_empty() {
             true => around.not_run,
+            // One that has ended says so.
+            false if !self.facts.report.run.state.is_terminal() => Some(TaskState::Running),
             false => Some(counts.overall()),
         };
         self.end(at, state_of(path).or(known));
