@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::arg::ArgKind;
-use super::graph::{FAILURES, NodeId, NodeKind, ScopeKind, Source};
+use super::graph::{ArgCheck, FAILURES, NodeId, NodeKind, ScopeKind, Source};
 use super::handle::Brand;
 use super::{Arg, Call, Each, IntoValue, Scope, TaskRef, Value};
 use crate::component::{ItemFailure, Param};
@@ -158,19 +158,22 @@ impl<'p> Scope<'p> {
     /// ```
     #[track_caller]
     pub fn approval(&self, question: Question<'p>) -> Answer<'p, Yes> {
-        self.question(question, None, Location::caller())
+        self.question(question, None, None, Location::caller())
     }
 
-    /// As [`approval`](Self::approval), and the person gives a value.
+    /// As [`approval`](Self::approval), and the person gives a value, which is one of the type that is asked for: another
+    /// is refused, and the task waits on.
     #[track_caller]
     pub fn ask_for<T: Param>(&self, question: Question<'p>) -> Answer<'p, T> {
-        self.question(question, Some(T::TYPE), Location::caller())
+        let check: ArgCheck = |json| T::from_json(json).map(drop);
+        self.question(question, Some(T::TYPE), Some(check), Location::caller())
     }
 
     fn question<T>(
         &self,
         question: Question<'p>,
         value: Option<ParameterType>,
+        check: Option<ArgCheck>,
         at: &'static Location<'static>,
     ) -> Answer<'p, T> {
         let mut graph = self.graph.borrow_mut();
@@ -192,7 +195,8 @@ impl<'p> Scope<'p> {
                 ArgKind::Constant(Ok(_)) => {}
             }
         }
-        let node = graph.add(self.id, name, NodeKind::Question { asked: Box::new(question.asked), value });
+        let asked = Box::new(question.asked);
+        let node = graph.add(self.id, name, NodeKind::Question { asked, value, check });
         let output = |port| Source::Output { node, port };
         Answer {
             value: Value::new(output("value")),

@@ -72,8 +72,7 @@ pub(crate) struct PipelineParameter {
     pub(crate) check: ArgCheck,
 }
 
-/// Tells what is wrong with an argument.
-pub(crate) type ArgCheck = fn(&Json) -> Result<(), String>;
+pub(crate) use crate::plan::ArgCheck;
 
 #[derive(Debug)]
 pub(crate) struct ScopeData {
@@ -166,6 +165,8 @@ pub(crate) enum NodeKind {
     Question {
         asked: Box<Asked>,
         value: Option<ParameterType>,
+        /// Whether a value is one of the Rust type that is asked for.
+        check: Option<ArgCheck>,
     },
     Group(ScopeId),
     /// A recursion called from within it.

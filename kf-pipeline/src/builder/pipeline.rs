@@ -75,11 +75,14 @@ impl Pipeline {
         if !problems.is_empty() {
             return Err(Error::Build { pipeline: name.to_owned(), problems });
         }
-        let file = lower::lower(name, &graph);
+        let (file, answers) = lower::lower(name, &graph);
         let mut pipeline = Self::from_file(file, components)?;
         let checks =
             graph.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.check)).collect();
         pipeline.checks = Arc::new(checks);
+        if let Some(plan) = Arc::get_mut(&mut pipeline.plan) {
+            plan.check_answers(&answers);
+        }
         Ok(pipeline)
     }
 

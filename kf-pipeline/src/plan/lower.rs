@@ -141,6 +141,7 @@ impl Lowering<'_> {
             cache_ttl: kf.cache_ttl,
             resources: kf.resources,
             locks: kf.locks,
+            answer: None,
             outputs,
         })
     }

@@ -15,7 +15,7 @@ mod size;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +49,22 @@ pub struct Plan {
     pub(crate) max_tasks: Option<u32>,
 }
 
+/// Tells what is wrong with an argument, or with an answer.
+pub(crate) type ArgCheck = fn(&Json) -> Result<(), String>;
+
 impl Plan {
+    /// Has the answers checked that these executors ask for.
+    pub(crate) fn check_answers(&mut self, answers: &HashMap<String, ArgCheck>) {
+        for component in &mut self.components {
+            if let ComponentKind::Executor(executor) = &mut component.kind
+                && let Some(check) = answers.get(executor.label.as_ref())
+                && let Some(executor) = Arc::get_mut(executor)
+            {
+                executor.answer = Some(*check);
+            }
+        }
+    }
+
     /// Checks a pipeline.
     ///
     /// # Errors
@@ -176,6 +191,8 @@ pub(crate) struct Executor {
     pub(crate) resources: Resources,
     /// Mutexes and semaphores, with placeholders.
     pub(crate) locks: Vec<String>,
+    /// Whether a value is one of the Rust type that a person is asked for, where that is known.
+    pub(crate) answer: Option<ArgCheck>,
     pub(crate) outputs: Arc<OutputDefinitions>,
 }
 

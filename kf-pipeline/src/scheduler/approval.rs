@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::leaf::{Leaf, Stage};
 use super::{End, LeafId, Record, Scheduler, TaskState, Values};
 use crate::placeholder::{self, Placeholder};
-use crate::plan::Name;
+use crate::plan::{ArgCheck, Name};
 use crate::spec::OutputDefinitions;
 
 /// What a person decides of a task that waits for that.
@@ -54,7 +54,7 @@ impl Decision {
     }
 
     /// What the task gives where it is decided so.
-    fn outputs(&self, declared: &OutputDefinitions) -> Result<Values, String> {
+    fn outputs(&self, declared: &OutputDefinitions, check: Option<ArgCheck>) -> Result<Values, String> {
         let mut parameters = Vec::new();
         for (name, output) in &declared.parameters {
             let value = match name.as_str() {
@@ -67,6 +67,9 @@ impl Decision {
                     let value = kind.fit(&value).unwrap_or(value);
                     if !kind.accepts(&value) {
                         return Err(format!("it asks for a value, a {kind:?}, and found {value}"));
+                    }
+                    if let Some(problem) = check.and_then(|check| check(&value).err()) {
+                        return Err(format!("it asks for another value than {value}: {problem}"));
                     }
                     value
                 }
@@ -130,7 +133,7 @@ impl Scheduler {
         };
         let started_at = leaf.first_started.unwrap_or(self.now);
         if decision.approved {
-            let outputs = decision.outputs(&leaf.executor.outputs);
+            let outputs = decision.outputs(&leaf.executor.outputs, leaf.executor.answer);
             let outputs = outputs.map_err(|problem| format!("task `{task}`: {problem}"))?;
             self.leaf_ended(id, TaskState::Succeeded, Arc::new(outputs), None, started_at, self.now);
         } else {

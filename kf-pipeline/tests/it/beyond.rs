@@ -21,6 +21,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("a_fallback_stands_for_what_failed", fallback),
         test("what_a_fallback_may_not_be_is_refused", bad_fallbacks),
         test("a_person_decides_also_after_a_restart", approval),
+        test("what_a_person_answers_is_of_the_type_that_is_asked_for", answers_are_of_their_type),
         test("a_decision_that_does_not_fit_is_refused_and_the_task_waits_on", bad_decisions),
         test("nobody_decides_in_time", undecided),
         test("the_builder_says_all_of_it", builder),
@@ -378,6 +379,31 @@ async fn builder() -> Done {
         p.add_or(positive(1), say("x"));
     });
     assert!(error.unwrap_err().to_string().contains("no output `Output` of the same type"));
+    Ok(())
+}
+
+async fn answers_are_of_their_type() -> Done {
+    #[component]
+    fn twice(number: u8) -> u16 {
+        2 * u16::from(number)
+    }
+    let pipeline = Pipeline::build("asks", |p| {
+        let answer = p.ask_for::<u8>(Question::new("How many?").named("ask"));
+        p.add(twice(answer.value).named("twice"));
+    })?;
+    let home = tempfile::tempdir()?;
+    let engine = Engine::open(home.path()).await?;
+    let run = engine.start(&pipeline, args! {}).await?;
+    asked(&run).await;
+    for wrong in [json!(-1), json!(256), json!("7"), json!(1.5), json!(null)] {
+        let error =
+            run.decide("ask", Decision::approve().value(wrong.clone())).await.unwrap_err().to_string();
+        assert!(error.contains("it asks for"), "{wrong}: {error}");
+    }
+    run.decide("ask", Decision::approve().value(200)).await?;
+    assert_eq!(run.wait().await?.state, RunState::Succeeded);
+    let report = engine.report(run.id()).await?;
+    assert_eq!(report.task("twice").unwrap().output::<i64>("Output")?, 400);
     Ok(())
 }
 

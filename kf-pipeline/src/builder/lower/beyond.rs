@@ -36,7 +36,7 @@ impl Lowering<'_> {
         node: &Node,
         asked: &Asked,
         value: Option<ParameterType>,
-    ) {
+    ) -> String {
         let (component, label) = self.reserve(&node.name);
         let mut spec = ComponentSpec { executor_label: Some(label.clone()), ..ComponentSpec::default() };
         let mut message = asked.message.clone();
@@ -64,8 +64,9 @@ impl Lowering<'_> {
         let approval = Some(KfApproval { message });
         self.kf
             .executors
-            .insert(label, KfExecutor { approval, timeout: asked.timeout, ..KfExecutor::default() });
+            .insert(label.clone(), KfExecutor { approval, timeout: asked.timeout, ..KfExecutor::default() });
         self.out.components.insert(component.clone(), spec);
         task.component_ref = ComponentRef { name: component, ..ComponentRef::default() };
+        label
     }
 }

@@ -13,7 +13,8 @@ use serde_json::Value as Json;
 
 use super::arg::ArgKind;
 use super::graph::{
-    BODY, Graph, LoopItems, Node, NodeId, NodeKind, OUTERMOST, ScopeId, ScopeKind, SlotKind, Source, TaskArg,
+    ArgCheck, BODY, Graph, LoopItems, Node, NodeId, NodeKind, OUTERMOST, ScopeId, ScopeKind, SlotKind,
+    Source, TaskArg,
 };
 use super::{Arg, CallOptions};
 use crate::spec::{
@@ -28,7 +29,10 @@ use crate::spec::{
 /// The image that stands for the program itself until it is given another.
 const SELF_IMAGE: &str = "kf.local/self:latest";
 
-pub(super) fn lower(name: &str, graph: &Graph) -> PipelineFile {
+/// Checks of what people answer, by the executor that asks.
+pub(crate) type Answers = HashMap<String, ArgCheck>;
+
+pub(super) fn lower(name: &str, graph: &Graph) -> (PipelineFile, Answers) {
     let root = if graph.scope(OUTERMOST).nodes.len() == 1 { BODY } else { OUTERMOST };
     let mut lowering = Lowering {
         graph,
@@ -39,6 +43,7 @@ pub(super) fn lower(name: &str, graph: &Graph) -> PipelineFile {
         labels: HashMap::new(),
         added: HashMap::new(),
         recursions: HashMap::new(),
+        answers: Answers::new(),
     };
     lowering.demand_all();
     let mut spec = lowering.scope(root);
@@ -52,14 +57,14 @@ pub(super) fn lower(name: &str, graph: &Graph) -> PipelineFile {
         spec.input_definitions.parameters.insert(parameter.name.clone(), input);
     }
     lowering.add_to("root", root);
-    let Lowering { mut out, kf, .. } = lowering;
+    let Lowering { mut out, kf, answers, .. } = lowering;
     out.root = spec;
     out.pipeline_info = PipelineInfo { name: name.to_owned(), ..PipelineInfo::default() };
     out.schema_version = "2.1.0".to_owned();
     out.sdk_version = concat!("kf-", env!("CARGO_PKG_VERSION")).to_owned();
     let kf = serde_json::to_value(kf).expect("the platform is made of strings and numbers");
     let platforms = Platforms { platforms: Named::from([("kf".to_owned(), kf)]), ..Platforms::default() };
-    PipelineFile { pipeline_spec: out, platform_spec: platforms }
+    (PipelineFile { pipeline_spec: out, platform_spec: platforms }, answers)
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +102,7 @@ struct Lowering<'g> {
     added: HashMap<ScopeId, KfComponent>,
     /// The components of recursions, from when they begin to be made.
     recursions: HashMap<ScopeId, String>,
+    answers: Answers,
 }
 
 impl Lowering<'_> {
@@ -207,7 +213,10 @@ impl Lowering<'_> {
                 task.retry_policy = retry_policy(options).map(Box::new);
             }
             NodeKind::Import { uri, kind } => self.importer(&mut task, node, uri, kind),
-            NodeKind::Question { asked, value } => self.question(&mut task, node, asked, *value),
+            NodeKind::Question { asked, value, check } => {
+                let label = self.question(&mut task, node, asked, *value);
+                self.answers.extend(check.map(|check| (label, check)));
+            }
             NodeKind::Group(scope) => self.group(&mut task, node, *scope),
             NodeKind::Again { scope, args } => {
                 let name = self.recursions.get(scope).cloned().unwrap_or_default();
