@@ -39,6 +39,15 @@ impl Home {
     /// with something else in it, [`Error::Io`] where it is a file, can't be written or has no room.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        if path.as_os_str().is_empty() {
+            let none = io::Error::new(io::ErrorKind::InvalidInput, "the path is empty: name a folder");
+            return Err(Error::io("open", path)(none));
+        }
+        if path.exists() && !path.is_dir() {
+            let other =
+                io::Error::new(io::ErrorKind::NotADirectory, "it is no folder: name a folder, or a new one");
+            return Err(Error::io("open", path)(other));
+        }
         fs::create_dir_all(path).map_err(Error::io("create", path))?;
         let path = path.canonicalize().map_err(Error::io("resolve", path))?;
         check_version(&path)?;

@@ -103,9 +103,9 @@
 //! # Failure
 //! An attempt fails when the body gives an error, panics, gives a NaN, doesn't write an output, or takes longer than its
 //! timeout. It is tried again as often as `retries` says, at once or after the waits that [`Call::backoff`] gives; an error
-//! made with [`TaskError::permanent`] is not. Tasks that need a failed one are skipped, others go on, and what
-//! [`Scope::on_exit`] added runs at the end in every case. The run's [outcome](RunOutcome) names the first task that
-//! failed.
+//! made with [`TaskError::permanent`] is not. ([`TaskError::new`] makes one of a text, and `?` of any error.) Tasks that need
+//! a failed one are skipped, others go on, and what [`Scope::on_exit`] added runs at the end in every case. The run's
+//! [outcome](RunOutcome) names the first task that failed.
 //!
 //! A body in process can't be ended by force: past its timeout it is asked to end and has the engine's
 //! [grace](EngineBuilder::grace), 5 seconds, for that; then an `async fn` is dropped where it waits next, but a `fn`

@@ -134,7 +134,9 @@ impl<'p> Scope<'p> {
         node
     }
 
-    /// Takes in an artifact that is there already, at a URI such as `file:///data/digits.parquet`.
+    /// Takes in an artifact that is there already, at a URI such as `file:///data/digits.parquet`: a copy of the file or
+    /// folder is kept. Of any other URI, such as `s3://…`, the artifact holds the URI alone, which a component reads with a
+    /// client of its own: it has no [`path`](crate::Input::path).
     #[track_caller]
     pub fn import<K: ArtifactKind>(&self, uri: impl IntoValue<'p, String>) -> Artifact<'p, K> {
         let uri = uri.into_value();

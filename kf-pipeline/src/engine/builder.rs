@@ -96,7 +96,7 @@ impl EngineBuilder {
     }
 
     /// How many tasks may hold [this name](crate::Call::mutex) at once, of all runs of all engines that share the metadata
-    /// store; one where not given. All engines should give a name the same.
+    /// store; one where not given, or where it is 0. All engines should give a name the same.
     #[must_use]
     pub fn semaphore(mut self, name: impl Into<String>, places: usize) -> Self {
         self.semaphores.insert(name.into(), places);
@@ -172,7 +172,7 @@ impl EngineBuilder {
         self
     }
 
-    /// How many tasks of a run are under way at once, whatever resources they ask for; 256 where not given.
+    /// How many tasks of a run are under way at once, whatever resources they ask for; 256 where not given, and at least 1.
     #[must_use]
     pub fn max_tasks(mut self, tasks: usize) -> Self {
         self.options.max_in_flight = tasks.clamp(1, MOST_AT_ONCE);

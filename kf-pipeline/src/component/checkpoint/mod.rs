@@ -228,6 +228,8 @@ impl Context {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
+    /// It is for one who works through items: threads that ask for the same key at once each do the work.
+    ///
     /// # Errors
     /// The work's, and those of [`saved`](Self::saved) and [`save`](Self::save).
     pub fn once<T: Serialize + DeserializeOwned>(
