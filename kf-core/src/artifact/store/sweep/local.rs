@@ -80,13 +80,15 @@ impl Local {
             for found in batch {
                 let removed = match alone {
                     Some(_) => self.remove_unused(found)?,
-                    None => true,
+                    None => Some(true),
                 };
-                if removed {
+                match removed {
+                    Some(true) => swept.removed.add(found.size),
+                    Some(false) => swept.young.add(found.size),
+                    None => {}
+                }
+                if removed != Some(false) {
                     gone.insert(found.digest);
-                    swept.removed.add(found.size);
-                } else {
-                    swept.young.add(found.size);
                 }
             }
         }
@@ -124,20 +126,21 @@ impl Local {
         Ok(file)
     }
 
-    /// Removes an object that is as it was found; false where it was put or renewed since. Nothing may be put meanwhile.
-    fn remove_unused(&self, found: &Found) -> Result<bool> {
+    /// Removes an object that is as it was found; false where it was put or renewed since, none where another has removed
+    /// it. Nothing may be put meanwhile.
+    fn remove_unused(&self, found: &Found) -> Result<Option<bool>> {
         let object = self.object(&found.digest);
         let meta = match fs::symlink_metadata(&object) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             meta => meta.map_err(Error::io("look at", &object))?,
         };
         if (meta.ctime(), meta.ctime_nsec()) != found.used {
-            return Ok(false);
+            return Ok(Some(false));
         }
         match fs::remove_file(&object) {
             // By who removes without asking.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-            removed => removed.map(|()| true).map_err(Error::io("remove", object)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            removed => removed.map(|()| Some(true)).map_err(Error::io("remove", object)),
         }
     }
 
