@@ -170,7 +170,7 @@ impl<'p, H> Call<'p, H> {
     ///
     /// Of the tasks of one engine the first that waits comes first; between engines that share a database there is no such
     /// order. A place ends with the lease under which its run is carried, and with the engine's process, also where a body
-    /// past its timeout still runs.
+    /// past its timeout still runs, or a subprocess of an engine that was killed a moment ago.
     pub fn mutex(mut self, name: impl Into<String>) -> Self {
         self.options.locks.push(name.into());
         self

@@ -41,14 +41,14 @@ impl Inner {
     ) -> Result<RunHandle> {
         let (id, mut created_at) = (new.id.clone(), new.created_at);
         let created = self.metadata.create_run(new).await.map_err(|error| match error {
-            kf_core::Error::Conflict { difference, .. } => Error::Run {
-                run: id.to_string(),
-                problem: format!(
-                    "it is there already and is different: {difference}; it goes on with what it was started with, or is \
-                     ended with `Engine::abandon` and then run again with `Engine::rerun`"
-                ),
-            },
-            error => error.into(),
+            kf_core::Error::Conflict { what, name, difference } => {
+                let difference = format!(
+                    "{difference}; it goes on with what it was started with, or is ended with `Engine::abandon` and then run \
+                     again with `Engine::rerun`"
+                );
+                kf_core::Error::Conflict { what, name, difference }
+            }
+            error => error,
         })?;
         if let Created::Existing(record) = created {
             if record.state.is_terminal() {

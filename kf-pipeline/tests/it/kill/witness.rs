@@ -118,7 +118,13 @@ impl Witness {
             }
             let Ok(holder) = fs::read_link(&path) else { continue };
             let holder = holder.display().to_string();
-            if is_alive(holder.parse()?) {
+            let holder_id = holder.parse()?;
+            if is_orphan(holder_id) {
+                // Its engine was killed, and its own death is on the way.
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            if is_alive(holder_id) {
                 return Err(TaskError::permanent(format!("process {holder} holds `{}`", path.display())));
             }
             let _ = fs::remove_file(&path);
@@ -146,6 +152,14 @@ impl Drop for Alone {
 pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Whether there is such a process whose parent is none of these tests' any more.
+fn is_orphan(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
+    let program = |pid: u32| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    is_alive(pid) && parent.is_some_and(|parent| program(parent) != program(std::process::id()))
 }
 
 /// Kills this process with -9.
