@@ -109,9 +109,18 @@ async fn a_lost_answer_leaves_no_place_behind() {
     let (mut unheard, mut earlier) = (0, Vec::new());
     for n in 0..60 {
         let mut hold = Hold::new("name", &lease.run, lease.epoch);
-        // No answer comes at once.
-        let patience = Duration::from_millis(u64::from(n % 3 > 0));
-        unheard += u32::from(tokio::time::timeout(patience, store.hold(&mut hold, 1)).await.is_err());
+        // Left after it was looked at once or a few times; no answer comes at once.
+        let mut asking = Box::pin(store.hold(&mut hold, 1));
+        let mut heard = false;
+        for _ in 0..=n % 4 * 3 {
+            if heard {
+                break;
+            }
+            heard = futures::poll!(&mut asking).is_ready();
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        drop(asking);
+        unheard += u32::from(!heard);
         if n % 2 == 0 {
             // A statement that was left before may have been carried out since.
             let mut tries = 0;
@@ -127,7 +136,7 @@ async fn a_lost_answer_leaves_no_place_behind() {
         store.let_go(&mut hold).await.unwrap();
         earlier.push(hold);
     }
-    assert!(unheard >= 20, "only {unheard} answers were not waited for");
+    assert!(unheard >= 5, "only {unheard} answers were not waited for");
 }
 
 #[tokio::test]
