@@ -10,7 +10,7 @@ use kf_core::metadata::{
 use kf_core::{RunId, Timestamp};
 use serde_json::Value as Json;
 
-use super::garbage::mentions;
+use super::garbage::{mentions, renew_mentioned};
 use super::lease::Keeper;
 use super::{Carry, Engine, Inner, RunHandle, commit, new_run};
 use crate::journal::Journal;
@@ -108,10 +108,7 @@ impl Engine {
                 store.renew(&digest).await.map_err(gone)?;
             }
         }
-        for digest in mentions(&record.args).collect::<BTreeSet<_>>() {
-            // What a text names may be no content, or gone.
-            let _ = store.renew(&digest).await;
-        }
+        renew_mentioned(store, args.values()).await;
         args.extend(artifacts);
         let again: Vec<Arc<str>> = options.again.iter().map(|path| path.as_str().into()).collect();
         if let Some(id) = &options.id {

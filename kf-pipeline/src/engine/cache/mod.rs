@@ -5,7 +5,6 @@ mod key;
 mod kfp;
 mod program;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ pub(crate) use kfp::of_name;
 pub(crate) use program::program_digest;
 
 use self::flights::Joined;
-use super::garbage::mentions;
+use super::garbage::renew_mentioned;
 use super::locks::Place;
 use super::{Inner, RunSetup};
 use crate::plan::Caching;
@@ -163,16 +162,7 @@ async fn find(
             return Ok(None);
         }
     }
-    // What a value names may be content, too.
-    let named: BTreeSet<Digest> = execution
-        .outputs
-        .values()
-        .flat_map(|value| mentions(&value.to_string()).collect::<Vec<_>>())
-        .collect();
-    for digest in named {
-        // Where it is none, or gone, the value is what it was.
-        let _ = artifacts.renew(&digest).await;
-    }
+    renew_mentioned(artifacts, execution.outputs.values()).await;
     Ok(Some(outputs_of(execution)))
 }
 

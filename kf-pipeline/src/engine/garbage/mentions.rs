@@ -1,6 +1,10 @@
 //! Digests in a text.
 
+use std::collections::BTreeSet;
+
 use kf_core::Digest;
+use kf_core::artifact::ArtifactStore;
+use serde_json::Value as Json;
 
 /// The digits of a digest.
 const DIGITS: usize = 64;
@@ -15,6 +19,17 @@ pub(in crate::engine) fn mentions(text: &str) -> impl Iterator<Item = Digest> {
         .filter(|digits| (DIGITS..LONGEST).contains(&digits.len()))
         .flat_map(|digits| digits.windows(DIGITS))
         .filter_map(|digits| format!("sha256:{}", std::str::from_utf8(digits).ok()?).parse().ok())
+}
+
+/// Makes content young that values name. One may name what is no content, or gone: the value is what it was.
+pub(in crate::engine) async fn renew_mentioned<'v>(
+    store: &ArtifactStore,
+    values: impl IntoIterator<Item = &'v Json>,
+) {
+    let texts: Vec<String> = values.into_iter().map(Json::to_string).collect();
+    for digest in texts.iter().flat_map(|text| mentions(text)).collect::<BTreeSet<_>>() {
+        let _ = store.renew(&digest).await;
+    }
 }
 
 #[cfg(test)]

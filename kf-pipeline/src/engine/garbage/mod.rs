@@ -10,7 +10,7 @@ use kf_core::artifact::Swept;
 use kf_core::metadata::RunQuery;
 use kf_core::{Digest, RunId, Timestamp};
 
-pub(super) use self::mentions::mentions;
+pub(super) use self::mentions::{mentions, renew_mentioned};
 use self::retention::Brief;
 pub use self::retention::Retention;
 use super::{Engine, Inner};
