@@ -23,6 +23,7 @@ pub struct Command {
     pub(super) cwd: Option<PathBuf>,
     pub(super) log: Option<Log>,
     pub(super) on_line: Option<LineSink>,
+    pub(super) ahead: bool,
 }
 
 impl Command {
@@ -67,7 +68,7 @@ impl Command {
     }
 
     fn new(what: String, entry: String, request: String) -> Self {
-        Self { what, entry, request, env: Vec::new(), cwd: None, log: None, on_line: None }
+        Self { what, entry, request, env: Vec::new(), cwd: None, log: None, on_line: None, ahead: false }
     }
 
     /// Sets an environment variable, beside those of this process.
@@ -95,6 +96,19 @@ impl Command {
     #[must_use]
     pub fn log(mut self, log: Log) -> Self {
         self.log = Some(log);
+        self
+    }
+
+    /// Takes a copy of this program that was started ahead, and has another one started for the next command, so that who
+    /// starts many one after the other does not wait for each.
+    ///
+    /// A copy is used for one command only, and only by one that has the same entry, folder and environment, this
+    /// process's included; what else it takes from this process, such as limits, is as it was when it was started. It
+    /// waits in [`run_if_asked`](crate::worker::run_if_asked), costs an idle process, and ends where no command has
+    /// come for 10 seconds.
+    #[must_use]
+    pub fn ahead(mut self) -> Self {
+        self.ahead = true;
         self
     }
 

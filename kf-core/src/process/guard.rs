@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal};
 
-use super::spawner::this_program;
+use super::copy::this_program;
 use crate::mutex::locked;
 use crate::worker::{ENTRY, GUARD_ENTRY, PARENT, REQUEST};
 

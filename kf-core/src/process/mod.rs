@@ -42,6 +42,7 @@
 mod capture;
 mod child;
 mod command;
+mod copy;
 mod error;
 mod exit;
 mod follow;

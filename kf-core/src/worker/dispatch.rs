@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::runtime::Handle;
 
-use super::{ENTRY, ExecRequest, PARENT, REQUEST, Request, STDIN, WorkerError, Workers, exchange, orphan};
+use super::{
+    ENTRY, ExecRequest, HANDED, PARENT, REQUEST, Request, STDIN, WorkerError, Workers, exchange, orphan,
+};
 use crate::telemetry::TraceContext;
 
 /// The exit code of a worker whose entry returned an error.
@@ -90,11 +92,11 @@ fn answer(workers: &Workers, asked: OsString) -> Result<(), Ended> {
         return Ok(());
     }
     if name == EXEC_ENTRY {
-        let request = read_request(&name).and_then(|request| request.parse()).map_err(Ended::Refused)?;
-        return Err(Ended::Refused(exec(request)));
+        let Some(request) = read_request(&name).map_err(Ended::Refused)? else { return Ok(()) };
+        return Err(Ended::Refused(request.parse().map_or_else(|error| error, exec)));
     }
     let entry = workers.find(&name).map_err(Ended::Refused)?.clone();
-    let request = read_request(&name).map_err(Ended::Refused)?;
+    let Some(request) = read_request(&name).map_err(Ended::Refused)? else { return Ok(()) };
     apart(workers, name, move |_| entry.run(request))
 }
 
@@ -135,21 +137,25 @@ fn apart(
     ran.unwrap_or(Err(Ended::Panicked))
 }
 
-fn read_request(entry: &str) -> Result<Request, WorkerError> {
+/// The request; none where this process was started ahead and is not needed any more.
+fn read_request(entry: &str) -> Result<Option<Request>, WorkerError> {
     let bad =
         |source: Box<dyn StdError + Send + Sync>| WorkerError::Request { name: entry.to_owned(), source };
     let Some(path) = std::env::var_os(REQUEST) else {
         return Err(bad(format!("{REQUEST} is not set; it names the JSON file with the request").into()));
     };
-    let read = match path == STDIN {
-        true => exchange::read().map(|(json, answer)| (json, std::env::var_os(PARENT).map(|_| answer))),
-        false => std::fs::read_to_string(&path).map(|json| (json, None)),
+    let read = match path.to_str() {
+        Some(STDIN) => exchange::read().map(Some),
+        Some(HANDED) => exchange::read_handed(),
+        _ => std::fs::read_to_string(&path).map(|json| Some((json, None))),
     };
-    let (json, answer) =
-        read.map_err(|error| bad(format!("can't read {}: {error}", path.to_string_lossy()).into()))?;
+    let read = read.map_err(|error| bad(format!("can't read {}: {error}", path.to_string_lossy()).into()))?;
+    let Some((json, answer)) = read else { return Ok(None) };
+    // Where a person has set the variables, nobody waits for an answer.
+    let answer = answer.filter(|_| std::env::var_os(PARENT).is_some());
     serde_json::from_str::<serde::de::IgnoredAny>(&json)
         .map_err(|error| bad(format!("{} is not JSON: {error}", path.to_string_lossy()).into()))?;
-    Ok(Request { entry: entry.to_owned(), json, answer })
+    Ok(Some(Request { entry: entry.to_owned(), json, answer }))
 }
 
 /// Becomes another program; comes back only with the reason why not.

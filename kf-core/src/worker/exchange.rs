@@ -1,13 +1,21 @@
 //! What a starter and its worker hand each other: a file without a name, which begins with the request and goes on
-//! with the answer. It is the worker's standard input until the request is read.
+//! with the answer. It is the worker's standard input until the request is read; a worker that was started ahead has a
+//! socket there, over which the file comes.
 //!
 //! Nobody else can open it, and nothing of it is left behind, whichever of the two is killed when.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::process::Stdio;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
 
 /// The longest answer.
 const LONGEST: u64 = 1 << 30;
@@ -21,16 +29,13 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn of(request: &str) -> io::Result<Self> {
+    /// The starter's side, and the file that the worker gets.
+    pub(crate) fn of(request: &str) -> io::Result<(Self, File)> {
         let mut file = without_name()?;
         file.write_all(request.as_bytes())?;
         file.rewind()?;
-        Ok(Self { file, answer: request.len() as u64 })
-    }
-
-    /// What becomes the worker's standard input.
-    pub(crate) fn stdin(&self) -> io::Result<Stdio> {
-        Ok(self.file.try_clone()?.into())
+        let theirs = file.try_clone()?;
+        Ok((Self { file, answer: request.len() as u64 }, theirs))
     }
 
     /// What the worker has answered so far; empty where it has not.
@@ -61,14 +66,52 @@ impl Answer {
     }
 }
 
+/// Gives a worker that was started ahead its file.
+pub(crate) fn hand(socket: &UnixStream, file: &File) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut files = SendAncillaryBuffer::new(&mut space);
+    let handed = [file.as_fd()];
+    files.push(SendAncillaryMessage::ScmRights(&handed));
+    rustix::net::sendmsg(socket, &[IoSlice::new(b"+")], &mut files, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Waits for the file that comes over the socket at standard input; none where its other side was closed.
+fn handed(socket: &OwnedFd) -> io::Result<Option<File>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut files = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let mut byte = [0];
+    rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut files, flags)
+    })?;
+    let file = files.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    });
+    Ok(file.map(File::from))
+}
+
 /// Reads the request from standard input, which is empty from then on.
-pub(super) fn read() -> io::Result<(String, Answer)> {
-    let mut file = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
+pub(super) fn read() -> io::Result<(String, Option<Answer>)> {
+    read_from(stdin()?.into())
+}
+
+/// As [`read`], of a worker that was started ahead; none where it is not needed any more.
+pub(super) fn read_handed() -> io::Result<Option<(String, Option<Answer>)>> {
+    handed(&stdin()?)?.map(read_from).transpose()
+}
+
+fn stdin() -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?)
+}
+
+fn read_from(mut file: File) -> io::Result<(String, Option<Answer>)> {
     let mut request = String::new();
     file.read_to_string(&mut request)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     let at = request.len() as u64;
-    Ok((request, Answer { file: Arc::new(file), at }))
+    Ok((request, Some(Answer { file: Arc::new(file), at })))
 }
 
 fn without_name() -> io::Result<File> {
@@ -85,9 +128,8 @@ mod tests {
 
     #[test]
     fn the_last_answer_is_read_and_a_huge_one_refused() {
-        let exchange = Exchange::of("[1]").unwrap();
+        let (exchange, mut file) = Exchange::of("[1]").unwrap();
         assert_eq!(exchange.answer().unwrap(), b"");
-        let mut file = exchange.file.try_clone().unwrap();
         let mut request = String::new();
         file.read_to_string(&mut request).unwrap();
         assert_eq!(request, "[1]");

@@ -28,7 +28,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | [`ENTRY`] | the entry to run; being set is what "asked" means |
-//! | [`REQUEST`] | path of a JSON file with the request, or [`STDIN`]; that is the file then, is read and replaced by `/dev/null`, and takes the [answer](Request::answer) |
+//! | [`REQUEST`] | path of a JSON file with the request, or [`STDIN`]; that is the file then, is read and replaced by `/dev/null`, and takes the [answer](Request::answer); or [`HANDED`], of a worker that was started ahead of its request |
 //! | [`PARENT`] | process id of the starter; where set, the worker dies with it |
 //!
 //! Without them, a program whose arguments are `--executor_input JSON --function_to_execute NAME`, as those of an exported
@@ -52,7 +52,7 @@ pub(crate) use dispatch::{EXEC_ENTRY, GUARD_ENTRY, dispatches};
 pub use dispatch::{EXIT_FAILED, EXIT_PANIC, EXIT_REFUSED, run_if_asked};
 pub(crate) use entry::ExecRequest;
 pub use entry::{Entry, Request, WorkerError, Workers, entry};
-pub(crate) use exchange::Exchange;
+pub(crate) use exchange::{Exchange, hand};
 
 /// The environment variable that names the entry to run.
 pub const ENTRY: &str = "KF_WORKER";
@@ -60,5 +60,8 @@ pub const ENTRY: &str = "KF_WORKER";
 pub const REQUEST: &str = "KF_WORKER_REQUEST";
 /// What [`REQUEST`] is where standard input is the file.
 pub const STDIN: &str = "-";
+/// What [`REQUEST`] is where standard input is a Unix socket over which the file comes, as an `SCM_RIGHTS` message of one
+/// byte; the worker ends at once where the socket is closed instead.
+pub const HANDED: &str = "+";
 /// The environment variable that holds the starter's process id.
 pub const PARENT: &str = "KF_WORKER_PARENT";

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kf_core::process::{Command, Exit, Spawner};
-use kf_core::worker::{EXIT_FAILED, EXIT_PANIC, EXIT_REFUSED, WorkerError, Workers, entry};
+use kf_core::worker::{EXIT_FAILED, EXIT_PANIC, EXIT_REFUSED, Request, WorkerError, Workers, entry};
 
 /// What the workers' setup is to do.
 const SETUP: &str = "KF_TEST_SETUP";
@@ -20,7 +20,10 @@ impl Drop for Kept {
 }
 
 pub(crate) fn workers() -> Workers {
-    Workers::new()
+    let ahead = super::ahead::ENTRIES.map(|name| entry(name, greet_and_answer));
+    ahead
+        .into_iter()
+        .fold(Workers::new(), Workers::with)
         .setup(|| match std::env::var(SETUP).as_deref() {
             Ok("fails") => Err(WorkerError::failed("nothing to set up")),
             Ok(_) => {
@@ -80,6 +83,13 @@ pub(crate) fn workers() -> Workers {
             let witness: PathBuf = request.parse()?;
             super::orphans::parent(&witness)
         }))
+}
+
+fn greet_and_answer(request: Request) -> Result<(), WorkerError> {
+    let (name, mut input) = (request.parse::<String>()?, String::new());
+    std::io::stdin().read_to_string(&mut input).map_err(WorkerError::failed)?;
+    println!("hello, {name}; {} bytes", input.len());
+    request.answer(&name)
 }
 
 async fn run(command: Command) -> (Exit, String) {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests, in a binary of their own main")]
 
+mod ahead;
 mod children;
 mod dispatch;
 mod follow;
@@ -28,6 +29,16 @@ fn main() -> ExitCode {
         Trial::test("dispatch::foreign_program", on_runtime(dispatch::foreign_program)),
         Trial::test("dispatch::missing_program", on_runtime(dispatch::missing_program)),
         Trial::test("dispatch::wrong_parent", on_runtime(dispatch::wrong_parent)),
+        Trial::test("ahead::each_is_used_once", on_runtime(ahead::each_is_used_once)),
+        Trial::test(
+            "ahead::another_environment_gets_its_own",
+            on_runtime(ahead::another_environment_gets_its_own),
+        ),
+        Trial::test(
+            "ahead::one_that_was_killed_is_replaced",
+            on_runtime(ahead::one_that_was_killed_is_replaced),
+        ),
+        Trial::test("ahead::none_stays_when_nothing_comes", on_runtime(ahead::none_stays_when_nothing_comes)),
         Trial::test("children::hundred_megabytes", on_runtime(children::hundred_megabytes)),
         Trial::test("children::ignores_sigterm", on_runtime(children::ignores_sigterm)),
         Trial::test("children::ends_on_sigterm", on_runtime(children::ends_on_sigterm)),

@@ -13,7 +13,7 @@ pub(crate) fn parent(witness: &Path) -> Result<(), WorkerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(WorkerError::failed)?.block_on(async {
         let spawner = Spawner::new().map_err(WorkerError::failed)?;
-        let entry = Command::entry("sleep", &()).map_err(WorkerError::failed)?;
+        let entry = Command::entry("sleep", &()).map_err(WorkerError::failed)?.ahead();
         let script = "sleep 600 & echo $! >> \"$0\"; wait";
         let program = Command::program("sh", ["-c", script, &witness.display().to_string()]);
         let entry = spawner.spawn(entry).await.map_err(WorkerError::failed)?;
@@ -44,5 +44,8 @@ pub(crate) async fn none_after_sigkill_of_the_parent() {
         for pid in pids {
             until("the orphan is gone", || !lives(pid)).await;
         }
+        let parent = parent.pid().to_string();
+        let left = || super::ahead::with_environment(&[("KF_WORKER_PARENT", &parent)]);
+        until("the one that waited is gone", || left().is_empty()).await;
     }
 }

@@ -129,6 +129,9 @@ impl Executor for Subprocess {
             checkpoint: attempt.checkpoint.place(),
         };
         let mut command = Command::entry(ENTRY, &request).map_err(|error| start(error.to_string()))?;
+        if attempt.trace.is_none() {
+            command = command.ahead();
+        }
         for (name, value) in attempt.trace.iter().flat_map(TraceContext::env) {
             command = match value {
                 Some(value) => command.env(name, value),
@@ -265,7 +268,10 @@ impl Components {
                 // With threads, though they take longer to start than a short body takes: it may block in place, and
                 // spawn tasks to run beside one another, as it may in the engine's own process.
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-                runtime.block_on(body(io))?
+                let outputs = runtime.block_on(body(io));
+                // As in the engine's own process, what the body has left to run is not waited for.
+                runtime.shutdown_background();
+                outputs?
             }
         };
         let said = said.into_iter().map(|(name, metadata)| (name, locked(&metadata).clone()));
