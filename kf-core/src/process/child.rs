@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Exit;
-use super::guard::Guarded;
+use super::copy::Unowned;
 use super::lines::Recent;
 use super::log::{LogFeed, LogWriter};
 use super::output::Output;
@@ -168,7 +168,7 @@ async fn until_both<E, K>(
 pub(super) fn supervise(
     what: String,
     mut process: tokio::process::Child,
-    guarded: Guarded,
+    unowned: Unowned,
     output: Output,
     exchange: Exchange,
     ends: CancellationToken,
@@ -176,6 +176,7 @@ pub(super) fn supervise(
     let pid = process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("the child ended before it was watched"))?;
     let group = Arc::new(Group { pid, reaped: Mutex::new(false) });
+    let guarded = unowned.own();
     let recent = output.recent.clone();
     let log = output.log.as_ref().map(LogWriter::feed);
     let (tell, ended) = watch::channel(None);

@@ -24,13 +24,33 @@ pub(super) struct Form {
     pub(super) cwd: Option<PathBuf>,
 }
 
-/// A copy that was started.
+/// A copy that was started. Dropped, it is killed with what it has started itself.
 #[derive(Debug)]
 pub(super) struct Started {
+    /// Before the process, whose drop may have it reaped.
+    pub(super) group: Unowned,
     pub(super) process: tokio::process::Child,
-    pub(super) guarded: Guarded,
     /// The end of the pipe into which it prints.
     pub(super) output: OwnedFd,
+}
+
+/// The process group of a copy that nobody watches yet.
+#[derive(Debug)]
+pub(super) struct Unowned(Option<Guarded>);
+
+impl Unowned {
+    /// Hands the group to who watches it from now on.
+    pub(super) fn own(mut self) -> Option<Guarded> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unowned {
+    fn drop(&mut self) {
+        if let Some(group) = &self.0 {
+            group.kill();
+        }
+    }
 }
 
 impl Form {
@@ -65,8 +85,8 @@ impl Form {
             .env(worker::REQUEST, request)
             .env(worker::PARENT, std::process::id().to_string());
         let process = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
-        let guarded = Guarded::new(guard, process.id().unwrap_or_default());
-        Ok(Started { process, guarded, output: output.into() })
+        let group = Unowned(Some(Guarded::new(guard, process.id().unwrap_or_default())));
+        Ok(Started { group, process, output: output.into() })
     }
 }
 
@@ -115,11 +135,7 @@ impl Ahead {
         let fits =
             waiting.form == *form && waiting.runtime == runtime.id() && waiting.around == Around::now();
         // One that has ended meanwhile has closed its side.
-        if fits && worker::hand(&waiting.socket, request).is_ok() {
-            return Some(waiting.copy);
-        }
-        waiting.end();
-        None
+        (fits && worker::hand(&waiting.socket, request).is_ok()).then_some(waiting.copy)
     }
 
     /// Starts one that waits, in the current runtime, unless there is one.
@@ -136,14 +152,6 @@ impl Ahead {
 
     /// Ends the one that waits.
     pub(super) fn clear(&self) {
-        if let Some(waiting) = locked(&self.0).take() {
-            waiting.end();
-        }
-    }
-}
-
-impl Waiting {
-    fn end(self) {
-        self.copy.guarded.kill();
+        locked(&self.0).take();
     }
 }

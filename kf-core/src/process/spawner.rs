@@ -75,7 +75,7 @@ impl Starter {
             // One may have been started since it was looked for.
             let taken = job.ahead.then(|| self.ahead.take(&job.form, &job.runtime, &request)).flatten();
             let started = taken.map_or_else(|| job.form.start(request, guard.clone()), Ok);
-            // A reply that nobody waits for any more drops the child, which ends it.
+            // A reply that nobody waits for any more drops what was started, which ends it.
             let _ = reply.send(started);
         }
         if job.ahead
@@ -159,13 +159,13 @@ impl Spawner {
             self.jobs.send(job).map_err(|_| closed())?;
             started.await.map_err(|_| closed())?.map_err(start)?
         };
+        let Started { group, process, output } = copy;
         let output = Output {
-            pipe: pipe::Receiver::from_owned_fd(copy.output).map_err(start)?,
+            pipe: pipe::Receiver::from_owned_fd(output).map_err(start)?,
             log,
             on_line,
             recent: Arc::new(Mutex::default()),
         };
-        child::supervise(what.clone(), copy.process, copy.guarded, output, exchange, self.ends.clone())
-            .map_err(start)
+        child::supervise(what.clone(), process, group, output, exchange, self.ends.clone()).map_err(start)
     }
 }

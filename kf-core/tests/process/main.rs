@@ -65,6 +65,10 @@ fn main() -> ExitCode {
             "orphans::none_after_sigkill_of_the_parent",
             on_runtime(orphans::none_after_sigkill_of_the_parent),
         ),
+        Trial::test(
+            "orphans::none_of_a_start_that_nobody_waits_for",
+            on_runtime(orphans::none_of_a_start_that_nobody_waits_for),
+        ),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
 }

@@ -49,3 +49,18 @@ pub(crate) async fn none_after_sigkill_of_the_parent() {
         until("the one that waited is gone", || left().is_empty()).await;
     }
 }
+
+pub(crate) async fn none_of_a_start_that_nobody_waits_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let witness = dir.path().join("witness");
+    let spawner = Spawner::new().unwrap();
+    let script = "sleep 600 & echo $! > \"$0.new\"; mv \"$0.new\" \"$0\"; wait";
+    let mut spawn =
+        Box::pin(spawner.spawn(Command::program("sh", ["-c", script, &witness.display().to_string()])));
+    assert!(futures::poll!(&mut spawn).is_pending());
+    until("it has started another", || witness.exists()).await;
+    let pid = std::fs::read_to_string(&witness).unwrap().trim().parse().unwrap();
+    assert!(lives(pid));
+    drop(spawn);
+    until("what it has started is gone", || !lives(pid)).await;
+}
