@@ -153,7 +153,12 @@ async fn ends() -> Done {
     let error = error_of(python("", "import os\ndef f():\n    os.kill(os.getpid(), 9)\n")).await?;
     assert!(error.contains("signal 9 (SIGKILL)"), "{error}");
     let error = error_of(python("", "def f():\n    raise ValueError('what is wrong')\n")).await?;
-    assert!(error.contains("ValueError: what is wrong") && error.contains("log.txt"), "{error}");
+    assert!(error.contains(": ValueError: what is wrong; its command ended with exit code 1;"), "{error}");
+    assert!(
+        error.contains("log.txt") && error.trim_end().ends_with("\nValueError: what is wrong"),
+        "{error}"
+    );
+    assert!(!error.contains("executor_input") && !error.contains("outputFile"), "{error}");
     let error = error_of(python("", "def f(:\n")).await?;
     assert!(error.contains("SyntaxError"), "{error}");
     let error = error_of(shell("echo said; exit 7")).await?;
