@@ -153,7 +153,7 @@ fn fitted(kind: ParameterType, value: Json) -> Json {
 /// A value written as text, in the ways that upstream's launcher reads it.
 fn from_text(kind: ParameterType, text: String) -> Result<Json, String> {
     let wrong =
-        |text: &str| format!("expected {kind:?}, found `{}`", text.chars().take(200).collect::<String>());
+        |text: &str| format!("expected {kind}, found `{}`", text.chars().take(200).collect::<String>());
     match kind {
         ParameterType::NumberInteger | ParameterType::NumberDouble => {
             let number: Result<Json, _> = serde_json::from_str(text.trim());

@@ -52,7 +52,7 @@ pub(super) async fn keep(
         };
         if !value.is_null() && !output.kind().accepts(&value) {
             let (wanted, found) = (output.kind(), shown(&value));
-            return Err(Failure::task(format!("output `{name}`: expected {wanted:?}, found {found}")));
+            return Err(Failure::task(format!("output `{name}`: expected {wanted}, found {found}")));
         }
         refuse_deep([&value]).map_err(|problem| Failure::task(format!("output `{name}`: {problem}")))?;
         parameters.push((Arc::from(name.as_str()), Arc::new(value)));

@@ -108,7 +108,7 @@ impl Plan {
             if !absent && !input.kind().accepts(value) {
                 return Err(Error::Argument {
                     name: name.clone(),
-                    problem: format!("expected {:?}, found {}", input.kind(), shown(value)),
+                    problem: format!("expected {}, found {}", input.kind(), shown(value)),
                 });
             }
             refuse_deep([value]).map_err(|problem| Error::Argument { name: name.clone(), problem })?;

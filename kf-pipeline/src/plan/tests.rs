@@ -175,14 +175,14 @@ fn what_has_the_wrong_type() {
         number,
         constant(json!("one")),
         "root/make",
-        "input `number` expects NumberInteger, found the constant \"one\"",
+        "input `number` expects an integer, found the constant \"one\"",
     );
-    refuses(number, constant(json!(1.5)), "root/make", "expects NumberInteger, found the constant 1.5");
+    refuses(number, constant(json!(1.5)), "root/make", "expects an integer, found the constant 1.5");
     refuses(
         "/pipeline_spec/root/inputDefinitions/parameters/start/parameterType",
         json!("STRING"),
         "root/make",
-        "expects NumberInteger, found String",
+        "expects an integer, found a string",
     );
     let components = "/pipeline_spec/components";
     let kind = "artifacts/data/artifactType/schemaTitle";
@@ -209,7 +209,7 @@ fn what_has_the_wrong_type() {
         &format!("{components}/comp-group/outputDefinitions/parameters/number/parameterType"),
         json!("BOOLEAN"),
         "comp-group/number",
-        "declared as Boolean, found NumberInteger",
+        "declared as a boolean, found an integer",
     );
     refuses(
         &format!("{components}/comp-group/outputDefinitions/{kind}"),
@@ -243,7 +243,7 @@ fn what_cannot_be_read() {
         items,
         json!("[1, \"two\"]"),
         "root/loop",
-        "item 1 of the loop: `item` expects NumberInteger, found \"two\"",
+        "item 1 of the loop: `item` expects an integer, found \"two\"",
     );
     for duration in ["", "1", "s", "-1s", "NaNs", "infs", "1 minute", "1e400s"] {
         refuses("/make/retryPolicy/backoffDuration", json!(duration), "root/make", "is not a duration");

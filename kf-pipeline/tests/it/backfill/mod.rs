@@ -220,7 +220,7 @@ async fn refuses() -> Done {
             Backfill::new(keys()?, "day"),
             "`day`: pipeline `parts` has no such parameter; it has: fails_before, key",
         ),
-        (Backfill::new(keys()?, "fails_before"), "`fails_before`: expected NumberInteger, found \"a\""),
+        (Backfill::new(keys()?, "fails_before"), "`fails_before`: expected an integer, found \"a\""),
         (Backfill::new(keys()?, "key").args(args! {"key" => "b"}), "comes from the partition"),
         (Backfill::new(keys()?, "key").args(args! {"fails_before" => "b"}), "`fails_before`: expected"),
         (Backfill::new(keys()?, "key").args(args! {"fails_before" => f64::NAN}), "`fails_before`"),
