@@ -105,6 +105,20 @@ fn what_is_right_is_taken() {
 }
 
 #[test]
+fn other_versions_than_2_are_refused() {
+    let version = "/pipeline_spec/schemaVersion";
+    for unknown in ["3.0.0", "1.0", "20.1", "v2", " 2", "x"] {
+        let said = format!("version `{unknown}` of the IR is not known; expected 2.1.0 or another 2.x");
+        refuses(version, json!(unknown), "schemaVersion", &said);
+    }
+    for known in ["2.1.0", "2.0.0", "2.2", "2", ""] {
+        let mut file = good();
+        file["pipeline_spec"]["schemaVersion"] = json!(known);
+        plan(file).unwrap();
+    }
+}
+
+#[test]
 fn what_is_unknown() {
     refuses("/use/componentRef/name", json!("comp-x"), "root/use", "component `comp-x` is not in components");
     refuses(
