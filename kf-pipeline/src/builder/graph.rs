@@ -16,7 +16,7 @@ use crate::spec::{ArtifactType, KfMinSuccess, ParameterType};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct NodeId(pub(crate) u32);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ScopeId(pub(crate) u32);
 
 /// Where a handle's value comes from.
@@ -51,6 +51,8 @@ pub(crate) const BODY: ScopeId = ScopeId(1);
 pub(crate) struct Graph {
     pub(crate) parameters: Vec<PipelineParameter>,
     pub(crate) scopes: Vec<ScopeData>,
+    /// The scope whose closure is being run.
+    pub(crate) current: ScopeId,
     pub(crate) nodes: Vec<Node>,
     pub(crate) given: Vec<Given>,
     /// How many tasks of a run are under way at once, where that is limited.
@@ -203,6 +205,7 @@ impl Graph {
         let name = graph.numbered_name("exit-handler");
         let group = graph.add(OUTERMOST, name, NodeKind::Group(BODY));
         graph.scopes[BODY.0 as usize].node = Some(group);
+        graph.current = BODY;
         graph
     }
 
@@ -481,6 +484,28 @@ impl Graph {
                  parameters, or read the run through its context"
             ),
         };
+        self.problem(at, message);
+    }
+
+    /// Notes what is added to a scope in the closure of one that lies in it, where it looks as if it belonged to that.
+    pub(crate) fn refuse_outer(&mut self, scope: ScopeId, what: &str, at: &Location<'_>) {
+        if scope == self.current {
+            return;
+        }
+        let inner = self.scope(self.current);
+        let (kind, would) = match inner.kind {
+            ScopeKind::Loop { .. } => ("loop", "be there once, and not for each item"),
+            ScopeKind::When(_) | ScopeKind::Branches => {
+                ("branch", "be there whether its condition holds or not")
+            }
+            ScopeKind::Group | ScopeKind::Pipeline => ("group", "be no part of it"),
+        };
+        let message = format!(
+            "{what} is added in the closure of the {kind} at {}:{}, but with the builder of what is around that, and \
+             would {would}: add it with the closure's own `p`, or before the {kind}",
+            inner.at.file(),
+            inner.at.line()
+        );
         self.problem(at, message);
     }
 
