@@ -56,7 +56,7 @@ impl<'p> Carried<'p> for () {
     fn carried(_: &mut Carrying<'_>) {}
 }
 
-macro_rules! tuples {
+macro_rules! carried {
     ($($name:ident)+) => {
         impl<'p, $($name: Carried<'p>),+> Carried<'p> for ($($name,)+) {
             fn carried(source: &mut Carrying<'_>) -> Self {
@@ -66,12 +66,7 @@ macro_rules! tuples {
     };
 }
 
-tuples!(A);
-tuples!(A B);
-tuples!(A B C);
-tuples!(A B C D);
-tuples!(A B C D E);
-tuples!(A B C D E F);
+for_tuples!(carried);
 
 /// A group that may call itself, for [`Scope::recurse`].
 pub struct Recursion<'p, A, R> {
