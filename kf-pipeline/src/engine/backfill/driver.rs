@@ -96,11 +96,11 @@ impl Driver {
                 Err(Trouble::Stop) => return None,
                 Err(Trouble::Failed(error)) => Some(error),
             };
-            let known =
-                look_up(self.engine.metadata.as_ref(), &self.identity, status.partition.clone()).await;
+            let known = vec![status.partition.clone()];
+            let known = look_up(self.engine.metadata.as_ref(), &self.identity, known).await;
             let failed = match known {
-                Ok(known) => {
-                    status = known;
+                Ok(mut known) => {
+                    status = known.pop().unwrap_or(status);
                     failed
                 }
                 Err(error) => failed.or(Some(error)),
