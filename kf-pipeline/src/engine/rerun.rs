@@ -7,7 +7,7 @@ use kf_core::artifact::ArtifactStore;
 use kf_core::metadata::{
     Commit, ExecutionRecord, ExecutionState, Lineage, LineageQuery, MetadataStore, RunState,
 };
-use kf_core::{Digest, RunId, Timestamp};
+use kf_core::{Digest, RunId};
 use serde_json::Value as Json;
 
 use super::garbage::{mentions, renew_mentioned};
@@ -240,13 +240,9 @@ impl Seed {
                 events.push(JournalEvent::Kept);
             }
             let commit = Commit {
-                run: lease.run.clone(),
-                epoch: lease.epoch,
-                expected_seq: lease.seq,
-                at: Timestamp::now(),
-                events: serde_json::to_string(&events).expect("events are made of names, numbers and JSON"),
                 state: (lease.seq == 0).then_some((RunState::Running, None)),
                 lineage: std::mem::take(&mut lineage),
+                ..commit::journaled(&lease.run, lease.epoch, lease.seq, &events)
             };
             lease.seq = commit::commit(store, commit, &lease.until()).await?;
             events.clear();
