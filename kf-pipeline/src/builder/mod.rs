@@ -33,6 +33,7 @@ mod lower;
 mod no_value;
 mod pipeline;
 mod recursion;
+mod refuse;
 mod scope;
 #[cfg(test)]
 mod tests;
