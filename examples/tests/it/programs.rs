@@ -96,7 +96,7 @@ fn compiled_pipelines_run_and_say_what_came_of_it() {
     let dangling = folder.path().join("dangling.yaml");
     std::fs::write(&dangling, hello.replace("name: comp-longest", "name: comp-gone")).unwrap();
     for (args, says) in [
-        (&["data/hello.yaml", "--param", "names=1"][..], "argument `names`: expected List"),
+        (&["data/hello.yaml", "--param", "names=1"][..], "argument `names`: expected a list"),
         (&["data/hello.yaml", "--param", "other=1"], "has no such parameter"),
         (&["data/README.md"], "data/README.md: pipeline file"),
         (&[dangling.to_str().unwrap()], "dangling.yaml: pipeline, line "),

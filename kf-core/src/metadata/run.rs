@@ -98,6 +98,8 @@ pub struct RunQuery {
     pub pipeline: Option<String>,
     /// Only in this state.
     pub state: Option<RunState>,
+    /// Only of these ids, in any order.
+    pub ids: Option<Vec<RunId>>,
     /// At most so many; 0 means 100.
     pub limit: usize,
     /// The `next` of the page before.

@@ -141,6 +141,11 @@ pub async fn runs_are_listed_in_pages(store: &Store) {
     assert!(!whole.spec.is_empty());
     assert_eq!(format!("{brief:?}"), format!("{:?}", RunRecord { spec: String::new(), ..whole }));
     assert_eq!(list(RunQuery { state: Some(RunState::Running), ..RunQuery::default() }).await, ["r2"]);
+    let named = |ids: &[&str]| Some(ids.iter().copied().map(id).collect());
+    let some = RunQuery { ids: named(&["r1", "r9", "r4", "r2", "r1"]), limit: 2, ..RunQuery::default() };
+    assert_eq!(list(some.clone()).await, ["r4", "r2", "r1"]);
+    assert_eq!(list(RunQuery { pipeline: Some("odd".into()), ..some }).await, ["r1"]);
+    assert!(list(RunQuery { ids: named(&[]), ..RunQuery::default() }).await.is_empty());
     let odd_cursor = RunQuery { after: Some("x'; DROP TABLE runs; --".into()), ..RunQuery::default() };
     assert!(matches!(store.runs(&odd_cursor).await, Err(Error::Invalid { .. })));
 }

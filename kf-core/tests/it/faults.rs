@@ -168,6 +168,23 @@ async fn what_is_put_between_two_removals_is_put_again() {
     assert!(sweeps.contains(&digest).await.unwrap());
 }
 
+#[tokio::test]
+async fn renewing_asks_for_an_object_once() {
+    let bench = Bench::new();
+    let store = bench.machine("a");
+    let digest = store.put_bytes("x".into()).await.unwrap().digest;
+    store.verify(&digest).await.unwrap();
+    let before = bench.objects.calls(ObjectCall::Head);
+    store.renew(&digest).await.unwrap();
+    assert_eq!(bench.objects.calls(ObjectCall::Head) - before, 1, "it is young");
+    // One that is not is looked at again once it was renewed.
+    let store = bench.machine("b").renew_after(Duration::ZERO);
+    store.verify(&digest).await.unwrap();
+    let before = bench.objects.calls(ObjectCall::Head);
+    store.renew(&digest).await.unwrap();
+    assert_eq!(bench.objects.calls(ObjectCall::Head) - before, 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_sweeps_at_a_time() {
     let bench = Bench::new();

@@ -180,6 +180,7 @@ impl<'p> Scope<'p> {
         let wanted = question.name.as_deref().unwrap_or("approval");
         graph.check_task_name(wanted, at);
         let name = graph.fresh_name(wanted);
+        graph.refuse_outer(self.id, &format!("question `{name}`"), at);
         for (shown, arg) in &question.asked.shown {
             if shown.is_empty() || !shown.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
                 graph.problem(

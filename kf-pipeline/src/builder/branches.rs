@@ -63,6 +63,7 @@ impl<'p> Scope<'p> {
     ) -> When<'p, R> {
         let at = Location::caller();
         let condition = condition.into_condition().expr;
+        self.refuse_outer("a branch", at);
         self.check_condition(&condition, at);
         let branch = self.branch(self.id, condition.clone(), Some(condition), body, at);
         When { around: self.inner(self.id), group: None, branches: vec![branch], at }
@@ -93,7 +94,7 @@ impl<'p> Scope<'p> {
     ) -> Branch<R> {
         let kind = ScopeKind::When(Condition::new(runs));
         let scope = self.graph.borrow_mut().open_scope(around, "condition", kind, at);
-        Branch { scope, condition, gave: body(&self.inner(scope)), at }
+        Branch { scope, condition, gave: self.within(scope, body), at }
     }
 }
 
@@ -125,6 +126,7 @@ impl<'p, R> When<'p, R> {
         body: impl FnOnce(&Scope<'p>) -> R,
         at: &'static Location<'static>,
     ) {
+        self.around.refuse_outer("a branch", at);
         let group = self.group();
         let not = self.branches.iter().filter_map(|branch| branch.condition.clone());
         let not = not.map(|condition| Expr::Not(Box::new(condition)));

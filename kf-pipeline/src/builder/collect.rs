@@ -120,7 +120,7 @@ impl<'p> Collect<'p> for () {
     fn collect_in(self, _: LoopRef<'p>) {}
 }
 
-macro_rules! tuples {
+macro_rules! collect {
     ($($name:ident)+) => {
         impl<'p, $($name: Collect<'p>),+> Collect<'p> for ($($name,)+) {
             type Lists = ($($name::Lists,)+);
@@ -134,9 +134,4 @@ macro_rules! tuples {
     };
 }
 
-tuples!(A);
-tuples!(A B);
-tuples!(A B C);
-tuples!(A B C D);
-tuples!(A B C D E);
-tuples!(A B C D E F);
+for_tuples!(collect);

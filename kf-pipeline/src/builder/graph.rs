@@ -10,13 +10,13 @@ use super::arg::ArgKind;
 use super::beyond::Asked;
 use super::{Arg, ArtifactArg, CallOptions, Condition};
 use crate::Problem;
-use crate::component::{ArtifactCount, ComponentDef};
+use crate::component::ComponentDef;
 use crate::spec::{ArtifactType, KfMinSuccess, ParameterType};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct NodeId(pub(crate) u32);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ScopeId(pub(crate) u32);
 
 /// Where a handle's value comes from.
@@ -51,6 +51,8 @@ pub(crate) const BODY: ScopeId = ScopeId(1);
 pub(crate) struct Graph {
     pub(crate) parameters: Vec<PipelineParameter>,
     pub(crate) scopes: Vec<ScopeData>,
+    /// The scope whose closure is being run.
+    pub(crate) current: ScopeId,
     pub(crate) nodes: Vec<Node>,
     pub(crate) given: Vec<Given>,
     /// How many tasks of a run are under way at once, where that is limited.
@@ -203,6 +205,7 @@ impl Graph {
         let name = graph.numbered_name("exit-handler");
         let group = graph.add(OUTERMOST, name, NodeKind::Group(BODY));
         graph.scopes[BODY.0 as usize].node = Some(group);
+        graph.current = BODY;
         graph
     }
 
@@ -390,116 +393,6 @@ impl Graph {
         let after = &mut self.nodes[waiting.0 as usize].after;
         if !after.contains(&other) {
             after.push(other);
-        }
-    }
-
-    /// Notes inputs of a task that runs however those before it ended, which ask for what these may not have given.
-    pub(crate) fn refuse_required(
-        &mut self,
-        scope: ScopeId,
-        name: &str,
-        definition: &ComponentDef,
-        args: &[(&'static str, TaskArg)],
-        at: &Location<'_>,
-    ) {
-        for (input, arg) in args {
-            let optional = match arg {
-                TaskArg::Parameter(_) => {
-                    definition.parameters.iter().any(|(own, _, optional)| own == input && *optional)
-                }
-                TaskArg::Artifact(_) => definition
-                    .artifacts
-                    .iter()
-                    .any(|(own, _, count)| own == input && *count == ArtifactCount::OneOrNone),
-            };
-            // What comes from further out was there before this scope began.
-            let uncertain = arg.sources().into_iter().find(|source| {
-                matches!(source, Source::Output { .. } | Source::Given(_))
-                    && self.home(*source) == Some(scope)
-            });
-            if let Some(source) = uncertain.filter(|_| !optional) {
-                let what = self.describe(source);
-                let message = format!(
-                    "task `{name}` runs however the tasks before it ended, so that its input `{input}`, {what}, may be \
-                     absent: make it an `Option`, or add what comes after that in a `p.nest(…)` or branch, which is \
-                     begun only where it is there"
-                );
-                self.problem(at, message);
-            }
-        }
-    }
-
-    /// Notes a final status that is used elsewhere than beside its task.
-    fn refuse_status(&mut self, used_in: ScopeId, node: NodeId, at: &Location<'_>) {
-        let name = &self.node(node).name;
-        let message = match self.node(node).kind {
-            _ if self.node(node).scope == used_in => return,
-            NodeKind::Group(BODY) => {
-                "the run's status is known when all else has ended: give it to what `on_exit` adds".to_owned()
-            }
-            _ => format!(
-                "the final status of `{name}` is known beside it alone: use it in the scope that `{name}` is in"
-            ),
-        };
-        self.problem(at, message);
-    }
-
-    /// Notes a handle that is used outside of the loop or branch that it belongs to.
-    pub(crate) fn refuse_escape(&mut self, used_in: ScopeId, source: Source, at: &Location<'_>) {
-        if let Source::Status(node) = source {
-            return self.refuse_status(used_in, node, at);
-        }
-        let Some(home) = self.home(source) else { return };
-        if self.lies_in(used_in, home) {
-            return;
-        }
-        // The outermost scope around the handle's home that the place of use is not in.
-        let mut left = home;
-        while let Some(parent) = self.parent(left) {
-            if self.lies_in(used_in, parent) {
-                break;
-            }
-            left = parent;
-        }
-        let data = self.scope(left);
-        let opened = format!("{}:{}", data.at.file(), data.at.line());
-        let what = self.describe(source);
-        let message = match data.kind {
-            ScopeKind::Loop { .. } => format!(
-                "{what} exists only inside of the loop at {opened}, once for each item: return it from the loop's \
-                 closure and use `.collect()`"
-            ),
-            ScopeKind::When(_) | ScopeKind::Branches => format!(
-                "{what} exists only where the condition at {opened} holds: use it inside of that branch, or return it \
-                 from all branches up to `.otherwise(…)`, which gives it where it is"
-            ),
-            ScopeKind::Group => format!(
-                "{what} exists only inside of the group at {opened}: return it from the group's closure"
-            ),
-            ScopeKind::Pipeline => format!(
-                "{what} is not there for an exit handler, which also runs when that task has failed: give it \
-                 parameters, or read the run through its context"
-            ),
-        };
-        self.problem(at, message);
-    }
-
-    /// A source as messages call it.
-    pub(crate) fn describe(&self, source: Source) -> String {
-        match source {
-            Source::Item(_) => "the item of a loop".to_owned(),
-            Source::Output { node, port } => format!("output `{port}` of task `{}`", self.node(node).name),
-            Source::Status(node) => format!("the final status of `{}`", self.node(node).name),
-            Source::Slot { .. } => "what a recursion is called with".to_owned(),
-            Source::Again { node, .. } => format!("what `{}` gives", self.node(node).name),
-            Source::Given(index) => {
-                let scope = self.scope(self.given[index as usize].scope);
-                match (&scope.kind, scope.node) {
-                    (ScopeKind::Loop { .. }, _) | (_, None) => "a collected list".to_owned(),
-                    (_, Some(node)) => format!("what `{}` gives", self.node(node).name),
-                }
-            }
-            Source::Parameter(_) | Source::Nothing => "a parameter".to_owned(),
         }
     }
 }

@@ -49,9 +49,10 @@ impl<'p> Scope<'p> {
         let mut graph = self.graph.borrow_mut();
         graph.check_task_name(name, at);
         let name = graph.fresh_name(name);
+        graph.refuse_outer(self.id, &format!("group `{name}`"), at);
         let id = graph.open_named_scope(self.id, name, ScopeKind::Group, at);
         drop(graph);
-        let gave = body(&self.inner(id));
+        let gave = self.within(id, body);
         self.lifted(id, gave, at)
     }
 
@@ -90,8 +91,9 @@ impl<'p> Scope<'p> {
         body: impl FnOnce(&Scope<'p>) -> R,
     ) -> R {
         let at = Location::caller();
+        self.refuse_outer("a group", at);
         let id = self.graph.borrow_mut().open_scope(self.id, "exit-handler", ScopeKind::Group, at);
-        let gave = body(&self.inner(id));
+        let gave = self.within(id, body);
         let node = self.node_of(id);
         let call = clean_up(Value::new(Source::Status(node))).even_if_failed().after(TaskRef::new(node));
         self.add_call(self.id, call, at);
@@ -105,7 +107,7 @@ impl<'p> Scope<'p> {
     #[track_caller]
     pub fn on_exit<H>(&self, call: Call<'p, H>) {
         let at = Location::caller();
-        if self.id != BODY {
+        if self.id != BODY || self.graph.borrow().current != BODY {
             let message = "an exit handler is the whole pipeline's: add it outside of loops, branches and groups, or \
                            use `exit_group`";
             self.graph.borrow_mut().problem(at, message);

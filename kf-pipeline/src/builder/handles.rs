@@ -65,7 +65,7 @@ impl<'p> Handles<'p> for () {
     fn relocate(self, _: &mut Relocation<'_>) {}
 }
 
-macro_rules! tuples {
+macro_rules! handles {
     ($($name:ident)+) => {
         impl<'p, $($name: Handles<'p>),+> Handles<'p> for ($($name,)+) {
             #[expect(non_snake_case, reason = "the tuple's elements are named after their types")]
@@ -77,9 +77,4 @@ macro_rules! tuples {
     };
 }
 
-tuples!(A);
-tuples!(A B);
-tuples!(A B C);
-tuples!(A B C D);
-tuples!(A B C D E);
-tuples!(A B C D E F);
+for_tuples!(handles);

@@ -134,6 +134,7 @@ impl<'p> Scope<'p> {
     ) -> Each<'p, R> {
         let LoopOver(items) = items.into_items();
         let mut graph = self.graph.borrow_mut();
+        graph.refuse_outer(self.id, "a loop", at);
         match &items {
             LoopItems::Artifacts { list: source, .. }
             | LoopItems::Values { list: Arg(ArgKind::Source(source, _)), .. } => {
@@ -151,7 +152,7 @@ impl<'p> Scope<'p> {
             at,
         );
         drop(graph);
-        let inner = body(&self.inner(id), I::item(LoopItem(Source::Item(id))));
+        let inner = self.within(id, |p| body(p, I::item(LoopItem(Source::Item(id)))));
         Each { inner, scope: LoopRef { graph: Rc::clone(&self.graph), scope: id, at, brand: PhantomData } }
     }
 }

@@ -5,6 +5,18 @@
 //! its pipeline, so that it fits no other. What types can't see — a handle that left its loop, branch or group — `build`
 //! refuses, with the caller's file and line.
 
+/// Calls a macro with the names of the elements of each tuple that may hold handles: up to six.
+macro_rules! for_tuples {
+    ($each:ident) => {
+        $each!(A);
+        $each!(A B);
+        $each!(A B C);
+        $each!(A B C D);
+        $each!(A B C D E);
+        $each!(A B C D E F);
+    };
+}
+
 mod arg;
 mod beyond;
 mod branches;
@@ -21,6 +33,7 @@ mod lower;
 mod no_value;
 mod pipeline;
 mod recursion;
+mod refuse;
 mod scope;
 #[cfg(test)]
 mod tests;

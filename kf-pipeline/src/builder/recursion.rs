@@ -56,7 +56,7 @@ impl<'p> Carried<'p> for () {
     fn carried(_: &mut Carrying<'_>) {}
 }
 
-macro_rules! tuples {
+macro_rules! carried {
     ($($name:ident)+) => {
         impl<'p, $($name: Carried<'p>),+> Carried<'p> for ($($name,)+) {
             fn carried(source: &mut Carrying<'_>) -> Self {
@@ -66,12 +66,7 @@ macro_rules! tuples {
     };
 }
 
-tuples!(A);
-tuples!(A B);
-tuples!(A B C);
-tuples!(A B C D);
-tuples!(A B C D E);
-tuples!(A B C D E F);
+for_tuples!(carried);
 
 /// A group that may call itself, for [`Scope::recurse`].
 pub struct Recursion<'p, A, R> {
@@ -148,6 +143,7 @@ impl<'p> Scope<'p> {
             );
         }
         let name = graph.fresh_name(name);
+        graph.refuse_outer(self.id, &format!("recursion `{name}`"), at);
         let id = graph.open_named_scope(self.id, name, ScopeKind::Group, at);
         let (mut takes, mut gives) = (Vec::new(), Vec::new());
         let args = A::carried(&mut Carrying(&mut |kind| {
@@ -163,8 +159,8 @@ impl<'p> Scope<'p> {
         graph.scopes[id.0 as usize].recursion = Some(Box::new(recursion));
         drop(graph);
 
-        let inner = self.inner(id);
-        let gave = body(&inner, args, &Recursion { scope: id, brand: PhantomData, carries: PhantomData });
+        let recursion = Recursion { scope: id, brand: PhantomData, carries: PhantomData };
+        let gave = self.within(id, |p| body(p, args, &recursion));
         let node = self.graph.borrow().scope(id).node.unwrap_or(NodeId(0));
         let mut given = Vec::new();
         let mut lift = |source| {
@@ -214,6 +210,7 @@ impl<'p, A: Carried<'p>, R: Carried<'p>> Recursion<'p, A, R> {
         refuse_statuses(&mut graph, &args, at);
         let name =
             graph.scope(self.scope).node.map_or_else(String::new, |node| graph.node(node).name.clone());
+        graph.refuse_outer(p.id, &format!("a call of recursion `{name}`"), at);
         let (mut scope, mut may_end) = (p.id, false);
         while scope != self.scope {
             may_end |= matches!(graph.scope(scope).kind, ScopeKind::When(_) | ScopeKind::Loop { .. });

@@ -9,7 +9,7 @@ use kf_core::artifact::ArtifactKind;
 use serde_json::Value as Json;
 
 use super::arg::ArgKind;
-use super::graph::{Graph, NodeId, NodeKind, PipelineParameter, ScopeId, Source, TaskArg};
+use super::graph::{Graph, NodeId, NodeKind, OUTERMOST, PipelineParameter, ScopeId, Source, TaskArg};
 use super::handle::Brand;
 use super::{Arg, Artifact, Call, IntoValue, TaskRef, Value};
 use crate::component::Param;
@@ -107,6 +107,9 @@ impl<'p> Scope<'p> {
         let Call { definition, args, options, after, at_any_end, .. } = call;
         let wanted = options.name.as_deref().unwrap_or(definition.name);
         let name = graph.fresh_name(wanted);
+        if scope != OUTERMOST {
+            graph.refuse_outer(scope, &format!("task `{name}`"), at);
+        }
         graph.refuse_namesake(&definition, at);
         if let Some(problem) = &options.problem {
             graph.problem(at, format!("task `{name}`: {problem}"));
@@ -145,9 +148,23 @@ impl<'p> Scope<'p> {
         if let Arg(ArgKind::Source(source, _)) = &uri {
             graph.refuse_escape(self.id, *source, at);
         }
+        graph.refuse_outer(self.id, "an import", at);
         let name = graph.fresh_name("importer");
         let node = graph.add(self.id, name, NodeKind::Import { uri, kind: ArtifactType::of::<K>() });
         TaskRef::new(node).artifact("artifact")
+    }
+
+    /// What the closure of an inner scope gives.
+    pub(super) fn within<R>(&self, id: ScopeId, body: impl FnOnce(&Self) -> R) -> R {
+        let outer = std::mem::replace(&mut self.graph.borrow_mut().current, id);
+        let gave = body(&self.inner(id));
+        self.graph.borrow_mut().current = outer;
+        gave
+    }
+
+    /// As [`Graph::refuse_outer`].
+    pub(super) fn refuse_outer(&self, what: &str, at: &Location<'_>) {
+        self.graph.borrow_mut().refuse_outer(self.id, what, at);
     }
 
     pub(super) fn inner(&self, id: ScopeId) -> Self {

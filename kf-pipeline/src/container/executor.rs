@@ -20,12 +20,14 @@ use super::lightweight::Lightweight;
 use super::private::Private;
 use super::python::{Requirements, Servers, Step, StepRequest, Venvs};
 use super::rules::{Rules, Runner, matches};
+use super::traceback::Traceback;
 use crate::component::Progress;
 use crate::engine::local::{Running, gone, last_lines};
 use crate::engine::logs::LOG;
 use crate::engine::{
     Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, ExecutorError, Submission, Work,
 };
+use crate::error::shortened;
 use crate::mutex::locked;
 use crate::placeholder::{Placeholder, as_text, replace_text, task_name};
 use crate::plan::ContainerTask;
@@ -57,6 +59,10 @@ const ENV: [&str; 20] = [
 ];
 /// How many of the last lines go into an error.
 const TAIL_LINES: usize = 20;
+/// Among how many of the last lines an exception is looked for.
+const SEARCHED_LINES: usize = 1_000;
+/// How many bytes of an exception's line begin an error.
+const EXCEPTION_BYTES: usize = 500;
 /// How long the output of an ended step is waited for, where a process that left its group still holds the pipe.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -427,7 +433,7 @@ impl Containers {
         let (step, exit) = server.run(step, output).await?;
         let ended = async move {
             let exit = exit.await.map_err(|_| "the Python server that ran it has ended".to_owned());
-            (exit, capture.finish(LAST_WORDS, TAIL_LINES).await)
+            (exit, capture.finish(LAST_WORDS, SEARCHED_LINES).await)
         };
         Ok((Process::Step(Arc::new(step)), feed, Box::pin(ended)))
     }
@@ -456,7 +462,7 @@ impl Containers {
         let waits = Arc::clone(&child);
         let ended = async move {
             let exit = waits.wait().await;
-            (Ok(exit), waits.tail(TAIL_LINES))
+            (Ok(exit), waits.tail(SEARCHED_LINES))
         };
         let feed = child.log().cloned();
         Ok((Process::Child(child), feed, Box::pin(ended)))
@@ -490,10 +496,28 @@ fn end_of(
             Err(problem) => problem,
         },
         _ if attempt.cancel.is_cancelled() => return AttemptEnd::Canceled,
-        Ok(exit) => format!("its command ended with {exit}{}", last_lines(tail, log)),
-        Err(problem) => format!("{problem}{}", last_lines(tail, log)),
+        Ok(exit) => ended_badly(exit, tail, log),
+        Err(problem) => format!("{problem}{}", last_lines(last(tail), log)),
     };
     AttemptEnd::Failed { message: problem, permanent: false }
+}
+
+fn last(lines: &[String]) -> &[String] {
+    &lines[lines.len().saturating_sub(TAIL_LINES)..]
+}
+
+/// Begins with the exception where Python ended with one, since what it printed before may fill the screen.
+fn ended_badly(exit: Exit, tail: &[String], log: &Path) -> String {
+    let ended = format!("its command ended with {exit}");
+    // As Python ends after an exception that nobody caught.
+    let traceback = (exit == Exit::Code(1)).then(|| Traceback::find(tail, TAIL_LINES)).flatten();
+    match traceback {
+        Some(Traceback { exception, lines }) => {
+            let exception = shortened(exception, EXCEPTION_BYTES);
+            format!("{exception}; {ended}{}", last_lines(lines, log))
+        }
+        None => format!("{ended}{}", last_lines(last(tail), log)),
+    }
 }
 
 /// The newer of two versions.

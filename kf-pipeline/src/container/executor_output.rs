@@ -125,12 +125,17 @@ fn quote_numbers(text: &str) -> String {
     quoted
 }
 
-/// A file's text; none where there is no such file.
+/// A file's text; none where there is no such file. A link is not followed: this process may be able to read what the
+/// container is not to publish.
 fn text_of(path: &Path) -> Result<Option<String>, String> {
     let failed = |problem: String| format!("can't read `{}`: {problem}", path.display());
-    match std::fs::metadata(path) {
+    match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error.to_string())),
+        Ok(meta) if meta.is_symlink() => {
+            let target = std::fs::read_link(path).unwrap_or_default();
+            return Err(failed(format!("it is a link to `{}`; write a file", target.display())));
+        }
         Ok(meta) if !meta.is_file() => return Err(failed("it is no file".to_owned())),
         Ok(meta) if meta.len() > LARGEST => {
             return Err(failed(format!("it is {} bytes long, and {LARGEST} are allowed", meta.len())));
@@ -153,7 +158,7 @@ fn fitted(kind: ParameterType, value: Json) -> Json {
 /// A value written as text, in the ways that upstream's launcher reads it.
 fn from_text(kind: ParameterType, text: String) -> Result<Json, String> {
     let wrong =
-        |text: &str| format!("expected {kind:?}, found `{}`", text.chars().take(200).collect::<String>());
+        |text: &str| format!("expected {kind}, found `{}`", text.chars().take(200).collect::<String>());
     match kind {
         ParameterType::NumberInteger | ParameterType::NumberDouble => {
             let number: Result<Json, _> = serde_json::from_str(text.trim());

@@ -9,6 +9,7 @@ mod lightweight;
 mod private;
 mod python;
 mod rules;
+mod traceback;
 
 pub use executor::LocalContainers;
 pub(crate) use executor_input::local_path;

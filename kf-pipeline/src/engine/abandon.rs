@@ -1,9 +1,10 @@
 //! Ending runs that nobody is to carry any more.
 
-use kf_core::metadata::{Commit, Lineage, RunState};
-use kf_core::{RunId, Timestamp};
+use kf_core::RunId;
+use kf_core::metadata::{Commit, RunState};
 
 use super::Engine;
+use super::commit::journaled;
 use crate::scheduler::JournalEvent;
 use crate::{Error, Result};
 
@@ -27,15 +28,10 @@ impl Engine {
             return Err(refuse("this engine carries it: cancel it by its handle"));
         }
         let lease = inner.metadata.acquire(run, "an engine that abandons it", inner.options.lease).await?;
-        let events = vec![JournalEvent::CancelAsked { reason: reason.clone() }];
+        let events = [JournalEvent::CancelAsked { reason: reason.clone() }];
         let commit = Commit {
-            run: run.clone(),
-            epoch: lease.epoch,
-            expected_seq: lease.seq,
-            at: Timestamp::now(),
-            events: serde_json::to_string(&events).expect("events are made of names, numbers and JSON"),
             state: Some((RunState::Canceled, Some(format!("abandoned: {reason}")))),
-            lineage: Lineage::default(),
+            ..journaled(run, lease.epoch, lease.seq, &events)
         };
         let committed = inner.metadata.commit(commit).await;
         let released = inner.metadata.release(lease).await;

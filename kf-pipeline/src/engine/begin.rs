@@ -16,7 +16,9 @@ use super::clock::Clock;
 use super::driver::Driver;
 use super::lease::Keeper;
 use super::rerun::Seed;
-use super::{Approval, Inner, RunEvent, RunHandle, RunOutcome, RunOutputs, RunSetup, TaskCounts, attempt};
+use super::{
+    Approval, Inner, RunEvent, RunHandle, RunOutcome, RunOutputs, RunSetup, TaskCounts, Waiting, attempt,
+};
 use crate::component::checkpoint;
 use crate::journal::Journal;
 use crate::plan;
@@ -77,16 +79,17 @@ impl Inner {
         let (asked, ttl) = (Instant::now(), self.options.lease);
         let lease = self.metadata.acquire(&id, "another engine", ttl).await?;
         let mut lease = Keeper::start(Arc::clone(&self.metadata), lease, ttl, asked);
-        let (mut past, mut counts, _) = self.past(&id).await?;
-        let seed = match past.to_keep() {
+        let mut history = self.history(&id).await?;
+        let seed = match history.past.to_keep() {
             // Who was to write what it keeps died over it.
             Some((of, fresh)) => Some(self.seed(pipeline, of, fresh).await?),
             None => how.seed.filter(|_| lease.seq == 0),
         };
         if let Some(seed) = seed {
-            seed.write(self.metadata.as_ref(), &mut lease, &past).await?;
-            (past, counts, _) = self.past(&id).await?;
+            seed.write(self.metadata.as_ref(), &mut lease, &history.past).await?;
+            history = self.history(&id).await?;
         }
+        let History { past, counts, waiting, .. } = history;
         let clock = Clock::new();
         let (handle, end) = RunHandle::new(id.clone());
         let limits = Limits { in_flight: self.options.max_in_flight, cache: how.cache };
@@ -123,11 +126,8 @@ impl Inner {
             trace.precedes(&span);
         }
         // Who listens from the beginning hears of these as well.
-        let asks = |executor: &Arc<plan::Executor>| matches!(executor.work, plan::Work::Approval(_));
-        if lease.seq > 0 && pipeline.plan().executors().any(asks) {
-            for Approval { task, message, .. } in self.waiting(&id).await? {
-                let _ = end.events.send(RunEvent::ApprovalAsked { task, message });
-            }
+        for Approval { task, message, .. } in waiting.into_list() {
+            let _ = end.events.send(RunEvent::ApprovalAsked { task, message });
         }
         let driver = Driver::new(Arc::clone(self), setup, lease, scheduler, counts, end);
         {
@@ -169,7 +169,7 @@ impl Inner {
     }
 
     pub(super) async fn ended(&self, record: &RunRecord) -> Result<RunHandle> {
-        let (_, tasks, outputs) = self.past(&record.id).await?;
+        let History { counts: tasks, outputs, .. } = self.history(&record.id).await?;
         let outcome = RunOutcome {
             run: record.id.clone(),
             state: record.state,
@@ -182,24 +182,33 @@ impl Inner {
 
     /// Reads what of a run has happened already, and removes what an engine that was killed right after a commit has left
     /// of it.
-    pub(super) async fn past(&self, run: &RunId) -> Result<(Past, TaskCounts, RunOutputs)> {
-        let (mut past, mut counts, mut outputs) =
-            (Past::default(), TaskCounts::default(), RunOutputs::default());
+    async fn history(&self, run: &RunId) -> Result<History> {
+        let mut history = History::default();
         let mut journal = Journal::new(self.metadata.as_ref(), run);
         while let Some(events) = journal.next().await? {
             for event in events {
                 match &event {
-                    JournalEvent::Task { state, .. } => counts.add(*state),
-                    JournalEvent::Outputs { outputs: given } => outputs = given.as_ref().into(),
+                    JournalEvent::Task { state, .. } => history.counts.add(*state),
+                    JournalEvent::Outputs { outputs } => history.outputs = outputs.as_ref().into(),
                     _ => {}
                 }
-                past.add(event);
+                history.waiting.add(&event);
+                history.past.add(event);
             }
         }
         let run_dir = self.home.run_dir(run);
-        past.succeeded().for_each(|task| checkpoint::remove(&run_dir, task));
-        Ok((past, counts, outputs))
+        history.past.succeeded().for_each(|task| checkpoint::remove(&run_dir, task));
+        Ok(history)
     }
+}
+
+/// What a run's journal tells.
+#[derive(Default)]
+struct History {
+    past: Past,
+    counts: TaskCounts,
+    outputs: RunOutputs,
+    waiting: Waiting,
 }
 
 /// A run of this pipeline, to be created; with an id of its own where none is given.

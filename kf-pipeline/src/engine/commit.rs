@@ -44,13 +44,10 @@ impl Writing {
             _ => None,
         });
         let commit = Commit {
-            run: lease.run.clone(),
-            epoch: lease.epoch,
-            expected_seq: seq,
             at,
-            events: serde_json::to_string(&journal).expect("events are made of names, numbers and JSON"),
             state: ended.or((seq == 0).then_some((RunState::Running, None))),
             lineage: Lineage { executions: executions.collect() },
+            ..journaled(&lease.run, lease.epoch, seq, &journal)
         };
         Self { commit, tell }
     }
@@ -67,6 +64,19 @@ impl Writing {
             let _ = events.send(event);
         }
         Ok(seq)
+    }
+}
+
+/// What writes these events as the commit after the `seq`th, now, and nothing else.
+pub(super) fn journaled(run: &RunId, epoch: u64, seq: u64, events: &[JournalEvent]) -> Commit {
+    Commit {
+        run: run.clone(),
+        epoch,
+        expected_seq: seq,
+        at: Timestamp::now(),
+        events: serde_json::to_string(events).expect("events are made of names, numbers and JSON"),
+        state: None,
+        lineage: Lineage::default(),
     }
 }
 
@@ -208,15 +218,7 @@ mod tests {
         };
         store.create_run(new).await.unwrap();
         let lease = store.acquire(&run, "one", LEASE).await.unwrap();
-        let late = Commit {
-            run: run.clone(),
-            epoch: lease.epoch,
-            expected_seq: lease.seq,
-            at: Timestamp::now(),
-            events: "[]".to_owned(),
-            state: None,
-            lineage: Lineage::default(),
-        };
+        let late = journaled(&run, lease.epoch, lease.seq, &[]);
         store.release(lease).await.unwrap();
         let _taken = store.acquire(&run, "another", LEASE).await.unwrap();
         let (_sender, until) = watch::channel(Some(Instant::now()));

@@ -10,6 +10,7 @@ use kf_core::artifact::{
 };
 
 use super::executor::{AttemptOutputs, GivenArtifact};
+use super::links::Links;
 use crate::component::{Memory, Written};
 use crate::deep::refuse_deep;
 use crate::error::shown;
@@ -52,7 +53,7 @@ pub(super) async fn keep(
         };
         if !value.is_null() && !output.kind().accepts(&value) {
             let (wanted, found) = (output.kind(), shown(&value));
-            return Err(Failure::task(format!("output `{name}`: expected {wanted:?}, found {found}")));
+            return Err(Failure::task(format!("output `{name}`: expected {wanted}, found {found}")));
         }
         refuse_deep([&value]).map_err(|problem| Failure::task(format!("output `{name}`: {problem}")))?;
         parameters.push((Arc::from(name.as_str()), Arc::new(value)));
@@ -162,12 +163,21 @@ impl Keeper<'_> {
         let failed = |error: &dyn std::fmt::Display| {
             Failure::carrier(format!("output `{}`, at `{}`: {error}", self.name, path.display()))
         };
-        let real = path.canonicalize().map_err(|error| failed(&error))?;
-        if own && self.strictness == Strictness::Any && real.is_dir() {
-            let folder = real.clone();
-            let followed = tokio::task::spawn_blocking(move || Follower::default().follow(&folder, 0)).await;
-            followed.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-        }
+        let real = match own {
+            true => {
+                let refused = |error: io::Error| Failure::task(format!("output `{}`: {error}", self.name));
+                let links = Links::of_output(path).map_err(|error| failed(&error))?;
+                let real = links.resolve(path).map_err(refused)?;
+                if self.strictness == Strictness::Any && real.is_dir() {
+                    let folder = real.clone();
+                    let followed = tokio::task::spawn_blocking(move || links.replace(&folder)).await;
+                    followed.map_err(|error| failed(&error))?.map_err(refused)?;
+                }
+                real
+            }
+            // Named by the task itself, wherever it is.
+            false => path.canonicalize().map_err(|error| failed(&error))?,
+        };
         let stored = match own && real == path {
             true => self.store.put_path_owned(path).await,
             false => self.store.put_path(&real).await,
@@ -199,112 +209,10 @@ impl Keeper<'_> {
     }
 }
 
-/// How deep a container's folder may go.
-const DEEPEST: usize = 64;
-/// How many files and folders may be copied in place of links: links that lead to links grow without end.
-const MOST: usize = 100_000;
-
-/// Puts in place of the links in a folder what they lead to: the store keeps files.
-struct Follower {
-    copied: usize,
-    most: usize,
-}
-
-impl Default for Follower {
-    fn default() -> Self {
-        Self { copied: 0, most: MOST }
-    }
-}
-
-impl Follower {
-    fn follow(&mut self, folder: &Path, depth: usize) -> io::Result<()> {
-        refuse_depth(depth)?;
-        for entry in std::fs::read_dir(folder)? {
-            let (kind, path) = entry.and_then(|entry| Ok((entry.file_type()?, entry.path())))?;
-            if kind.is_symlink() {
-                let real = path.canonicalize().map_err(|error| {
-                    io::Error::new(error.kind(), format!("the link `{}`: {error}", path.display()))
-                })?;
-                if path.starts_with(&real) {
-                    return Err(io::Error::other(format!("the link `{}` leads around it", path.display())));
-                }
-                std::fs::remove_file(&path)?;
-                self.copy(&real, &path, depth + 1)?;
-            } else if kind.is_dir() {
-                self.follow(&path, depth + 1)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn copy(&mut self, from: &Path, to: &Path, depth: usize) -> io::Result<()> {
-        refuse_depth(depth)?;
-        self.copied += 1;
-        if self.copied > self.most {
-            return Err(io::Error::other(format!(
-                "its links lead to more than {} files and folders",
-                self.most
-            )));
-        }
-        let about = std::fs::metadata(from)?;
-        if about.is_file() {
-            return std::fs::copy(from, to).map(drop);
-        }
-        if !about.is_dir() {
-            // To read a pipe or a device may never end.
-            return Err(io::Error::other(format!("`{}` is neither a file nor a folder", from.display())));
-        }
-        std::fs::create_dir(to)?;
-        for entry in std::fs::read_dir(from)? {
-            let entry = entry?;
-            self.copy(&entry.path(), &to.join(entry.file_name()), depth + 1)?;
-        }
-        Ok(())
-    }
-}
-
-fn refuse_depth(depth: usize) -> io::Result<()> {
-    match depth > DEEPEST {
-        true => Err(io::Error::other(format!("folders lie more than {DEEPEST} deep in one another"))),
-        false => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
     use super::*;
     use crate::spec::Named;
-
-    fn follow(folder: &Path) -> Result<(), String> {
-        Follower { copied: 0, most: 1000 }.follow(folder, 0).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn links_that_grow_without_end_or_lead_to_a_pipe_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let (outside, folder) = (dir.path().join("outside"), dir.path().join("folder"));
-        std::fs::create_dir(&folder).unwrap();
-        // Each level holds two links to the one before.
-        for level in 0..40 {
-            let place = outside.join(level.to_string());
-            std::fs::create_dir_all(&place).unwrap();
-            if level > 0 {
-                for name in ["a", "b"] {
-                    symlink(outside.join((level - 1).to_string()), place.join(name)).unwrap();
-                }
-            }
-        }
-        symlink(outside.join("39"), folder.join("link")).unwrap();
-        assert!(follow(&folder).unwrap_err().contains("more than 1000 files"));
-        let pipe = dir.path().join("pipes");
-        std::fs::create_dir(&pipe).unwrap();
-        let made = std::process::Command::new("mkfifo").arg(outside.join("pipe")).status().unwrap();
-        assert!(made.success());
-        symlink(outside.join("pipe"), pipe.join("link")).unwrap();
-        assert!(follow(&pipe).unwrap_err().contains("neither a file nor a folder"));
-    }
 
     #[tokio::test]
     async fn what_a_journal_could_not_hold_is_refused() {

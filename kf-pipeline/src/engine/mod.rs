@@ -21,6 +21,7 @@ mod import;
 mod in_process;
 mod keep;
 mod lease;
+mod links;
 pub(crate) mod local;
 mod locks;
 pub(crate) mod logs;

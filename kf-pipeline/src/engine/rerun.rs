@@ -1,13 +1,13 @@
 //! Running again a part of what another run did.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kf_core::artifact::ArtifactStore;
 use kf_core::metadata::{
     Commit, ExecutionRecord, ExecutionState, Lineage, LineageQuery, MetadataStore, RunState,
 };
-use kf_core::{RunId, Timestamp};
+use kf_core::{Digest, RunId};
 use serde_json::Value as Json;
 
 use super::garbage::{mentions, renew_mentioned};
@@ -19,6 +19,8 @@ use crate::{Error, Pipeline, Result};
 
 /// How many tasks are written at once.
 const CHUNK: usize = 500;
+/// How many tasks are named whose outputs are gone.
+const NAMED: usize = 20;
 /// How many executions are read at once.
 const PAGE: usize = 1000;
 
@@ -161,20 +163,45 @@ impl Inner {
 }
 
 /// Sees to it that what kept tasks gave is still there.
+///
+/// # Errors
+/// Names the tasks whose outputs are gone.
 async fn verify(store: &ArtifactStore, tasks: &BTreeMap<Arc<str>, Kept>) -> std::result::Result<(), String> {
-    let mut seen = BTreeSet::new();
+    let mut there: HashMap<Digest, bool> = HashMap::new();
+    let mut gone: Vec<&str> = Vec::new();
+    let mut first = None;
     for (task, kept) in tasks {
         for artifact in kept.outputs.artifacts().iter().flat_map(|(_, list)| list.iter()) {
-            let Some(digest) = artifact.digest.filter(|digest| seen.insert(*digest)) else { continue };
-            store.renew(&digest).await.map_err(|error| {
-                format!(
-                    "task `{task}` can't be kept, choose it to run again: its output `{}`: {error}",
-                    artifact.name
-                )
-            })?;
+            let Some(digest) = artifact.digest else { continue };
+            let problem = |error| format!("output `{}` of `{task}`: {error}", artifact.name);
+            let is_there = match there.get(&digest) {
+                Some(known) => *known,
+                None => match store.renew(&digest).await {
+                    Ok(()) => true,
+                    Err(error @ (kf_core::Error::NotFound { .. } | kf_core::Error::Corrupt { .. })) => {
+                        first.get_or_insert_with(|| problem(error));
+                        false
+                    }
+                    Err(error) => {
+                        let problem = problem(error);
+                        return Err(format!("whether what it gave is there can't be told: {problem}"));
+                    }
+                },
+            };
+            there.insert(digest, is_there);
+            if !is_there && gone.last() != Some(&task.as_ref()) {
+                gone.push(task);
+            }
         }
     }
-    Ok(())
+    let Some(first) = first else { return Ok(()) };
+    let more = match gone.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    gone.truncate(NAMED);
+    let gone = gone.join("`, `");
+    Err(format!("what these tasks gave is gone, choose them to run again too: `{gone}`{more}; {first}"))
 }
 
 impl Seed {
@@ -213,13 +240,9 @@ impl Seed {
                 events.push(JournalEvent::Kept);
             }
             let commit = Commit {
-                run: lease.run.clone(),
-                epoch: lease.epoch,
-                expected_seq: lease.seq,
-                at: Timestamp::now(),
-                events: serde_json::to_string(&events).expect("events are made of names, numbers and JSON"),
                 state: (lease.seq == 0).then_some((RunState::Running, None)),
                 lineage: std::mem::take(&mut lineage),
+                ..commit::journaled(&lease.run, lease.epoch, lease.seq, &events)
             };
             lease.seq = commit::commit(store, commit, &lease.until()).await?;
             events.clear();

@@ -62,7 +62,7 @@ impl Checker<'_> {
                     Some(index) => {
                         let found = &items[index];
                         let problem =
-                            format!("item {index} of the loop: `{input}` expects {item:?}, found {found}");
+                            format!("item {index} of the loop: `{input}` expects {item}, found {found}");
                         Err(Error::plan(place, problem))
                     }
                 }
@@ -83,7 +83,7 @@ impl Checker<'_> {
                     && wanted != ParameterType::List
                     && !converts(found, wanted)
                 {
-                    let problem = format!("the output is declared as {wanted:?}, found {found:?}");
+                    let problem = format!("the output is declared as {wanted}, found {found}");
                     return Err(Error::plan(&place, problem));
                 }
             }
@@ -118,10 +118,10 @@ impl Checker<'_> {
                 (Source::Constant(value), _) if !takes_constant(wanted, value) => {
                     format!("the constant {value}")
                 }
-                (_, Some(found)) if !converts(found, wanted) => format!("{found:?}"),
+                (_, Some(found)) if !converts(found, wanted) => found.to_string(),
                 _ => continue,
             };
-            return Err(Error::plan(place, format!("input `{input}` expects {wanted:?}, found {found}")));
+            return Err(Error::plan(place, format!("input `{input}` expects {wanted}, found {found}")));
         }
         for (name, input) in &target.inputs.parameters {
             let given = task.parameters.iter().any(|(given, _)| given.as_ref() == name)

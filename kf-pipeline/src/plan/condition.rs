@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use cel::{Context, Value};
 use serde_json::Value as Json;
 
-use super::expression::{Expression, to_cel};
-use crate::error::shortened;
+use super::expression::{Expression, to_cel, to_json};
+use crate::error::{shortened, shown};
 
 /// A compiled condition.
 #[derive(Debug)]
@@ -33,7 +33,10 @@ impl Condition {
         };
         let holds = self.0.evaluate(context, |found| match found {
             Ok(Value::Bool(holds)) => Ok(holds),
-            Ok(other) => Err(format!("gives {}, not true or false", shortened(format!("{other:?}"), 300))),
+            Ok(other) => {
+                let found = to_json(&other).map_or_else(|found| shortened(found, 300), |json| shown(&json));
+                Err(format!("gives {found}, not true or false"))
+            }
             Err(error) => Err(format!("can't be evaluated: {}", shortened(error.to_string(), 300))),
         });
         holds.map_err(|problem| format!("{} {problem}", self.0))
@@ -66,7 +69,9 @@ mod tests {
             holds("inputs.parameter_values['y'] == 1", json!(1)).unwrap_err().contains("can't be evaluated")
         );
         assert!(
-            holds("inputs.parameter_values['x'] + 1", json!(1)).unwrap_err().contains("not true or false")
+            holds("inputs.parameter_values['x'] + 1", json!(1))
+                .unwrap_err()
+                .contains("gives 2, not true or false")
         );
         assert!(holds("inputs.parameter_values['x'] ==", json!(1)).unwrap_err().contains("not valid CEL"));
     }

@@ -18,8 +18,8 @@ use super::{
 use crate::engine::of_name;
 use crate::spec::{
     ArtifactSource, ComponentSpec, DagOutputSource, DagSpec, ExecutorSpec, Items, KfComponent, KfExecutor,
-    KfPlatform, OutputDefinitions, ParameterSource, PipelineFile, RetryPolicy, RuntimeValue, TaskParameter,
-    TaskSpec,
+    KfPlatform, OutputDefinitions, ParameterSource, PipelineFile, RetryPolicy, RuntimeValue, SCHEMA_VERSION,
+    TaskParameter, TaskSpec,
 };
 use crate::{Error, Result, placeholder};
 
@@ -28,6 +28,7 @@ pub(super) const ROOT: &str = "root";
 
 pub(super) fn lower(file: &PipelineFile) -> Result<Plan> {
     let spec = &file.pipeline_spec;
+    refuse_other_versions(&spec.schema_version)?;
     let (platform, executors) = file.platform_spec.kf_and_executors().map_err(not_understood)?;
     let names: Vec<&str> = spec.components.keys().map(String::as_str).chain([ROOT]).collect();
     let index: HashMap<&str, usize> = names.iter().enumerate().map(|(i, name)| (*name, i)).collect();
@@ -54,6 +55,19 @@ pub(super) fn lower(file: &PipelineFile) -> Result<Plan> {
     let plan = Plan { name, components, root, max_tasks: platform.max_tasks };
     check::types(&plan)?;
     Ok(plan)
+}
+
+/// Refuses a version of the IR whose fields may mean something else than they do here.
+fn refuse_other_versions(version: &str) -> Result<()> {
+    let major = version.split('.').next().unwrap_or_default();
+    if version.is_empty() || major == "2" {
+        return Ok(());
+    }
+    let problem = format!(
+        "version `{version}` of the IR is not known; expected 2.1.0 or another 2.x, which the SDKs 2.x of Kubeflow \
+         Pipelines write"
+    );
+    Err(Error::plan(SCHEMA_VERSION, problem))
 }
 
 /// The platform `kf` of a file.

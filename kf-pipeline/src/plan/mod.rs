@@ -8,6 +8,7 @@ mod expression;
 mod locks;
 mod lower;
 mod names;
+mod nearest;
 mod platform;
 mod selector;
 mod shared;
@@ -26,6 +27,7 @@ use serde_json::Value as Json;
 
 pub(crate) use condition::Condition;
 pub(crate) use lower::kf_platform;
+pub(crate) use nearest::{nearest, parse_part};
 pub(crate) use selector::Selector;
 
 use crate::deep::refuse_deep;
@@ -108,7 +110,7 @@ impl Plan {
             if !absent && !input.kind().accepts(value) {
                 return Err(Error::Argument {
                     name: name.clone(),
-                    problem: format!("expected {:?}, found {}", input.kind(), shown(value)),
+                    problem: format!("expected {}, found {}", input.kind(), shown(value)),
                 });
             }
             refuse_deep([value]).map_err(|problem| Error::Argument { name: name.clone(), problem })?;

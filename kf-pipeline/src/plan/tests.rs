@@ -105,6 +105,20 @@ fn what_is_right_is_taken() {
 }
 
 #[test]
+fn other_versions_than_2_are_refused() {
+    let version = "/pipeline_spec/schemaVersion";
+    for unknown in ["3.0.0", "1.0", "20.1", "v2", " 2", "x"] {
+        let said = format!("version `{unknown}` of the IR is not known; expected 2.1.0 or another 2.x");
+        refuses(version, json!(unknown), "schemaVersion", &said);
+    }
+    for known in ["2.1.0", "2.0.0", "2.2", "2", ""] {
+        let mut file = good();
+        file["pipeline_spec"]["schemaVersion"] = json!(known);
+        plan(file).unwrap();
+    }
+}
+
+#[test]
 fn what_is_unknown() {
     refuses("/use/componentRef/name", json!("comp-x"), "root/use", "component `comp-x` is not in components");
     refuses(
@@ -175,14 +189,14 @@ fn what_has_the_wrong_type() {
         number,
         constant(json!("one")),
         "root/make",
-        "input `number` expects NumberInteger, found the constant \"one\"",
+        "input `number` expects an integer, found the constant \"one\"",
     );
-    refuses(number, constant(json!(1.5)), "root/make", "expects NumberInteger, found the constant 1.5");
+    refuses(number, constant(json!(1.5)), "root/make", "expects an integer, found the constant 1.5");
     refuses(
         "/pipeline_spec/root/inputDefinitions/parameters/start/parameterType",
         json!("STRING"),
         "root/make",
-        "expects NumberInteger, found String",
+        "expects an integer, found a string",
     );
     let components = "/pipeline_spec/components";
     let kind = "artifacts/data/artifactType/schemaTitle";
@@ -209,7 +223,7 @@ fn what_has_the_wrong_type() {
         &format!("{components}/comp-group/outputDefinitions/parameters/number/parameterType"),
         json!("BOOLEAN"),
         "comp-group/number",
-        "declared as Boolean, found NumberInteger",
+        "declared as a boolean, found an integer",
     );
     refuses(
         &format!("{components}/comp-group/outputDefinitions/{kind}"),
@@ -243,7 +257,7 @@ fn what_cannot_be_read() {
         items,
         json!("[1, \"two\"]"),
         "root/loop",
-        "item 1 of the loop: `item` expects NumberInteger, found \"two\"",
+        "item 1 of the loop: `item` expects an integer, found \"two\"",
     );
     for duration in ["", "1", "s", "-1s", "NaNs", "infs", "1 minute", "1e400s"] {
         refuses("/make/retryPolicy/backoffDuration", json!(duration), "root/make", "is not a duration");

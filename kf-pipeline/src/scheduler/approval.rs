@@ -62,11 +62,10 @@ impl Decision {
                 "comment" => self.comment.as_str().into(),
                 "value" => {
                     let kind = output.kind();
-                    let value =
-                        self.value.clone().ok_or_else(|| format!("it asks for a value, a {kind:?}"))?;
+                    let value = self.value.clone().ok_or_else(|| format!("it asks for a value, {kind}"))?;
                     let value = kind.fit(&value).unwrap_or(value);
                     if !kind.accepts(&value) {
-                        return Err(format!("it asks for a value, a {kind:?}, and found {value}"));
+                        return Err(format!("it asks for a value, {kind}, and found {value}"));
                     }
                     if let Some(problem) = check.and_then(|check| check(&value).err()) {
                         return Err(format!("it asks for another value than {value}: {problem}"));

@@ -185,7 +185,7 @@ pub(super) fn check(component: &Component, inputs: &Values) -> Result<(), String
         let wanted = input.kind();
         let absent = value.is_null() && input.is_optional;
         if !absent && wanted != ParameterType::String && !wanted.accepts(value) {
-            return Err(format!("input `{name}` expects {wanted:?}, found {}", shown(value)));
+            return Err(format!("input `{name}` expects {wanted}, found {}", shown(value)));
         }
     }
     Ok(())

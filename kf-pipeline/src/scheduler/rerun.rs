@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kf_core::Timestamp;
 
 use super::{JournalEvent, TaskState, Values};
-use crate::plan::{ComponentKind, Name, Plan, Work};
+use crate::plan::{ComponentKind, Name, Plan, Work, nearest, parse_part};
 
 /// A task of an ended run that a new one keeps.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct Level {
 /// after those that did not succeed; also but for those that give something else in this plan.
 ///
 /// # Errors
-/// Names the part of a path that the plan does not have.
+/// Names the part of a path that the plan does not have, and what may have been meant.
 pub(crate) fn keep(
     plan: &Plan,
     journal: Vec<JournalEvent>,
@@ -58,7 +58,13 @@ pub(crate) fn keep(
             _ => {}
         }
     }
-    let mut chosen = again.iter().map(|path| Chosen::find(plan, path)).collect::<Result<Vec<_>, _>>()?;
+    let wanted = |path: &Arc<str>| {
+        Chosen::find(plan, path).map_err(|problem| match nearest(plan, path).as_slice() {
+            [] => problem,
+            near => format!("{problem}; did you mean `{}`?", near.join("` or `")),
+        })
+    };
+    let mut chosen = again.iter().map(wanted).collect::<Result<Vec<_>, _>>()?;
     // Of a group, what failed in it: the rest of it is kept.
     let inner =
         unwell.iter().filter(|path| !unwell.iter().any(|other| other != *path && lies_in(other, path)));
@@ -76,20 +82,11 @@ pub(super) fn lies_in(path: &str, group: &str) -> bool {
     path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '[']))
 }
 
-/// A part of a path: a task's name and its iteration.
-fn parse(part: &str) -> (&str, Option<usize>) {
-    let iteration = part.strip_suffix(']').and_then(|part| part.rsplit_once('['));
-    match iteration.and_then(|(name, number)| Some((name, number.parse().ok()?))) {
-        Some((name, number)) => (name, Some(number)),
-        None => (part, None),
-    }
-}
-
 impl Chosen {
     fn find(plan: &Plan, path: &str) -> Result<Self, String> {
         let (mut levels, mut component) = (Vec::new(), plan.root);
         for part in path.split('/') {
-            let (name, iteration) = parse(part);
+            let (name, iteration) = parse_part(part);
             let ComponentKind::Dag(dag) = &plan.components[component].kind else {
                 return Err(format!("task `{path}`: what `{part}` is to lie in is no group"));
             };
@@ -136,7 +133,7 @@ impl Chosen {
 
     /// Whether a task runs again: it is this one, lies in it, or comes after it.
     fn drops(&self, path: &str) -> bool {
-        let mut parts = path.split('/').map(parse);
+        let mut parts = path.split('/').map(parse_part);
         for level in &self.levels {
             let Some((name, iteration)) = parts.next() else { return false };
             if name != level.task.as_ref() {

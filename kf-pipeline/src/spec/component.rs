@@ -1,5 +1,7 @@
 //! Components: their inputs, their outputs, and for DAGs the tasks inside.
 
+use std::fmt;
+
 use kf_core::artifact::ArtifactKind;
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +124,23 @@ impl PrimitiveType {
             Self::Double => ParameterType::NumberDouble,
             Self::String => ParameterType::String,
         }
+    }
+}
+
+/// As messages say it: `an integer`, `a list`.
+impl fmt::Display for ParameterType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ParameterTypeEnumUnspecified => "a value",
+            Self::NumberDouble => "a number",
+            Self::NumberInteger => "an integer",
+            Self::String => "a string",
+            Self::Boolean => "a boolean",
+            Self::List => "a list",
+            Self::Struct => "an object",
+            Self::TaskFinalStatus => "a task's final status",
+            Self::TaskConfig => "a task's configuration",
+        })
     }
 }
 

@@ -1,7 +1,9 @@
 //! Where in a file something stands.
 
-/// The line, from 1, of a place such as `comp-train/fit`: a component, and a task or output in it. None where the file is
-/// not written in blocks, or has no such place.
+use super::SCHEMA_VERSION;
+
+/// The line, from 1, of a place such as `comp-train/fit`: a component, and a task or output in it; or of the field
+/// `schemaVersion`. None where the file is not written in blocks, or has no such place.
 pub(crate) fn line_of(text: &str, place: &str) -> Option<u64> {
     let (component, inside) = place.split_once('/').unwrap_or((place, ""));
     let lines: Vec<(usize, &str)> = text.lines().map(indented).collect();
@@ -17,13 +19,16 @@ pub(crate) fn line_of(text: &str, place: &str) -> Option<u64> {
             lines[at + 1..].iter().take_while(|(indent, line)| line.is_empty() || *indent > lines[at].0);
         (at + 1, at + 1 + inner.count())
     };
-    let start = if component == "root" {
-        lines.iter().position(|(indent, line)| *indent == 0 && line.starts_with("root:"))?
-    } else {
-        let components =
-            lines.iter().position(|(indent, line)| *indent == 0 && line.starts_with("components:"))?;
-        let (from, to) = block(components);
-        named(component, from, to)?
+    let outermost = |name: &str| {
+        let is_it = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':'));
+        lines.iter().position(|(indent, line)| *indent == 0 && is_it(line))
+    };
+    let start = match component {
+        "root" | SCHEMA_VERSION => outermost(component)?,
+        _ => {
+            let (from, to) = block(outermost("components")?);
+            named(component, from, to)?
+        }
     };
     let (from, to) = block(start);
     let tasks = named("tasks", from, to).map_or((from, to), block);

@@ -32,6 +32,9 @@ pub(crate) use yaml::LARGEST;
 
 use serde::{Deserialize, Serialize};
 
+/// The field that says which version of the IR a file is written in.
+pub(crate) const SCHEMA_VERSION: &str = "schemaVersion";
+
 /// Whether a field says no more than its absence would.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -61,7 +64,7 @@ pub struct PipelineSpec {
     pub components: Named<ComponentSpec>,
     /// The outermost component: a DAG.
     pub root: ComponentSpec,
-    /// The version of the IR, `2.1.0`.
+    /// The version of the IR, `2.1.0`. Another than 2 in front is refused; none at all is taken for 2.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub schema_version: String,
     /// What made this file.

@@ -5,7 +5,7 @@ use serde_saphyr::options::{AliasLimits, DuplicateKeyPolicy, MergeKeyPolicy};
 
 use super::{
     ComponentSpec, DeploymentSpec, Extra, Named, PipelineFile, PipelineInfo, PipelineSpec, Platforms,
-    is_default,
+    SCHEMA_VERSION, is_default,
 };
 use crate::deep::on_stack_of;
 use crate::{Error, Result};
@@ -123,7 +123,7 @@ const OF_PIPELINES: &[&str] = &[
     "deploymentSpec",
     "components",
     "root",
-    "schemaVersion",
+    SCHEMA_VERSION,
     "sdkVersion",
     "defaultPipelineRoot",
 ];
@@ -194,7 +194,7 @@ impl Document {
             ("deploymentSpec", self.deployment_spec.is_some(), Content::Pipeline),
             ("components", self.components.is_some(), Content::Pipeline),
             ("root", self.root.is_some(), Content::Pipeline),
-            ("schemaVersion", self.schema_version.is_some(), Content::Pipeline),
+            (SCHEMA_VERSION, self.schema_version.is_some(), Content::Pipeline),
             ("sdkVersion", self.sdk_version.is_some(), Content::Pipeline),
             ("defaultPipelineRoot", self.default_pipeline_root.is_some(), Content::Pipeline),
             ("platforms", self.platforms.is_some(), Content::Platforms),
@@ -255,6 +255,10 @@ fn assemble(documents: Vec<Document>) -> Result<PipelineFile> {
         if let Some(name) = stray {
             return Err(Error::file(None, format!("`{name}` does not belong into {place}")));
         }
+    }
+    if pipeline_spec.schema_version.is_empty() {
+        let pipeline = pipeline_spec.pipeline_info.name.as_str();
+        tracing::warn!(pipeline, "the file says no `{SCHEMA_VERSION}`; it is read as version 2");
     }
     Ok(PipelineFile { pipeline_spec, platform_spec })
 }

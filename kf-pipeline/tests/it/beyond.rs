@@ -1,9 +1,12 @@
 //! What Kubeflow Pipelines has no field for: fallbacks, maps some of whose items may fail, people who decide, mutexes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use kf_core::Home;
 use kf_core::metadata::RunState;
+use kf_core::testing::{FaultyMetadata, MetadataCall};
 use kf_pipeline::prelude::*;
 use kf_pipeline::spec::PipelineFile;
 use kf_pipeline::{
@@ -283,12 +286,17 @@ async fn approval() -> Done {
     engine.drain().await;
     assert!(run.wait().await.unwrap_err().to_string().contains("drained"));
     drop(engine);
-    let engine = Engine::open(home.path()).await?;
+    let store = Home::open(home.path()).await?;
+    let counted = Arc::new(FaultyMetadata::new(store.metadata()));
+    let engine = Engine::builder().metadata(counted.clone()).open_home(store).await?;
     assert_eq!(engine.approvals(&id).await?, first, "it waits on, asked then");
     let decision = || Decision::approve().by("ann").value(3);
     let error = engine.decide(&id, "ask", decision()).await.unwrap_err().to_string();
     assert!(error.contains("start it again"), "{error}");
+    let before = counted.calls(MetadataCall::Read);
     let run = engine.start_with(&pipeline, args! {}, options()).await?;
+    let reads = counted.calls(MetadataCall::Read) - before;
+    assert!(reads <= 2, "{reads} reads: a page of the journal, and that there is none after it");
     assert_eq!(asked(&run).await, "Publish 0.97?", "who listens hears it again");
     engine.decide(&id, "ask", decision()).await?;
     assert!(engine.approvals(&id).await?.is_empty());

@@ -25,7 +25,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("an_environment_is_made_once", environments),
         test("what_cannot_be_installed_is_said", uninstallable),
         test("volumes_are_seen_by_the_step_alone", volumes),
-        test("links_in_a_folder_are_followed", links),
+        test("links_are_followed_within_the_attempts_folder", links),
         test("a_path_that_was_given_out_leads_to_the_content", paths),
         test("parallel_steps_do_not_wait_for_one_another", parallel),
     ]
@@ -153,7 +153,12 @@ async fn ends() -> Done {
     let error = error_of(python("", "import os\ndef f():\n    os.kill(os.getpid(), 9)\n")).await?;
     assert!(error.contains("signal 9 (SIGKILL)"), "{error}");
     let error = error_of(python("", "def f():\n    raise ValueError('what is wrong')\n")).await?;
-    assert!(error.contains("ValueError: what is wrong") && error.contains("log.txt"), "{error}");
+    assert!(error.contains(": ValueError: what is wrong; its command ended with exit code 1;"), "{error}");
+    assert!(
+        error.contains("log.txt") && error.trim_end().ends_with("\nValueError: what is wrong"),
+        "{error}"
+    );
+    assert!(!error.contains("executor_input") && !error.contains("outputFile"), "{error}");
     let error = error_of(python("", "def f(:\n")).await?;
     assert!(error.contains("SyntaxError"), "{error}");
     let error = error_of(shell("echo said; exit 7")).await?;
@@ -423,6 +428,22 @@ async fn links() -> Done {
     let (outcome, _) = outcome_of(&hand_over(python("", around), python("", read), false)).await?;
     let error = outcome.error.unwrap_or_default();
     assert!(error.contains("leads around it"), "{error}");
+    // What lies elsewhere is not the step's, though the engine may be able to read it.
+    let outside = tempfile::tempdir()?;
+    let secret = outside.path().canonicalize()?.join("secret");
+    std::fs::write(&secret, "secret")?;
+    let says = format!("leads to `{}`, outside of the attempt's folder", secret.display());
+    for body in ["os.symlink(SECRET, out.path)", "os.mkdir(out.path); os.symlink(SECRET, out.path + '/x')"] {
+        let body = body.replace("SECRET", &format!("{:?}", secret.display().to_string()));
+        let step = format!("import os\ndef f(out: Output[Dataset]) -> str:\n    {body}\n    return 'ok'\n");
+        let (outcome, _) = outcome_of(&hand_over(python("", &step), python("", read), false)).await?;
+        let error = outcome.error.unwrap_or_default();
+        assert!(error.contains("output `out`: the link `") && error.contains(&says), "{error}");
+    }
+    let file = "{{$.outputs.parameters['Output'].output_file}}";
+    let (outcome, _) = run(&[shell(&format!("ln -s {} {file}", secret.display()))]).await?;
+    let error = outcome.error.unwrap_or_default();
+    assert!(error.contains("it is a link to `") && error.contains("secret`; write a file"), "{error}");
     Ok(())
 }
 

@@ -169,9 +169,11 @@ async fn refused() -> Done {
     let run = place.start().await?;
     run.wait().await?;
     for (path, says) in [
-        ("a", "there is no `a`; there are: exit, exit-handler-1"),
+        ("a", "there is no `a`; there are: exit, exit-handler-1; did you mean `exit-handler-1/a`?"),
+        ("exit-handler-2/a", "did you mean `exit-handler-1/a`?"),
         ("exit-handler-1/c", "there is no `c`; there are: a, b, "),
         ("exit-handler-1/for-loop-1/one", "say which iteration"),
+        ("two", "did you mean `exit-handler-1/for-loop-1[0]/two`?"),
         ("exit-handler-1/a[0]", "`a` is no loop"),
         ("exit-handler-1/a/b", "lie in is no group"),
         ("", "there is no ``"),

@@ -178,14 +178,19 @@ impl Remote {
     /// That the object is there and has its digest, and what it is a manifest of; read only where it was not, or
     /// has changed since.
     pub(super) async fn verify(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
+        Ok(self.verified(digest).await?.1)
+    }
+
+    /// As [`verify`](Self::verify), with what the store says of the object.
+    pub(super) async fn verified(&self, digest: &Digest) -> Result<(ObjectMeta, Option<Arc<Manifest>>)> {
         patiently(digest, || self.verify_once(digest)).await
     }
 
-    async fn verify_once(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
+    async fn verify_once(&self, digest: &Digest) -> Result<(ObjectMeta, Option<Arc<Manifest>>)> {
         let meta = self.head(digest).await?.ok_or_else(|| missing(digest))?;
         let known = locked(&self.verified).get(digest).filter(|known| known.is(&meta)).cloned();
         if let Some(known) = known {
-            return Ok(known.manifest);
+            return Ok((meta, known.manifest));
         }
         let (meta, mut content) = self.content(digest).await?;
         let mut hasher = Hasher::new();
@@ -201,7 +206,7 @@ impl Remote {
         let manifest = kept.and_then(|content| Manifest::parse(&content)).map(Arc::new);
         let known = Known {
             size: meta.size,
-            e_tag: meta.e_tag,
+            e_tag: meta.e_tag.clone(),
             modified: meta.last_modified.timestamp_micros(),
             manifest: manifest.clone(),
         };
@@ -210,7 +215,7 @@ impl Remote {
             verified.clear();
         }
         verified.insert(*digest, known);
-        Ok(manifest)
+        Ok((meta, manifest))
     }
 
     /// An object's content in order: a small one's as it comes, a large one's in parts, a few of them on their way at a

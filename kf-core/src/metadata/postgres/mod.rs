@@ -358,6 +358,10 @@ impl MetadataStore for PostgresMetadata {
         if let Some(state) = wanted.state {
             query.push(" AND state = ").push_bind(state.as_str());
         }
+        if let Some(ids) = &wanted.ids {
+            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            query.push(" AND id = ANY(").push_bind(ids).push(")");
+        }
         if let Some(after) = page::cursor(wanted.after.as_deref())? {
             query.push(" AND no < ").push_bind(after);
         }

@@ -240,6 +240,10 @@ impl MetadataStore for SqliteMetadata {
         if let Some(state) = query.state {
             select = select.and("state = ?", [state.as_str().to_owned()]);
         }
+        if let Some(ids) = &query.ids {
+            let ids = serde_json::to_string(ids).expect("ids are text");
+            select = select.and("id IN (SELECT value FROM json_each(?))", [ids]);
+        }
         if let Some(after) = cursor(query.after.as_deref())? {
             select = select.and("no < ?", [after]);
         }

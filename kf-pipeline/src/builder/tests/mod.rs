@@ -46,6 +46,7 @@ fn total(numbers: Vec<i64>) -> i64 {
 
 mod branches;
 mod groups;
+mod outer;
 
 mod elsewhere {
     use crate::prelude::*;

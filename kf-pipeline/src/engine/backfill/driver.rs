@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use kf_core::metadata::{Commit, Lineage, RunState};
-use kf_core::{RunId, Timestamp};
+use kf_core::RunId;
+use kf_core::metadata::{Commit, RunState};
 use tokio_util::sync::DropGuard;
 
 use super::decide::next_attempt;
@@ -13,6 +13,7 @@ use super::handle::DriverEnd;
 use super::identity::Identity;
 use super::{Backfill, BackfillEvent, PartitionStatus, PartitionTable, look_up, look_up_all};
 use crate::engine::Inner;
+use crate::engine::commit::journaled;
 use crate::{Engine, Error, Partition, Pipeline, Result, RunHandle, StartOptions};
 
 /// How often a run that another engine carries is looked at.
@@ -96,11 +97,11 @@ impl Driver {
                 Err(Trouble::Stop) => return None,
                 Err(Trouble::Failed(error)) => Some(error),
             };
-            let known =
-                look_up(self.engine.metadata.as_ref(), &self.identity, status.partition.clone()).await;
+            let known = vec![status.partition.clone()];
+            let known = look_up(self.engine.metadata.as_ref(), &self.identity, known).await;
             let failed = match known {
-                Ok(known) => {
-                    status = known;
+                Ok(mut known) => {
+                    status = known.pop().unwrap_or(status);
                     failed
                 }
                 Err(error) => failed.or(Some(error)),
@@ -176,13 +177,8 @@ impl Driver {
         let unfinished = metadata.run(run).await?.is_some_and(|record| !record.state.is_terminal());
         let reason = "left unfinished, and the pipeline or its arguments have changed since".to_owned();
         let commit = Commit {
-            run: run.clone(),
-            epoch: lease.epoch,
-            expected_seq: lease.seq,
-            at: Timestamp::now(),
-            events: "[]".to_owned(),
             state: Some((RunState::Canceled, Some(reason))),
-            lineage: Lineage::default(),
+            ..journaled(run, lease.epoch, lease.seq, &[])
         };
         let done = if unfinished { metadata.commit(commit).await.map(|_| ()) } else { Ok(()) };
         metadata.release(lease).await?;

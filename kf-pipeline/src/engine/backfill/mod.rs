@@ -7,10 +7,11 @@ mod identity;
 mod options;
 mod table;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
-use kf_core::metadata::MetadataStore;
+use kf_core::RunId;
+use kf_core::metadata::{MetadataStore, RunQuery, RunRecord};
 
 pub use handle::{BackfillEvent, BackfillHandle};
 pub use options::Backfill;
@@ -21,8 +22,10 @@ use decide::MOST_ATTEMPTS;
 use driver::Driver;
 use identity::Identity;
 
-/// How many partitions are looked up at once.
-const LOOK_UPS: usize = 16;
+/// How many runs are asked for at once.
+const LOOK_UPS: usize = 500;
+/// How many of a partition's runs are asked for at once, where there is room.
+const AHEAD: u32 = 16;
 
 impl Engine {
     /// Runs a pipeline for each partition that has not succeeded: missing ones are started, those left unfinished are
@@ -115,23 +118,49 @@ async fn look_up_all(
     identity: &Identity,
     backfill: &Backfill,
 ) -> Result<Vec<PartitionStatus>> {
-    let partitions: Vec<Partition> = backfill.partitions().iter().cloned().collect();
-    let look_ups = stream::iter(partitions).map(|partition| look_up(metadata, identity, partition));
-    look_ups.buffered(LOOK_UPS).try_collect().await
+    look_up(metadata, identity, backfill.partitions().iter().cloned().collect()).await
 }
 
-/// How a partition stands: how the last of its runs, which have no gap in their numbers, does.
+/// How partitions stand: how the last of their runs, which have no gaps in their numbers, do.
 async fn look_up(
     metadata: &dyn MetadataStore,
     identity: &Identity,
-    partition: Partition,
-) -> Result<PartitionStatus> {
-    let mut status = PartitionStatus::missing(partition);
-    for attempt in 1..=MOST_ATTEMPTS {
-        match metadata.run(&identity.run(status.partition.key(), attempt)).await? {
-            Some(run) => status = PartitionStatus::of(status.partition, attempt, run),
-            None => break,
+    partitions: Vec<Partition>,
+) -> Result<Vec<PartitionStatus>> {
+    let mut rows: Vec<PartitionStatus> = partitions.into_iter().map(PartitionStatus::missing).collect();
+    let mut open: Vec<usize> = (0..rows.len()).collect();
+    let mut first = 1;
+    while first <= MOST_ATTEMPTS && !open.is_empty() {
+        // Of few partitions, several attempts are asked for at once.
+        let each =
+            u32::try_from(LOOK_UPS / open.len()).unwrap_or(1).clamp(1, AHEAD).min(MOST_ATTEMPTS + 1 - first);
+        let mut on = Vec::new();
+        for some in open.chunks(LOOK_UPS) {
+            let attempts = |at: &usize| {
+                let key = rows[*at].partition.key();
+                (first..first + each).map(|attempt| identity.run(key, attempt)).collect::<Vec<_>>()
+            };
+            let ids: Vec<Vec<RunId>> = some.iter().map(attempts).collect();
+            let mut found = runs(metadata, ids.concat()).await?;
+            for (at, ids) in some.iter().zip(ids) {
+                let known: Vec<RunRecord> = ids.iter().map_while(|id| found.remove(id)).collect();
+                if known.len() == ids.len() {
+                    on.push(*at);
+                }
+                if let Some((run, attempt)) = known.into_iter().zip(first..).last() {
+                    rows[*at] = PartitionStatus::of(rows[*at].partition.clone(), attempt, run);
+                }
+            }
         }
+        open = on;
+        first += each;
     }
-    Ok(status)
+    Ok(rows)
+}
+
+/// The runs that there are of these ids, without what they are of.
+async fn runs(metadata: &dyn MetadataStore, ids: Vec<RunId>) -> Result<HashMap<RunId, RunRecord>> {
+    let query = RunQuery { limit: ids.len(), ids: Some(ids), brief: true, ..RunQuery::default() };
+    let page = metadata.runs(&query).await?;
+    Ok(page.items.into_iter().map(|run| (run.id.clone(), run)).collect())
 }

@@ -41,7 +41,8 @@ pub(super) fn write(rows: &Rows, facts: &Facts<'_>, artifacts: &Artifacts<'_>) -
     order.sort_by_key(|index| all[*index].state != TaskState::Failed);
     let mut tasks = vec![Json::Null; all.len()];
     for index in order {
-        tasks[index] = left.measured(|measure| task_json(&all[index], artifacts, measure, &since));
+        let tolerated = facts.tolerated(index);
+        tasks[index] = left.measured(|measure| task_json(&all[index], tolerated, artifacts, measure, &since));
     }
     let artifacts: Vec<Json> = artifacts
         .list
@@ -96,7 +97,10 @@ fn row_json(row: &Row, since: &impl Fn(Timestamp) -> i64) -> Json {
         Kind::Loop => 3,
         Kind::Iteration => 4,
     };
-    let flags = u8::from(row.critical) | u8::from(row.open) << 1 | u8::from(row.is_report) << 2;
+    let flags = u8::from(row.critical)
+        | u8::from(row.open) << 1
+        | u8::from(row.is_report) << 2
+        | u8::from(row.tolerated) << 3;
     let (from, to) = row.span.map_or((Json::Null, Json::Null), |(from, to)| {
         (Json::from(since(from)), Json::from(since(to).max(since(from))))
     });
@@ -108,6 +112,7 @@ fn row_json(row: &Row, since: &impl Fn(Timestamp) -> i64) -> Json {
 
 fn task_json(
     task: &TaskReport,
+    tolerated: Option<&str>,
     artifacts: &Artifacts<'_>,
     measure: Measure,
     since: &impl Fn(Timestamp) -> i64,
@@ -125,6 +130,7 @@ fn task_json(
     put("attempts", task.attempts.into());
     put("ended", since(task.ended_at).into());
     put("error", task.error.as_deref().map(|error| plain_part(error, measure.error)).into());
+    put("tolerated", tolerated.map(|what| plain_part(what, 300)).into());
     let failed = task.failed_attempts.iter().take(measure.entries).map(|failed| {
         let (from, to) = (since(failed.started_at), since(failed.ended_at));
         json!([failed.attempt, from, to.max(from), plain_part(&failed.error, measure.error)])

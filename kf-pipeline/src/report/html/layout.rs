@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::report::model::Edge;
+use crate::report::model::{Edge, EdgeKind};
 
 const GAP_X: f64 = 22.0;
 const GAP_Y: f64 = 34.0;
@@ -38,7 +38,7 @@ pub(super) struct Segment {
     pub(super) to: Point,
     /// Whether it ends at a box.
     pub(super) arrow: bool,
-    pub(super) order: bool,
+    pub(super) kind: EdgeKind,
 }
 
 #[derive(Clone, Debug)]
@@ -71,8 +71,8 @@ struct Item {
 struct Ranks {
     items: Vec<Item>,
     ranks: Vec<Vec<usize>>,
-    /// From item, to item, whether an order only.
-    links: BTreeSet<(usize, usize, bool)>,
+    /// From item, to item, and why.
+    links: BTreeSet<(usize, usize, EdgeKind)>,
 }
 
 impl Ranks {
@@ -92,20 +92,20 @@ impl Ranks {
             into[edge.to] += 1;
         }
         // The passing items, by the box that they belong to, whether they leave it or go to it, rank and kind.
-        let mut lanes: BTreeMap<(usize, bool, usize, bool), usize> = BTreeMap::new();
+        let mut lanes: BTreeMap<(usize, bool, usize, EdgeKind), usize> = BTreeMap::new();
         for edge in edges {
             let leaving = out[edge.from] >= into[edge.to];
             let owner = if leaving { edge.from } else { edge.to };
             let mut last = edge.from;
             for rank in rank_of[edge.from] + 1..rank_of[edge.to] {
-                let lane = *lanes.entry((owner, leaving, rank, edge.order)).or_insert_with(|| {
+                let lane = *lanes.entry((owner, leaving, rank, edge.kind)).or_insert_with(|| {
                     items.push(item(rank, LANE, None));
                     items.len() - 1
                 });
-                links.insert((last, lane, edge.order));
+                links.insert((last, lane, edge.kind));
                 last = lane;
             }
-            links.insert((last, edge.to, edge.order));
+            links.insert((last, edge.to, edge.kind));
         }
         for (from, to, _) in &links {
             items[*from].down.push(*to);
@@ -209,7 +209,7 @@ impl Ranks {
                 Point { x: left(node) - start, y: tops[rank] + (heights[rank] - size.height) / 2.0 }
             })
             .collect();
-        let segment = |&(from, to, order): &(usize, usize, bool)| {
+        let segment = |&(from, to, kind): &(usize, usize, EdgeKind)| {
             let (above, below) = (self.items[from].rank, self.items[to].rank);
             let bottom = tops[above] + heights[above];
             Segment {
@@ -224,7 +224,7 @@ impl Ranks {
                     y: self.items[to].node.map_or(tops[below], |node| places[node].y),
                 },
                 arrow: self.items[to].node.is_some(),
-                order,
+                kind,
             }
         };
         let segments = self.links.iter().map(segment).collect();
@@ -336,11 +336,16 @@ mod tests {
 
     use super::*;
 
+    const KINDS: [EdgeKind; 3] = [EdgeKind::Data, EdgeKind::Order, EdgeKind::Fallback];
+
     fn graphs() -> impl Strategy<Value = (Vec<Size>, Vec<Edge>)> {
         (1_usize..60).prop_flat_map(|count| {
             let size = (60.0..400.0_f64, 30.0..300.0_f64).prop_map(|(width, height)| Size { width, height });
-            let edge =
-                (0..count, 0..count, any::<bool>()).prop_map(|(a, b, order)| Edge { from: a, to: b, order });
+            let edge = (0..count, 0..count, 0..3_usize).prop_map(|(a, b, kind)| Edge {
+                from: a,
+                to: b,
+                kind: KINDS[kind],
+            });
             (prop::collection::vec(size, count), prop::collection::vec(edge, 0..2 * count))
         })
     }
@@ -392,7 +397,7 @@ mod tests {
                 for _ in 0..=sizes.len() {
                     reached |= open.iter().any(|point| near(*point, goal));
                     open = laid.segments.iter()
-                        .filter(|segment| segment.order == edge.order)
+                        .filter(|segment| segment.kind == edge.kind)
                         .filter(|segment| open.iter().any(|point| near(*point, segment.from)))
                         .map(|segment| segment.to)
                         .collect();
@@ -405,7 +410,9 @@ mod tests {
     #[test]
     fn a_wide_fan_is_folded() {
         let sizes = vec![Size { width: 180.0, height: 46.0 }; 62];
-        let fan = |n| [Edge { from: 0, to: n, order: false }, Edge { from: n, to: 61, order: false }];
+        let fan = |n| {
+            [Edge { from: 0, to: n, kind: EdgeKind::Data }, Edge { from: n, to: 61, kind: EdgeKind::Data }]
+        };
         let edges: Vec<Edge> = (1..61).flat_map(fan).collect();
         let laid = layout(&sizes, &edges, 900.0);
         assert!(laid.size.width < 900.0, "{:?}", laid.size);

@@ -31,7 +31,7 @@ const ARGUMENTS: usize = 40;
 /// The whole report.
 pub(in crate::report) fn render(report: &Report) -> String {
     let root = Dag::of(&report.pipeline);
-    let facts = Facts::of(report);
+    let facts = Facts::of(report, &root);
     let outcome = facts.outcome(&root);
     let spans: Vec<_> = (0..report.tasks.len()).map(|index| facts.span(index)).collect();
     let steps = critical_path(&spans, &after(&root, &facts), facts.start);
@@ -227,12 +227,33 @@ fn waiting(out: &mut String, report: &Report) {
 
 /// What went wrong: the run's error, and the tasks that failed.
 fn failures(out: &mut String, report: &Report, facts: &Facts<'_>, rows: &Rows, outcome: RunState) {
-    let failed: Vec<usize> = (0..report.tasks.len())
-        .filter(|index| facts.task(*index).state == TaskState::Failed && facts.task(*index).attempts > 0)
-        .collect();
-    if report.run.error.is_none() && failed.is_empty() {
-        return;
+    let all = (0..report.tasks.len())
+        .filter(|index| facts.task(*index).state == TaskState::Failed && facts.task(*index).attempts > 0);
+    let (tolerated, failed): (Vec<usize>, Vec<usize>) =
+        all.partition(|index| facts.tolerated(*index).is_some());
+    if report.run.error.is_some() || !failed.is_empty() {
+        alarming(out, report, facts, rows, outcome, &failed);
     }
+    if !tolerated.is_empty() {
+        out.push_str("<section class=\"failure s-skipped\"><h2>");
+        match tolerated.len() {
+            1 => out.push_str("1 failure was tolerated"),
+            number => put!(out, "{} were tolerated", plural(number, "failure")),
+        }
+        out.push_str("</h2><ul>");
+        list_failed(out, &tolerated, facts, rows);
+        out.push_str("</ul></section>\n");
+    }
+}
+
+fn alarming(
+    out: &mut String,
+    report: &Report,
+    facts: &Facts<'_>,
+    rows: &Rows,
+    outcome: RunState,
+    failed: &[usize],
+) {
     let state = of_run(outcome);
     put!(
         out,
@@ -250,6 +271,11 @@ fn failures(out: &mut String, report: &Report, facts: &Facts<'_>, rows: &Rows, o
         put!(out, "<pre>{}</pre>", shortened(error, 4_000));
     }
     out.push_str("<ul>");
+    list_failed(out, failed, facts, rows);
+    out.push_str("</ul></section>\n");
+}
+
+fn list_failed(out: &mut String, failed: &[usize], facts: &Facts<'_>, rows: &Rows) {
     for index in failed.iter().take(FAILURES) {
         let task = facts.task(*index);
         let path = Safe(&clipped(&task.path, 200)).to_string();
@@ -261,11 +287,13 @@ fn failures(out: &mut String, report: &Report, facts: &Facts<'_>, rows: &Rows, o
         if let Some(error) = &task.error {
             put!(out, ": <span>{}</span>", Safe(&first_line(error, 400)));
         }
+        if let Some(what) = facts.tolerated(*index) {
+            put!(out, " — {}", Safe(&clipped(what, 200)));
+        }
     }
     if failed.len() > FAILURES {
         put!(out, "<li>and {}", plural(failed.len() - FAILURES, "more task"));
     }
-    out.push_str("</ul></section>\n");
 }
 
 fn footer(out: &mut String, report: &Report) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::icons::word;
 use super::layout::{Layout, Point, Segment, Size, layout};
 use crate::TaskState;
-use crate::report::model::{Counts, Dag, Edge, Facts, Item};
+use crate::report::model::{Counts, Dag, Edge, EdgeKind, Facts, Item};
 use crate::report::text::{Safe, clipped, count as number, duration, first_line, plural, put};
 
 /// How many tasks are drawn.
@@ -82,6 +82,9 @@ pub(super) fn draw(
     );
     sketch.draw(&mut Pen { out, facts, listed, critical }, Point { x: margin, y: margin });
     out.push_str("</svg>\n");
+    if has_fallbacks(root) {
+        out.push_str("<p class=note>An amber arrow leads to what stands for a task that fails.</p>");
+    }
     if !critical.is_empty() {
         out.push_str("<p class=note><span class=dot></span>on the critical path</p>");
     }
@@ -94,6 +97,11 @@ pub(super) fn draw(
         );
     }
     size
+}
+
+fn has_fallbacks(dag: &Dag) -> bool {
+    let inside = |item: &Item| item.inside.as_ref().is_some_and(has_fallbacks);
+    dag.edges.iter().any(|edge| edge.kind == EdgeKind::Fallback) || dag.items.iter().any(inside)
 }
 
 fn sketch<'t>(
@@ -136,7 +144,7 @@ fn sketch<'t>(
             .filter(|edge| edge.from < drawn && edge.to >= drawn)
             .map(|edge| edge.from)
             .collect();
-        edges.extend(leaving.into_iter().map(|from| Edge { from, to: drawn, order: true }));
+        edges.extend(leaving.into_iter().map(|from| Edge { from, to: drawn, kind: EdgeKind::Order }));
     }
     Sketch { layout: layout(&sizes, &edges, max_width), shapes, sizes }
 }
@@ -176,7 +184,9 @@ fn task_note(item: &Item, facts: &Facts<'_>, counts: Counts) -> String {
         }
         return parts.join(" · ");
     }
-    if state != TaskState::Succeeded {
+    if state == TaskState::Failed && facts.all_tolerated(item) {
+        parts.push("failed, tolerated".to_owned());
+    } else if state != TaskState::Succeeded {
         parts.push(word(state).to_owned());
     }
     if let (Some(longest), false) = (longest, state == TaskState::Cached) {
@@ -306,7 +316,13 @@ fn sheets(item: &Item) -> f64 {
 fn draw_group(pen: &mut Pen<'_, '_>, item: &Item, state: TaskState, words: [&str; 2], at: Point, size: Size) {
     let (width, height) = (size.width - sheets(item), size.height - sheets(item));
     let name = word(state);
-    put!(pen.out, "<g class=\"group s-{name}\"><title>{}</title>", Safe(&clipped(&item.path, 300)));
+    let tolerated =
+        if state == TaskState::Failed && pen.facts.all_tolerated(item) { " tolerated" } else { "" };
+    put!(
+        pen.out,
+        "<g class=\"group s-{name}{tolerated}\"><title>{}</title>",
+        Safe(&clipped(&item.path, 300))
+    );
     let mut sheet = |class: &str, shift: f64| {
         let (x, y) = (at.x + shift, at.y + shift);
         put!(
@@ -339,7 +355,11 @@ fn edge(out: &mut String, at: Point, segment: &Segment) {
     let (x1, x2) = (at.x + segment.from.x, at.x + segment.to.x);
     let (leaves, arrives) = (at.y + segment.leaves, at.y + segment.arrives);
     let middle = f64::midpoint(leaves, arrives);
-    let class = if segment.order { "edge order" } else { "edge" };
+    let class = match segment.kind {
+        EdgeKind::Data => "edge",
+        EdgeKind::Order => "edge order",
+        EdgeKind::Fallback => "edge fallback",
+    };
     put!(out, "<path class=\"{class}\" d=\"M{x1:.1} {:.1}", at.y + segment.from.y);
     let mut reached = f64::NEG_INFINITY;
     if (x1 - x2).abs() >= 0.5 {
@@ -371,15 +391,24 @@ fn draw_task(pen: &mut Pen<'_, '_>, item: &Item, state: TaskState, note: &str, a
     if let Some(error) = error {
         title = format!("{title}\n{}", first_line(error, 300));
     }
+    let tolerated = state == TaskState::Failed && facts.all_tolerated(item);
+    if tolerated {
+        let what = facts.all(item).iter().find_map(|index| facts.tolerated(*index)).unwrap_or_default();
+        put!(title, "\ntolerated: {what}");
+    }
+    if let Some(fallback) = &item.fallback {
+        put!(title, "\nwhere it fails, {fallback} stands for it");
+    }
     let is_critical = facts.all(item).iter().any(|index| pen.critical.contains(index));
     if is_critical {
         title.push_str("\non the critical path");
     }
     put!(
         pen.out,
-        "<g class=\"node s-{name}\"><title>{}</title>\
+        "<g class=\"node s-{name}{}\"><title>{}</title>\
          <rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{NODE_HEIGHT}\" rx=8 />\
          <use href=\"#i-{name}\" x=\"{ix:.1}\" y=\"{iy:.1}\" width=18 height=18 />",
+        if tolerated { " tolerated" } else { "" },
         Safe(&clipped(&title, 800)),
         x = at.x,
         y = at.y,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kf_core::Timestamp;
 use kf_core::metadata::RunState;
 
+use super::tolerated;
 use super::tree::{Dag, Item};
 use crate::TaskState;
 use crate::report::{Report, TaskReport};
@@ -70,12 +71,14 @@ pub(in crate::report) struct Facts<'r> {
     iterations: HashMap<&'r str, BTreeMap<usize, Counts>>,
     /// The paths of a loop in the iterations of those around it, by path without their numbers.
     loops: HashMap<String, Vec<&'r str>>,
+    /// Failures that something makes up for, each with what.
+    tolerated: HashMap<usize, String>,
     /// When the first task started.
     pub(in crate::report) start: Timestamp,
 }
 
 impl<'r> Facts<'r> {
-    pub(in crate::report) fn of(report: &'r Report) -> Self {
+    pub(in crate::report) fn of(report: &'r Report, root: &Dag) -> Self {
         let mut by_place: HashMap<String, Vec<usize>> = HashMap::new();
         let mut by_path = HashMap::new();
         let mut iterations: HashMap<&str, BTreeMap<usize, Counts>> = HashMap::new();
@@ -92,13 +95,28 @@ impl<'r> Facts<'r> {
         }
         let mut loops: HashMap<String, Vec<&str>> = HashMap::new();
         for path in iterations.keys() {
-            loops.entry(place(path, |_, _| {})).or_default().push(path);
+            loops.entry(place_of(path)).or_default().push(path);
         }
         let begun = report.run.created_at;
         let starts = report.tasks.iter().filter(|task| task.ended_at >= begun);
         let start = starts.filter_map(|task| task.started_at).min();
         let start = start.unwrap_or(report.run.created_at);
-        Self { report, by_path, by_place, iterations, loops, start }
+        let tolerated = HashMap::new();
+        let mut facts = Self { report, by_path, by_place, iterations, loops, tolerated, start };
+        facts.tolerated = tolerated::find(root, &facts);
+        facts
+    }
+
+    /// What makes up for the failure of a task, where it has failed and something does.
+    pub(in crate::report) fn tolerated(&self, index: usize) -> Option<&str> {
+        self.tolerated.get(&index).map(String::as_str)
+    }
+
+    /// Whether all failures of a task are made up for.
+    pub(in crate::report) fn all_tolerated(&self, item: &Item) -> bool {
+        let mut failed = self.all(item).iter().filter(|index| self.task(**index).state == TaskState::Failed);
+        let any = failed.clone().next().is_some();
+        any && failed.all(|index| self.tolerated(*index).is_some())
     }
 
     pub(in crate::report) fn index(&self, path: &str) -> Option<usize> {
@@ -214,6 +232,11 @@ impl<'r> Facts<'r> {
     pub(in crate::report) fn took(&self, index: usize) -> Option<Duration> {
         self.span(index).map(|span| span.end.since(span.start))
     }
+}
+
+/// A path without the numbers of iterations.
+pub(super) fn place_of(path: &str) -> String {
+    place(path, |_, _| {})
 }
 
 /// `a/loop[3]/b` as `a/loop/b`; the iterations on the way are told, each with its loop's path.

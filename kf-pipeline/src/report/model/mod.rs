@@ -4,10 +4,11 @@ mod after;
 mod critical;
 mod facts;
 mod rows;
+mod tolerated;
 mod tree;
 
 pub(super) use after::after;
 pub(super) use critical::{Step, critical_path};
 pub(super) use facts::{Counts, Facts, STATES};
 pub(super) use rows::{Kind, Row, Rows};
-pub(super) use tree::{Dag, Edge, Item};
+pub(super) use tree::{Dag, Edge, EdgeKind, Item};

@@ -46,6 +46,8 @@ pub(in crate::report) struct Row {
     /// Whether it, or something inside, is on the critical path.
     pub(in crate::report) critical: bool,
     pub(in crate::report) open: bool,
+    /// Whether it has failed, and something makes up for that.
+    pub(in crate::report) tolerated: bool,
     /// Whether it makes this very report.
     pub(in crate::report) is_report: bool,
 }
@@ -179,6 +181,8 @@ impl List<'_, '_> {
         around.depth += 1;
         self.dag(inside, path, &around);
         self.end(at, state);
+        let row = &mut self.rows.rows[at];
+        row.tolerated = self.facts.index(path).is_some_and(|index| self.facts.tolerated(index).is_some());
     }
 
     /// The item of an iteration, as one of the tasks inside took it.
@@ -228,6 +232,7 @@ impl List<'_, '_> {
             span: span.map(|span| (span.start, span.end)),
             critical: index.is_some_and(|index| self.critical.contains(&index)),
             is_report: item.is_report,
+            tolerated: index.is_some_and(|index| self.facts.tolerated(index).is_some()),
             ..blank(around.depth)
         });
     }
@@ -246,5 +251,6 @@ fn blank(depth: usize) -> Row {
         critical: false,
         open: true,
         is_report: false,
+        tolerated: false,
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::report::text::clipped;
 use crate::spec::{
-    ArtifactSource, ComponentSpec, DagSpec, Items, KfPlatform, ParameterSource, PipelineFile, TaskSpec,
-    TriggerStrategy,
+    ArtifactSource, ComponentSpec, DagSpec, Items, KfPlatform, KfTask, Named, ParameterSource, PipelineFile,
+    TaskSpec, TriggerStrategy,
 };
 
 /// How deep groups may lie in groups, and how many tasks are looked at; more are left out.
@@ -24,8 +24,18 @@ pub(in crate::report) struct Dag {
 pub(in crate::report) struct Edge {
     pub(in crate::report) from: usize,
     pub(in crate::report) to: usize,
-    /// Whether it is an order only, with no data along it.
-    pub(in crate::report) order: bool,
+    pub(in crate::report) kind: EdgeKind,
+}
+
+/// Why a task comes after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::report) enum EdgeKind {
+    /// It takes what that one gives.
+    Data,
+    /// For no other reason than that it was said so.
+    Order,
+    /// It stands for that one where that has failed.
+    Fallback,
 }
 
 /// A task of a DAG: something that is carried out, or a group of tasks.
@@ -42,6 +52,10 @@ pub(in crate::report) struct Item {
     pub(in crate::report) at_any_end: bool,
     /// Its condition, readable.
     pub(in crate::report) condition: Option<String>,
+    /// The task beside it that stands for it where it has failed.
+    pub(in crate::report) fallback: Option<String>,
+    /// Whether some of its iterations may fail.
+    pub(in crate::report) may_fail: bool,
     /// How many iterations run at once; 0 where there is no limit.
     pub(in crate::report) limit: usize,
     /// The list that it goes over, where that is short and known beforehand.
@@ -56,7 +70,7 @@ impl Dag {
     pub(in crate::report) fn of(file: &PipelineFile) -> Self {
         let platform = file.platform_spec.kf().unwrap_or_default();
         let mut reader = Reader { file, platform, left: TASKS };
-        reader.dag(&file.pipeline_spec.root, "", &BTreeSet::new(), 0)
+        reader.dag("root", &file.pipeline_spec.root, "", &BTreeSet::new(), 0)
     }
 
     /// How many tasks are in it that are no groups.
@@ -80,6 +94,7 @@ struct Reader<'f> {
 impl Reader<'_> {
     fn dag(
         &mut self,
+        name: &str,
         component: &ComponentSpec,
         path: &str,
         item_inputs: &BTreeSet<String>,
@@ -89,14 +104,20 @@ impl Reader<'_> {
         if depth > DEPTH {
             return Dag::default();
         }
-        let (order, edges) = sorted(dag);
+        let added = self.platform.components.get(name).map(|added| added.tasks.clone()).unwrap_or_default();
+        let (order, edges) = sorted(dag, &added);
         let mut items = Vec::new();
         for name in order {
             if self.left == 0 {
                 break;
             }
             self.left -= 1;
-            items.push(self.item(name, &dag.tasks[name], path, item_inputs, depth));
+            let mut item = self.item(name, &dag.tasks[name], path, item_inputs, depth);
+            if let Some(added) = added.get(name) {
+                item.fallback.clone_from(&added.fallback);
+                item.may_fail = added.min_success.is_some();
+            }
+            items.push(item);
         }
         let edges = edges.into_iter().filter(|edge| edge.to < items.len()).collect();
         Dag { items, edges }
@@ -123,7 +144,8 @@ impl Reader<'_> {
         inner.extend(task.parameter_iterator.as_ref().map(|iterator| iterator.item_input.clone()));
         inner.extend(task.artifact_iterator.as_ref().map(|iterator| iterator.item_input.clone()));
         let inside = component.filter(|component| component.dag.is_some());
-        let inside = inside.map(|component| self.dag(component, &path, &inner, depth + 1));
+        let inside =
+            inside.map(|component| self.dag(&task.component_ref.name, component, &path, &inner, depth + 1));
         let policy = task.trigger_policy.as_ref();
         Item {
             name: name.to_owned(),
@@ -144,31 +166,41 @@ impl Reader<'_> {
             takes_item,
             inside,
             path,
+            fallback: None,
+            may_fail: false,
         }
     }
 }
 
 /// The names of a DAG's tasks, each after those that it depends on, and its edges between their places.
-fn sorted(dag: &DagSpec) -> (Vec<&str>, Vec<Edge>) {
+fn sorted<'d>(dag: &'d DagSpec, added: &Named<KfTask>) -> (Vec<&'d str>, Vec<Edge>) {
     let names: Vec<&str> = dag.tasks.keys().map(String::as_str).collect();
     let index: BTreeMap<&str, usize> = names.iter().enumerate().map(|(index, name)| (*name, index)).collect();
-    let mut links: BTreeMap<(usize, usize), bool> = BTreeMap::new();
+    let mut links: BTreeMap<(usize, usize), EdgeKind> = BTreeMap::new();
     for (to, task) in dag.tasks.values().enumerate() {
         let parameters = task.inputs.parameters.values().filter_map(|given| match &given.source {
-            ParameterSource::TaskOutputParameter { producer_task, .. } => Some((producer_task, false)),
-            ParameterSource::TaskFinalStatus { producer_task } => Some((producer_task, true)),
+            ParameterSource::TaskOutputParameter { producer_task, .. } => {
+                Some((producer_task, EdgeKind::Data))
+            }
+            ParameterSource::TaskFinalStatus { producer_task } => Some((producer_task, EdgeKind::Order)),
             _ => None,
         });
         let artifacts = task.inputs.artifacts.values().filter_map(|given| match &given.source {
-            ArtifactSource::TaskOutputArtifact { producer_task, .. } => Some((producer_task, false)),
+            ArtifactSource::TaskOutputArtifact { producer_task, .. } => Some((producer_task, EdgeKind::Data)),
             ArtifactSource::ComponentInputArtifact(_) => None,
         });
-        let after = task.dependent_tasks.iter().map(|name| (name, true));
-        for (name, order) in parameters.chain(artifacts).chain(after) {
+        let after = task.dependent_tasks.iter().map(|name| (name, EdgeKind::Order));
+        for (name, kind) in parameters.chain(artifacts).chain(after) {
             if let Some(from) = index.get(name.as_str()).filter(|from| **from != to) {
-                let known = links.entry((*from, to)).or_insert(order);
-                *known &= order;
+                let known = links.entry((*from, to)).or_insert(kind);
+                *known = kind.min(*known);
             }
+        }
+    }
+    for (from, name) in names.iter().enumerate() {
+        let fallback = added.get(name).and_then(|added| added.fallback.as_deref());
+        if let Some(to) = fallback.and_then(|name| index.get(name)).filter(|to| **to != from) {
+            links.insert((from, *to), EdgeKind::Fallback);
         }
     }
     let mut open = vec![0_usize; names.len()];
@@ -192,8 +224,8 @@ fn sorted(dag: &DagSpec) -> (Vec<&str>, Vec<Edge>) {
             }
         }
     }
-    let edge = |((from, to), order): ((usize, usize), bool)| {
-        Some(Edge { from: place[from]?, to: place[to]?, order })
+    let edge = |((from, to), kind): ((usize, usize), EdgeKind)| {
+        Some(Edge { from: place[from]?, to: place[to]?, kind })
     };
     let edges = links.into_iter().filter_map(edge).filter(|edge| edge.from < edge.to).collect();
     (order, edges)
@@ -227,7 +259,6 @@ fn readable(condition: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Named;
 
     #[test]
     fn conditions_read_like_sentences() {
@@ -246,7 +277,7 @@ mod tests {
             ("d".to_owned(), after("d")),
         ]);
         let dag = DagSpec { tasks, ..DagSpec::default() };
-        let (order, edges) = sorted(&dag);
+        let (order, edges) = sorted(&dag, &Named::default());
         assert_eq!(order.len(), 4);
         assert_eq!(edges.len(), 2);
     }

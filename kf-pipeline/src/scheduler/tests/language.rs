@@ -163,7 +163,7 @@ fn a_part_of_a_value_is_selected_and_text_is_made_of_what_goes_to_text() {
     // First the part, then its type.
     let (state, error, _) = run(spec(r#"parseJson(string_value)["a"]"#), whole, none);
     assert_eq!(state, RunState::Failed);
-    assert!(error.unwrap().contains(r#"input `number` expects NumberInteger, found {"b":3}"#));
+    assert!(error.unwrap().contains(r#"input `number` expects an integer, found {"b":3}"#));
 }
 
 #[test]

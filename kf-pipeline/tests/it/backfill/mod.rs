@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use kf_core::Timestamp;
 use kf_core::metadata::RunState;
 use kf_core::process::{Command, Exit, Log, Spawner};
+use kf_core::testing::{FaultyMetadata, MetadataCall};
 use kf_core::worker::{Entry, entry};
+use kf_core::{Home, Timestamp};
 use kf_pipeline::prelude::*;
 use kf_pipeline::{Backfill, BackfillEvent, Error, PartitionState, PartitionTable, Partitions};
 use libtest_mimic::Trial;
@@ -220,7 +221,7 @@ async fn refuses() -> Done {
             Backfill::new(keys()?, "day"),
             "`day`: pipeline `parts` has no such parameter; it has: fails_before, key",
         ),
-        (Backfill::new(keys()?, "fails_before"), "`fails_before`: expected NumberInteger, found \"a\""),
+        (Backfill::new(keys()?, "fails_before"), "`fails_before`: expected an integer, found \"a\""),
         (Backfill::new(keys()?, "key").args(args! {"key" => "b"}), "comes from the partition"),
         (Backfill::new(keys()?, "key").args(args! {"fails_before" => "b"}), "`fails_before`: expected"),
         (Backfill::new(keys()?, "key").args(args! {"fails_before" => f64::NAN}), "`fails_before`"),
@@ -355,5 +356,12 @@ async fn many() -> Done {
     let table = engine.partitions(&pipeline, &backfill).await?;
     println!("{} partitions looked up in {:?}", table.rows().len(), begin.elapsed());
     assert_eq!((table.count(Missing), table.count(Succeeded)), (8460, 300), "a part is the same partitions");
+    let home = Home::open(home.path()).await?;
+    let counted = Arc::new(FaultyMetadata::new(home.metadata()));
+    let other = Engine::builder().metadata(counted.clone()).open_home(home).await?;
+    let before = counted.calls(MetadataCall::Read);
+    assert_eq!(other.partitions(&pipeline, &backfill).await?, table);
+    let asked = counted.calls(MetadataCall::Read) - before;
+    assert!(asked < 25, "asked {asked} times for {} partitions", table.rows().len());
     Ok(())
 }

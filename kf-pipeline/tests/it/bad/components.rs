@@ -104,6 +104,12 @@ pub(crate) async fn not_a_number() -> f64 {
     f64::NAN
 }
 
+/// Gives what is not its own.
+#[component(cache = false)]
+pub(crate) fn links_out(out: Output<Dataset>) -> TaskResult {
+    Ok(std::os::unix::fs::symlink("/etc/passwd", out.path())?)
+}
+
 #[component]
 pub(crate) async fn forgetful(out: Output<Model>) -> TaskResult {
     out.set_metadata("written", false)

@@ -8,7 +8,9 @@ use kf_pipeline::TaskState;
 use kf_pipeline::prelude::*;
 use libtest_mimic::Trial;
 
-use super::components::{boom, boom_blocking, careless, forgetful, hangs, not_a_number, stand, wants_state};
+use super::components::{
+    boom, boom_blocking, careless, forgetful, hangs, links_out, not_a_number, stand, wants_state,
+};
 use super::{Stage, end_of, one, says};
 use crate::{Done, test};
 
@@ -23,6 +25,12 @@ pub(crate) fn tests() -> Vec<Trial> {
         }),
         test("a_task_that_gives_no_file", || {
             fails(one!(forgetful()), &["forgetful", "wrote nothing", "output `out`"])
+        }),
+        test("a_task_that_gives_a_link_to_what_is_not_its_own", || {
+            fails(
+                one!(links_out()),
+                &["links-out", "output `out`", "leads to `/etc/", "outside of the attempt's folder"],
+            )
         }),
         test("state_that_nobody_gave", || {
             fails(

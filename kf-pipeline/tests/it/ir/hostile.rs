@@ -47,6 +47,11 @@ fn refused() -> Vec<(String, Option<u64>, Vec<&'static str>)> {
     let task = "      use:\n";
     let number = "          isOptional: true\n";
     vec![
+        (
+            with("root:\n", "sdkVersion: kfp-3.0.0\nschemaVersion: 3.0.0\nroot:\n"),
+            Some(17),
+            vec!["schemaVersion", "`3.0.0`", "expected 2.1.0 or another 2.x"],
+        ),
         // Names that lead nowhere.
         (
             with("dependentTasks: [make]", "dependentTasks: [mkae]"),

@@ -149,12 +149,8 @@ impl Remote {
 
     /// As [`verify`](Self::verify); then the object is young.
     pub(in crate::artifact::store) async fn renew(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
-        let manifest = self.verify(digest).await?;
-        let stays = patiently(digest, || async {
-            let meta = self.head(digest).await?.ok_or_else(|| missing(digest))?;
-            self.stays(digest, &meta).await
-        });
-        if stays.await? { Ok(manifest) } else { Err(missing(digest)) }
+        let (meta, manifest) = self.verified(digest).await?;
+        if self.stays(digest, &meta).await? { Ok(manifest) } else { Err(missing(digest)) }
     }
 
     /// Waits while a sweep is about to remove this object, and tells whether one was: it may be gone then. What was put or

@@ -60,10 +60,11 @@ const describe = (row) => {
   const around = [];
   for (let at = row.parent; at >= 0; at = rows[at].parent) if (rows[at].kind === "iteration") around.unshift(rows[at].name);
   const note = [around.join(""), row.note].filter((part) => part).join(" ");
-  const title = el("h2", { id: "detail-name" }, icon(row.state), el("span", {}, row.name, note ? el("em", {}, ` ${note}`) : null));
+  const title = el("h2", { id: "detail-name" }, icon(row.state, row.tolerated), el("span", {}, row.name, note ? el("em", {}, ` ${note}`) : null));
   const close = el("button", { type: "button", class: "close", "aria-label": "Close", onclick: () => hide(true) }, "✕");
   if (!task) return [el("header", {}, title, close), el("p", { class: "note" }, "Details are left out to keep the report small.")];
-  const facts = [["State", el("span", { class: `state s-${row.state}` }, row.state)]];
+  const facts = [["State", el("span", { class: `state s-${row.state}${row.tolerated ? " tolerated" : ""}` }, row.state)]];
+  if (task.tolerated) facts.push(["Tolerated", task.tolerated]);
   if (row.from !== null) {
     facts.push(["Took", duration(row.to - row.from)], ["Started", `${moment(data.start + row.from)}, +${duration(row.from)}`]);
   }

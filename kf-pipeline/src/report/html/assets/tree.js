@@ -3,7 +3,7 @@ const HEIGHT = 34;
 const KINDS = ["task", "group", "branch", "loop", "iteration"];
 const rows = data.rows.map(([depth, kind, name, note, state, task, from, to, flags, counts], at) => ({
   at, depth, kind: KINDS[kind], name, note, state: data.states[state] ?? "pending", task, from, to, counts,
-  critical: (flags & 1) > 0, open: (flags & 2) > 0, isReport: (flags & 4) > 0, parent: -1, end: at + 1,
+  critical: (flags & 1) > 0, open: (flags & 2) > 0, isReport: (flags & 4) > 0, tolerated: (flags & 8) > 0, parent: -1, end: at + 1,
 }));
 const path = [];
 for (const row of rows) {
@@ -58,14 +58,14 @@ const bar = (kind, from, to, title) => {
 const track = (row) => {
   const cell = el("div", { class: "track", role: "gridcell", "aria-hidden": "true" });
   if (row.from === null) return cell;
-  const whole = `${row.state}, ${duration(row.to - row.from)}`;
+  const whole = `${row.state}${row.tolerated ? ", tolerated" : ""}, ${duration(row.to - row.from)}`;
   if (row.kind !== "task") {
-    cell.append(bar(`around s-${row.state}`, row.from, row.to, whole));
+    cell.append(bar(`around s-${row.state}${row.tolerated ? " tolerated" : ""}`, row.from, row.to, whole));
   } else {
     const failed = listed(taskOf(row)?.failed);
     for (const [number, from, to] of failed) cell.append(bar("lost s-failed", from, to, `attempt ${number} failed after ${duration(to - from)}`));
     const start = failed.length ? Math.max(row.from, failed.at(-1)[2]) : row.from;
-    cell.append(bar(`s-${row.state}`, start, Math.max(start, row.to), whole));
+    cell.append(bar(`s-${row.state}${row.tolerated ? " tolerated" : ""}`, start, Math.max(start, row.to), whole));
   }
   if (row.critical) cell.append(bar("mark", row.from, row.to, "critical path"));
   return cell;
@@ -97,12 +97,12 @@ const draw = (row, place) => {
   const attempts = row.state === "cached" ? 0 : taskOf(row)?.attempts ?? 0;
   const open = fold && (row.open || isFiltered());
   const name = el("div", { class: "task", role: "gridcell" },
-    el("span", { class: "twist", "aria-hidden": "true" }, fold ? (open ? "▾" : "▸") : ""), icon(row.state),
+    el("span", { class: "twist", "aria-hidden": "true" }, fold ? (open ? "▾" : "▸") : ""), icon(row.state, row.tolerated),
     el("span", { class: "name", title: taskOf(row)?.path ?? row.name }, words),
     attempts > 1 ? el("span", { class: "attempts" }, `${attempts} attempts`) : null);
   name.style.paddingLeft = `${Math.min(row.depth, 12) * 18}px`;
   const made = el("div", {
-    class: `row is-${row.kind} s-${row.state}${row.critical ? " critical" : ""}${place === current ? " current" : ""}`,
+    class: `row is-${row.kind} s-${row.state}${row.critical ? " critical" : ""}${row.tolerated ? " tolerated" : ""}${place === current ? " current" : ""}`,
     id: `r${row.at}`, role: "row", "aria-level": row.depth + 1, "aria-rowindex": place + 2,
     "aria-expanded": fold ? String(Boolean(open)) : null,
   }, name, track(row),

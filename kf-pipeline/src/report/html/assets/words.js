@@ -9,12 +9,12 @@ const el = (name, props = {}, ...children) => {
   made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ""));
   return made;
 };
-const icon = (state) => {
+const icon = (state, tolerated) => {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  svg.setAttribute("class", `icon s-${state}`);
+  svg.setAttribute("class", `icon s-${state}${tolerated ? " tolerated" : ""}`);
   svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", state);
+  svg.setAttribute("aria-label", tolerated ? `${state}, tolerated` : state);
   use.setAttribute("href", `#i-${state}`);
   svg.append(use);
   return svg;

@@ -3,6 +3,7 @@
 mod browser;
 mod fixtures;
 mod metrics;
+mod tolerated;
 mod whole;
 
 use std::collections::HashSet;
