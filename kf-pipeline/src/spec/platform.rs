@@ -6,7 +6,7 @@ use kf_core::resources::Resources;
 use serde::de::value::MapDeserializer;
 use serde::{Deserialize, Serialize};
 
-use super::{Extra, Named};
+use super::{Extra, Named, exact};
 
 type Fields = serde_json::Map<String, serde_json::Value>;
 
@@ -14,7 +14,7 @@ type Fields = serde_json::Map<String, serde_json::Value>;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Platforms {
     /// The platforms.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "exact::named")]
     pub platforms: Named<serde_json::Value>,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
