@@ -28,16 +28,17 @@ pub(super) const ROOT: &str = "root";
 
 /// Takes the file apart, so that the plan of a large one takes the room that what is lowered already leaves.
 pub(super) fn lower(file: PipelineFile) -> Result<Plan> {
-    let PipelineFile { pipeline_spec: spec, platform_spec: platforms } = file;
-    let (platform, kf_executors) = platforms.kf_and_executors().map_err(not_understood)?;
+    let PipelineFile { pipeline_spec: spec, platform_spec: mut platforms } = file;
+    let (platform, kf_executors) = platforms.take_kf().map_err(not_understood)?;
     if spec.components.contains_key(ROOT) {
         return Err(Error::plan(ROOT, "a component is called `root`, which is the outermost DAG's name"));
     }
-    let root = spec.components.len();
-    let declared = spec.components.iter().map(|(name, component)| Declared::of(name, component));
-    let declared: Vec<Declared> = declared.chain([Declared::of(ROOT, &spec.root)]).collect();
-    let lowering = Lowering {
-        executors: &spec.deployment_spec.executors,
+    let (root, root_name) = (spec.components.len(), ROOT.to_owned());
+    let all = spec.components.iter().chain([(&root_name, &spec.root)]);
+    let declared: Vec<Declared> =
+        all.map(|(name, component)| Declared::of(name, component, kf_executors.as_ref())).collect();
+    let mut lowering = Lowering {
+        executors: spec.deployment_spec.executors,
         platforms: &platforms,
         platform: &platform,
         kf_executors,
@@ -45,11 +46,16 @@ pub(super) fn lower(file: PipelineFile) -> Result<Plan> {
         shared: &Shared::default(),
     };
     let mut components = Vec::with_capacity(declared.len());
-    let specs = spec.components.into_iter().map(|(_, component)| component).chain([spec.root]);
-    for (declared, spec) in declared.iter().zip(specs) {
-        components.push(lowering.component(declared, spec)?);
+    for (declared, (_, component)) in declared.iter().zip(spec.components) {
+        components.push(lowering.component(declared, component)?);
     }
     lowering.refuse_unread_executors()?;
+    if spec.root.dag.is_some() {
+        // Nobody asks for them any more, and the outermost DAG of a large file needs their room.
+        lowering.executors = Named::new();
+        lowering.kf_executors = None;
+    }
+    components.push(lowering.component(&declared[root], spec.root)?);
     if !matches!(components[root].kind, ComponentKind::Dag(_)) {
         return Err(Error::plan(ROOT, "the root component is not a DAG"));
     }
@@ -74,11 +80,11 @@ fn not_understood(error: serde_json::Error) -> Error {
 }
 
 struct Lowering<'a> {
-    executors: &'a Named<spec::Executor>,
+    executors: Named<spec::Executor>,
     platforms: &'a Platforms,
     /// The platform `kf` without its executors.
     platform: &'a KfPlatform,
-    kf_executors: Option<&'a serde_json::Map<String, Json>>,
+    kf_executors: Option<serde_json::Map<String, Json>>,
     /// All components in the order of their names, and the outermost behind them.
     declared: &'a [Declared],
     shared: &'a Shared,
@@ -89,11 +95,15 @@ struct Declared {
     name: Name,
     /// The executor's, where it is no DAG.
     label: Option<Name>,
+    /// What the executor says of waits between attempts.
+    jitter: Option<f64>,
 }
 
 impl Declared {
-    fn of(name: &str, spec: &ComponentSpec) -> Self {
-        Self { name: name.into(), label: spec.executor_label.as_deref().map(Name::from) }
+    fn of(name: &str, spec: &ComponentSpec, kf: Option<&serde_json::Map<String, Json>>) -> Self {
+        let label = spec.executor_label.as_deref();
+        let jitter = label.and_then(|label| kf?.get(label)?.get("backoffJitter")?.as_f64());
+        Self { name: name.into(), label: label.map(Name::from), jitter }
     }
 }
 
@@ -171,7 +181,7 @@ impl Lowering<'_> {
 
     /// What the platform `kf` adds to an executor.
     fn kf_executor(&self, label: &str) -> Result<Option<KfExecutor>> {
-        let executor = self.kf_executors.and_then(|executors| executors.get(label));
+        let executor = self.kf_executors.as_ref().and_then(|executors| executors.get(label));
         executor.map(KfExecutor::deserialize).transpose().map_err(|error| {
             Error::plan(format!("platforms.kf.executors.{label}"), format!("not understood: {error}"))
         })
@@ -181,7 +191,7 @@ impl Lowering<'_> {
     fn refuse_unread_executors(&self) -> Result<()> {
         let read: HashSet<&str> =
             self.declared.iter().filter_map(|declared| declared.label.as_deref()).collect();
-        let labels = self.kf_executors.into_iter().flat_map(|executors| executors.keys());
+        let labels = self.kf_executors.iter().flat_map(|executors| executors.keys());
         labels
             .filter(|label| !read.contains(label.as_str()))
             .try_for_each(|label| self.kf_executor(label).map(drop))
@@ -196,9 +206,14 @@ impl Lowering<'_> {
         }
     }
 
+    /// The component of a task.
+    fn declared(&self, task: &TaskSpec) -> Option<&Declared> {
+        self.index(&task.component_ref.name).map(|index| &self.declared[index])
+    }
+
     /// The executor that carries a task, where it is no DAG.
     fn label(&self, task: &TaskSpec) -> Option<&str> {
-        self.declared[self.index(&task.component_ref.name)?].label.as_deref()
+        self.declared(task)?.label.as_deref()
     }
 
     /// What the platform `kubernetes` adds to an executor.
@@ -274,10 +289,8 @@ impl Lowering<'_> {
 
     fn retry(&self, place: &str, spec: &TaskSpec) -> Result<Option<Box<Retry>>> {
         let Some(policy) = spec.retry_policy.as_deref() else { return Ok(None) };
-        let kf = self.label(spec).and_then(|label| self.kf_executors?.get(label));
-        let jitter = kf.and_then(|kf| kf.get("backoffJitter")).and_then(Json::as_f64);
         let mut retry = retry(place, policy)?;
-        retry.backoff.jitter = jitter.unwrap_or(0.0);
+        retry.backoff.jitter = self.declared(spec).and_then(|declared| declared.jitter).unwrap_or(0.0);
         Ok(Some(Box::new(retry)))
     }
 
