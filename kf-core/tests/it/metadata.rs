@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kf_core::metadata::{Commit, Lineage, LineageQuery, MetadataStore, SqliteMetadata};
+use kf_core::metadata::{Commit, Created, Lineage, LineageQuery, MetadataStore, NewRun, SqliteMetadata};
 use kf_core::testing::metadata::{begin, commit, execution, new_run};
 use kf_core::{Error, RunId, testing};
 
@@ -54,6 +54,22 @@ async fn what_was_committed_is_there_when_opened_again() {
         .query_row("SELECT run, task, component, state FROM lineage", [], |row| row.try_into())
         .unwrap();
     assert_eq!(found, ("a".into(), "t".into(), "component".into(), "COMPLETE".into()));
+}
+
+#[tokio::test]
+async fn a_long_pipeline_is_stored_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metadata.db");
+    let long: Arc<str> = format!(r#"{{"é":"{}"}}"#, "0123456789abcdef".repeat(200_000)).into();
+    let new = || NewRun { spec: Arc::clone(&long), ..new_run("long") };
+    let first = store(&path).await;
+    assert!(matches!(first.create_run(new()).await.unwrap(), Created::New));
+    assert!(
+        matches!(first.create_run(new()).await.unwrap(), Created::Existing(found) if *found.spec == *long)
+    );
+    assert!(matches!(first.create_run(new_run("short")).await.unwrap(), Created::New));
+    drop(first);
+    assert_eq!(*store(&path).await.run(&run("long")).await.unwrap().unwrap().spec, *long);
 }
 
 #[tokio::test]

@@ -135,12 +135,12 @@ impl Pipeline {
     /// # Errors
     /// [`Error::Plan`] where it can't run as it stands.
     pub fn from_file(file: PipelineFile, components: Components) -> Result<Self> {
-        let plan = Plan::new(&file)?;
         let text = serde_json::to_string(&file).expect("a pipeline is made of strings, numbers and JSON");
-        drop(file);
+        // Not with what the text has grown beyond its end, for as long as it takes to copy it.
+        let text = Arc::from(text.into_boxed_str());
         Ok(Self {
-            text: text.into(),
-            plan: Arc::new(plan),
+            text,
+            plan: Arc::new(Plan::of(file)?),
             components: Arc::new(components),
             checks: Arc::default(),
         })

@@ -171,7 +171,7 @@ impl Asked<'_> {
     async fn carrier(&self) -> Result<Option<Carrier>> {
         let record = self.record().await?;
         let plan = serde_json::from_str::<PipelineFile>(&record.spec).ok();
-        let Some(plan) = plan.and_then(|file| Plan::new(&file).ok()) else { return Ok(None) };
+        let Some(plan) = plan.and_then(|file| Plan::of(file).ok()) else { return Ok(None) };
         let Some(component) = self.component().await? else { return Ok(None) };
         let executor = plan.executors().find(|executor| executor.component() == component);
         Ok(executor.map(|executor| match (&executor.work, executor.carrier.as_deref()) {

@@ -1,6 +1,6 @@
 //! From [`PipelineFile`] to [`Plan`]: names become indices.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,32 +17,46 @@ use super::{
 };
 use crate::engine::of_name;
 use crate::spec::{
-    ArtifactSource, ComponentSpec, DagOutputSource, DagSpec, ExecutorSpec, Items, KfComponent, KfExecutor,
-    KfPlatform, OutputDefinitions, ParameterSource, PipelineFile, RetryPolicy, RuntimeValue, SCHEMA_VERSION,
-    TaskParameter, TaskSpec,
+    self, ArtifactSource, ComponentSpec, DagOutputSource, DagSpec, ExecutorSpec, Items, KfComponent,
+    KfExecutor, KfPlatform, Named, OutputDefinitions, ParameterSource, PipelineFile, Platforms, RetryPolicy,
+    RuntimeValue, SCHEMA_VERSION, TaskParameter, TaskSpec,
 };
 use crate::{Error, Result, placeholder};
 
 /// The word that stands for the outermost DAG in places and messages.
 pub(super) const ROOT: &str = "root";
 
-pub(super) fn lower(file: &PipelineFile) -> Result<Plan> {
-    let spec = &file.pipeline_spec;
+/// Takes the file apart, so that the plan of a large one takes the room that what is lowered already leaves.
+pub(super) fn lower(file: PipelineFile) -> Result<Plan> {
+    let PipelineFile { pipeline_spec: spec, platform_spec: mut platforms } = file;
     refuse_other_versions(&spec.schema_version)?;
-    let (platform, executors) = file.platform_spec.kf_and_executors().map_err(not_understood)?;
-    let names: Vec<&str> = spec.components.keys().map(String::as_str).chain([ROOT]).collect();
-    let index: HashMap<&str, usize> = names.iter().enumerate().map(|(i, name)| (*name, i)).collect();
-    if index.len() != names.len() {
+    let (platform, kf_executors) = platforms.take_kf().map_err(not_understood)?;
+    if spec.components.contains_key(ROOT) {
         return Err(Error::plan(ROOT, "a component is called `root`, which is the outermost DAG's name"));
     }
-    let shared = Shared::default();
-    let lowering = Lowering { file, platform: &platform, executors, index, shared: &shared };
-    let mut components = Vec::with_capacity(names.len());
-    for name in &names {
-        components.push(lowering.component(name, spec.components.get(name).unwrap_or(&spec.root))?);
+    let (root, root_name) = (spec.components.len(), ROOT.to_owned());
+    let all = spec.components.iter().chain([(&root_name, &spec.root)]);
+    let declared: Vec<Declared> =
+        all.map(|(name, component)| Declared::of(name, component, kf_executors.as_ref())).collect();
+    let mut lowering = Lowering {
+        executors: spec.deployment_spec.executors,
+        platforms: &platforms,
+        platform: &platform,
+        kf_executors,
+        declared: &declared,
+        shared: &Shared::default(),
+    };
+    let mut components = Vec::with_capacity(declared.len());
+    for (declared, (_, component)) in declared.iter().zip(spec.components) {
+        components.push(lowering.component(declared, component)?);
     }
     lowering.refuse_unread_executors()?;
-    let root = names.len() - 1;
+    if spec.root.dag.is_some() {
+        // Nobody asks for them any more, and the outermost DAG of a large file needs their room.
+        lowering.executors = Named::new();
+        lowering.kf_executors = None;
+    }
+    components.push(lowering.component(&declared[root], spec.root)?);
     if !matches!(components[root].kind, ComponentKind::Dag(_)) {
         return Err(Error::plan(ROOT, "the root component is not a DAG"));
     }
@@ -51,7 +65,7 @@ pub(super) fn lower(file: &PipelineFile) -> Result<Plan> {
     if platform.max_tasks == Some(0) {
         return Err(Error::plan("platforms.kf.maxTasks", "with at most 0 tasks at once nothing would run"));
     }
-    let name = spec.pipeline_info.name.as_str().into();
+    let name = spec.pipeline_info.name.into();
     let plan = Plan { name, components, root, max_tasks: platform.max_tasks };
     check::types(&plan)?;
     Ok(plan)
@@ -80,21 +94,41 @@ fn not_understood(error: serde_json::Error) -> Error {
 }
 
 struct Lowering<'a> {
-    file: &'a PipelineFile,
-    /// Without its executors.
+    executors: Named<spec::Executor>,
+    platforms: &'a Platforms,
+    /// The platform `kf` without its executors.
     platform: &'a KfPlatform,
-    executors: Option<&'a serde_json::Map<String, Json>>,
-    index: HashMap<&'a str, usize>,
+    kf_executors: Option<serde_json::Map<String, Json>>,
+    /// All components in the order of their names, and the outermost behind them.
+    declared: &'a [Declared],
     shared: &'a Shared,
 }
 
+/// What others ask of a component that may be lowered already.
+struct Declared {
+    name: Name,
+    /// The executor's, where it is no DAG.
+    label: Option<Name>,
+    /// What the executor says of waits between attempts.
+    jitter: Option<f64>,
+}
+
+impl Declared {
+    fn of(name: &str, spec: &ComponentSpec, kf: Option<&serde_json::Map<String, Json>>) -> Self {
+        let label = spec.executor_label.as_deref();
+        let jitter = label.and_then(|label| kf?.get(label)?.get("backoffJitter")?.as_f64());
+        Self { name: name.into(), label: label.map(Name::from), jitter }
+    }
+}
+
 impl Lowering<'_> {
-    fn component(&self, name: &str, spec: &ComponentSpec) -> Result<Component> {
+    fn component(&self, declared: &Declared, spec: ComponentSpec) -> Result<Component> {
+        let name = &*declared.name;
         let inputs = self.shared.inputs.of(&spec.input_definitions);
         let outputs = self.shared.outputs.of(&spec.output_definitions);
-        names::ports(name, spec)?;
-        let kind = match (&spec.dag, &spec.executor_label) {
-            (Some(dag), None) => ComponentKind::Dag(self.dag(name, dag)?),
+        names::ports(name, &spec)?;
+        let kind = match (spec.dag, &declared.label) {
+            (Some(dag), None) => ComponentKind::Dag(self.dag(name, *dag)?),
             (None, Some(label)) => {
                 let executor = self.executor(name, label, Arc::clone(&outputs))?;
                 if let Some(problem) = executor.locks.iter().find_map(|lock| locks::problem(lock, &inputs)) {
@@ -111,12 +145,11 @@ impl Lowering<'_> {
                 "platform kf gives it a `maxDepth` of 0, with which it would never run",
             ));
         }
-        Ok(Component { name: name.into(), inputs, outputs, kind, max_depth })
+        Ok(Component { name: Name::clone(&declared.name), inputs, outputs, kind, max_depth })
     }
 
-    fn executor(&self, component: &str, label: &str, outputs: Arc<OutputDefinitions>) -> Result<Executor> {
-        let executors = &self.file.pipeline_spec.deployment_spec.executors;
-        let spec = executors.get(label).ok_or_else(|| {
+    fn executor(&self, component: &str, label: &Name, outputs: Arc<OutputDefinitions>) -> Result<Executor> {
+        let spec = self.executors.get(label).ok_or_else(|| {
             Error::plan(component, format!("executor `{label}` is not in deploymentSpec.executors"))
         })?;
         let kf = self.kf_executor(label)?.unwrap_or_default();
@@ -146,7 +179,7 @@ impl Lowering<'_> {
             }
         };
         Ok(Executor {
-            label: label.into(),
+            label: Name::clone(label),
             work,
             module: kf.module,
             version: kf.version,
@@ -162,7 +195,7 @@ impl Lowering<'_> {
 
     /// What the platform `kf` adds to an executor.
     fn kf_executor(&self, label: &str) -> Result<Option<KfExecutor>> {
-        let executor = self.executors.and_then(|executors| executors.get(label));
+        let executor = self.kf_executors.as_ref().and_then(|executors| executors.get(label));
         executor.map(KfExecutor::deserialize).transpose().map_err(|error| {
             Error::plan(format!("platforms.kf.executors.{label}"), format!("not understood: {error}"))
         })
@@ -170,22 +203,36 @@ impl Lowering<'_> {
 
     /// Refuses what can't be understood also where no component asks for it.
     fn refuse_unread_executors(&self) -> Result<()> {
-        let components = self.file.pipeline_spec.components.values();
-        let read: HashSet<&str> = components.filter_map(|spec| spec.executor_label.as_deref()).collect();
-        let labels = self.executors.into_iter().flat_map(|executors| executors.keys());
+        let read: HashSet<&str> =
+            self.declared.iter().filter_map(|declared| declared.label.as_deref()).collect();
+        let labels = self.kf_executors.iter().flat_map(|executors| executors.keys());
         labels
             .filter(|label| !read.contains(label.as_str()))
             .try_for_each(|label| self.kf_executor(label).map(drop))
     }
 
+    /// Where a component is among all of them.
+    fn index(&self, name: &str) -> Option<usize> {
+        let (root, others) = self.declared.split_last()?;
+        match name == &*root.name {
+            true => Some(others.len()),
+            false => others.binary_search_by(|declared| declared.name.as_ref().cmp(name)).ok(),
+        }
+    }
+
+    /// The component of a task.
+    fn declared(&self, task: &TaskSpec) -> Option<&Declared> {
+        self.index(&task.component_ref.name).map(|index| &self.declared[index])
+    }
+
     /// The executor that carries a task, where it is no DAG.
     fn label(&self, task: &TaskSpec) -> Option<&str> {
-        self.file.pipeline_spec.components.get(&task.component_ref.name)?.executor_label.as_deref()
+        self.declared(task)?.label.as_deref()
     }
 
     /// What the platform `kubernetes` adds to an executor.
     fn kubernetes(&self, label: &str) -> Option<&serde_json::Map<String, Json>> {
-        let platform = self.file.platform_spec.platforms.get("kubernetes")?;
+        let platform = self.platforms.platforms.get("kubernetes")?;
         platform.get("deploymentSpec")?.get("executors")?.get(label)?.as_object()
     }
 
@@ -205,17 +252,16 @@ impl Lowering<'_> {
             let name = ContainerTask::kubernetes_parameter(&pointer);
             let given = serde_json::from_value::<TaskParameter>(value)
                 .map_err(|error| Error::plan(place, format!("platform kubernetes, `{pointer}`: {error}")))?;
-            Ok((name.as_str().into(), parameter(scope, place, &name, &given)?))
+            Ok((name.as_str().into(), parameter(scope, place, &name, given)?))
         };
         found.into_iter().map(parameter).collect()
     }
 
-    fn dag(&self, place: &str, spec: &DagSpec) -> Result<Dag> {
-        let index: BTreeMap<&str, usize> =
-            spec.tasks.keys().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
-        let scope = Scope { place, names: &self.shared.names, index: &index };
-        let mut tasks = Vec::with_capacity(spec.tasks.len());
-        for (name, task) in &spec.tasks {
+    fn dag(&self, place: &str, spec: DagSpec) -> Result<Dag> {
+        let names: Vec<Name> = spec.tasks.keys().map(|name| Name::from(name.as_str())).collect();
+        let scope = Scope { place, names: &self.shared.names, tasks: &names };
+        let mut tasks = Vec::with_capacity(names.len());
+        for (name, (_, task)) in names.iter().zip(spec.tasks) {
             tasks.push(self.task(&scope, name, task)?);
         }
         let none = KfComponent::default();
@@ -250,37 +296,38 @@ impl Lowering<'_> {
                 Ok((name.as_str().into(), from.collect::<Result<_>>()?))
             })
             .collect::<Result<_>>()?;
-        Ok(Dag { tasks, parameters, artifacts })
+        let mut dag = Dag { tasks, parameters, artifacts };
+        mark_taken(&mut dag);
+        Ok(dag)
     }
 
     fn retry(&self, place: &str, spec: &TaskSpec) -> Result<Option<Box<Retry>>> {
         let Some(policy) = spec.retry_policy.as_deref() else { return Ok(None) };
-        let kf = self.label(spec).and_then(|label| self.executors?.get(label));
-        let jitter = kf.and_then(|kf| kf.get("backoffJitter")).and_then(Json::as_f64);
         let mut retry = retry(place, policy)?;
-        retry.backoff.jitter = jitter.unwrap_or(0.0);
+        retry.backoff.jitter = self.declared(spec).and_then(|declared| declared.jitter).unwrap_or(0.0);
         Ok(Some(Box::new(retry)))
     }
 
-    fn task(&self, scope: &Scope<'_>, name: &str, spec: &TaskSpec) -> Result<Task> {
+    fn task(&self, scope: &Scope<'_>, name: &Name, mut spec: TaskSpec) -> Result<Task> {
         let place = format!("{}/{name}", scope.place);
         names::task(&place, name)?;
-        let component = *self.index.get(spec.component_ref.name.as_str()).ok_or_else(|| {
+        let component = self.index(&spec.component_ref.name).ok_or_else(|| {
             Error::plan(&place, format!("component `{}` is not in components", spec.component_ref.name))
         })?;
         let mut upstream = BTreeSet::new();
-        let mut parameters = Vec::with_capacity(spec.inputs.parameters.len());
-        for (input, given) in &spec.inputs.parameters {
-            let source = parameter(scope, &place, input, given)?;
+        let inputs = std::mem::take(&mut spec.inputs);
+        let mut parameters = Vec::with_capacity(inputs.parameters.len());
+        for (input, given) in inputs.parameters {
+            let source = parameter(scope, &place, &input, given)?;
             upstream.extend(source.producer());
-            parameters.push((self.shared.names.of(input), source));
+            parameters.push((self.shared.names.of(&input), source));
         }
-        for (input, source) in self.kubernetes_parameters(scope, &place, spec)? {
+        for (input, source) in self.kubernetes_parameters(scope, &place, &spec)? {
             upstream.extend(source.producer());
             parameters.push((input, source));
         }
-        let mut artifacts = Vec::with_capacity(spec.inputs.artifacts.len());
-        for (input, source) in &spec.inputs.artifacts {
+        let mut artifacts = Vec::with_capacity(inputs.artifacts.len());
+        for (input, source) in &inputs.artifacts {
             let source = match &source.source {
                 ArtifactSource::ComponentInputArtifact(name) => Source::Input(self.shared.names.of(name)),
                 ArtifactSource::TaskOutputArtifact { producer_task, output_artifact_key } => {
@@ -294,11 +341,11 @@ impl Lowering<'_> {
         for other in &spec.dependent_tasks {
             upstream.insert(scope.task(&place, other)?);
         }
-        let policy = spec.trigger_policy.clone().unwrap_or_default();
+        let policy = spec.trigger_policy.take().unwrap_or_default();
         let condition = policy.condition.filter(|text| !text.trim().is_empty());
         let condition = condition.map(|text| Condition::compile(&text).map(Box::new)).transpose();
         Ok(Task {
-            name: name.into(),
+            name: Name::clone(name),
             component,
             parameters,
             artifacts,
@@ -306,11 +353,12 @@ impl Lowering<'_> {
             waits: Vec::new(),
             fallback_of: None,
             has_fallback: false,
+            is_taken: false,
             downstream: Vec::new(),
             condition: condition.map_err(|problem| Error::plan(&place, problem))?,
             strategy: policy.strategy.unwrap_or_default(),
-            iterator: iterator(scope, &place, spec)?,
-            retry: self.retry(&place, spec)?,
+            iterator: iterator(scope, &place, &spec)?,
+            retry: self.retry(&place, &spec)?,
             caching: match &spec.caching_options {
                 Some(options) if !options.enable_cache => Caching::Off,
                 None => Caching::Off,
@@ -349,14 +397,14 @@ fn find_parameters(value: &Json, pointer: &mut String, found: &mut Vec<(String, 
 struct Scope<'a> {
     place: &'a str,
     names: &'a Once<str>,
-    index: &'a BTreeMap<&'a str, usize>,
+    /// In the order of their names.
+    tasks: &'a [Name],
 }
 
 impl Scope<'_> {
     fn task(&self, place: &str, name: &str) -> Result<usize> {
-        self.index.get(name).copied().ok_or_else(|| {
-            let known: Vec<_> = self.index.keys().copied().collect();
-            let known = known.join(", ");
+        self.tasks.binary_search_by(|task| task.as_ref().cmp(name)).map_err(|_| {
+            let known = self.tasks.join(", ");
             Error::plan(
                 place,
                 format!("task `{name}` is not in the DAG `{}`, which has: {known}", self.place),
@@ -370,12 +418,12 @@ impl Scope<'_> {
 }
 
 /// Where a task's parameter comes from.
-fn parameter(scope: &Scope<'_>, place: &str, input: &str, given: &TaskParameter) -> Result<Source> {
+fn parameter(scope: &Scope<'_>, place: &str, input: &str, given: TaskParameter) -> Result<Source> {
     let refuse = |problem: String| Error::plan(place, format!("input `{input}`: {problem}"));
-    let source = match &given.source {
-        ParameterSource::RuntimeValue(RuntimeValue::Constant(value)) => match placeholder::may_hold(value) {
-            true => Source::Template(Arc::new(value.clone())),
-            false => Source::Constant(Arc::new(value.clone())),
+    let source = match given.source {
+        ParameterSource::RuntimeValue(RuntimeValue::Constant(value)) => match placeholder::may_hold(&value) {
+            true => Source::Template(Arc::new(value)),
+            false => Source::Constant(Arc::new(value)),
         },
         ParameterSource::RuntimeValue(RuntimeValue::ConstantValue(value)) => {
             Source::Constant(Arc::new(value.to_json().map_err(refuse)?))
@@ -387,12 +435,12 @@ fn parameter(scope: &Scope<'_>, place: &str, input: &str, given: &TaskParameter)
             }
             Source::Input(name.as_str().into())
         }
-        ParameterSource::ComponentInputParameter(name) => Source::Input(scope.names.of(name)),
+        ParameterSource::ComponentInputParameter(name) => Source::Input(scope.names.of(&name)),
         ParameterSource::TaskOutputParameter { producer_task, output_parameter_key } => {
-            Source::Output(scope.output(place, producer_task, output_parameter_key)?)
+            Source::Output(scope.output(place, &producer_task, &output_parameter_key)?)
         }
         ParameterSource::TaskFinalStatus { producer_task } => {
-            Source::FinalStatus(scope.task(place, producer_task)?)
+            Source::FinalStatus(scope.task(place, &producer_task)?)
         }
     };
     let selector = given.parameter_expression_selector.as_deref().filter(|text| !text.is_empty());
@@ -452,6 +500,17 @@ fn duration(place: &str, text: &str) -> Result<Duration> {
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| Error::plan(place, format!("`{text}` is not a duration such as `1.5s`")))
+}
+
+/// Marks the tasks whose outputs something may take.
+fn mark_taken(dag: &mut Dag) {
+    let outputs = dag.parameters.iter().chain(&dag.artifacts);
+    let of_dag = outputs.flat_map(|(_, outputs)| outputs).map(|output| output.task);
+    let sources = dag.tasks.iter().flat_map(|task| task.parameters.iter().chain(&task.artifacts));
+    let of_tasks = sources.filter_map(|(_, source)| source.producer());
+    let fallbacks = dag.tasks.iter().enumerate().filter(|(_, task)| task.fallback_of.is_some());
+    let taken: Vec<usize> = of_dag.chain(of_tasks).chain(fallbacks.map(|(index, _)| index)).collect();
+    taken.into_iter().for_each(|index| dag.tasks[index].is_taken = true);
 }
 
 fn refuse_cycles(place: &str, tasks: &[Task]) -> Result<()> {

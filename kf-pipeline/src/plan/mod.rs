@@ -73,6 +73,11 @@ impl Plan {
     /// [`Error::Plan`] names the first place where something is unknown, missing, of the wrong type or in a
     /// cycle.
     pub fn new(file: &PipelineFile) -> Result<Self> {
+        Self::of(file.clone())
+    }
+
+    /// As [`new`](Self::new), of a file that is not needed any more: its parts go as they are taken in.
+    pub(crate) fn of(file: PipelineFile) -> Result<Self> {
         lower::lower(file)
     }
 
@@ -286,6 +291,8 @@ pub(crate) struct Task {
     /// The task for which this one stands where that has failed.
     pub(crate) fallback_of: Option<usize>,
     pub(crate) has_fallback: bool,
+    /// Whether something may take what it gives: another task of the DAG, the DAG's outputs, or what it is a fallback of.
+    pub(crate) is_taken: bool,
     pub(crate) downstream: Vec<usize>,
     pub(crate) condition: Option<Box<Condition>>,
     pub(crate) strategy: TriggerStrategy,

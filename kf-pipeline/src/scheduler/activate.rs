@@ -182,7 +182,7 @@ impl Scheduler {
             // The clock may have been set back since.
             failed.last_ended.after(delay).min(self.now.after(delay))
         });
-        self.leaves.insert(id, leaf);
+        self.leaves.insert(id, Box::new(leaf));
         match waits_until {
             Some(at) => self.timers.push(Reverse((at, id))),
             None => self.make_ready(id),
@@ -207,15 +207,18 @@ impl Scheduler {
     ) {
         let id = FrameId(self.fresh_id());
         let frame = Frame::new(&self.plan, component, parent, path, inputs, exempt);
-        let dag = frame.dag(&self.plan);
-        if dag.tasks.is_empty() {
-            self.todo.push_back(Todo::CloseFrame(id));
-        }
-        for (index, task) in dag.tasks.iter().enumerate() {
+        let empty = frame.nodes.is_empty();
+        self.todo.push_back(if empty { Todo::CloseFrame(id) } else { Todo::BeginFrame(id) });
+        self.frames.insert(id, frame);
+    }
+
+    pub(super) fn begin_frame(&mut self, id: FrameId) {
+        let plan = Arc::clone(&self.plan);
+        let Some(frame) = self.frames.get(&id) else { return };
+        for (index, task) in frame.dag(&plan).tasks.iter().enumerate() {
             if task.upstream.is_empty() && task.waits.is_empty() {
-                self.todo.push_back(Todo::Activate(id, index));
+                self.activate(id, index);
             }
         }
-        self.frames.insert(id, frame);
     }
 }

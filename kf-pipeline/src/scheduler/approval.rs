@@ -112,7 +112,7 @@ impl Scheduler {
             self.timers.push(Reverse((at.min(self.now).after(timeout), id)));
         }
         self.asked.insert(Arc::clone(&leaf.path), id);
-        self.leaves.insert(id, leaf);
+        self.leaves.insert(id, Box::new(leaf));
     }
 
     /// A person decides.

@@ -116,7 +116,7 @@ impl Scheduler {
         started_at: Timestamp,
         ended_at: Timestamp,
     ) {
-        let Some(leaf) = self.leaves.remove(&id) else { return };
+        let Some(leaf) = self.leaves.remove(&id).map(|leaf| *leaf) else { return };
         self.asked.remove(&leaf.path);
         let place = leaf.place;
         self.record(Record::Task(Box::new(TaskEnd {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kf_core::metadata::RunState;
 
 use super::frame::Node;
-use super::{Command, End, FrameId, Place, Record, Scheduler, TaskState, Todo};
+use super::{Command, End, FrameId, Place, Record, Scheduler, TaskState, Todo, Values};
 
 impl Scheduler {
     /// Something ends that no executor carried: it is recorded here, where a leaf's end is recorded with it.
@@ -21,7 +21,7 @@ impl Scheduler {
     }
 
     /// A task, or one iteration of it, has ended.
-    pub(super) fn end(&mut self, place: Place, end: End) {
+    pub(super) fn end(&mut self, place: Place, mut end: End) {
         let plan = Arc::clone(&self.plan);
         if end.state == TaskState::Failed && self.first_error.is_none() && !self.is_made_up_for(place) {
             let path = self
@@ -50,6 +50,9 @@ impl Scheduler {
             // From here on, what it gave is that one's.
             frame.nodes[failed] = Node::Ended(end.clone());
             of = frame.dag(&plan).tasks[failed].fallback_of;
+        }
+        if !task.is_taken {
+            end.outputs = Values::none();
         }
         frame.nodes[place.task] = Node::Ended(end);
         frame.open -= 1;

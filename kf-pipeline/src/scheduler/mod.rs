@@ -105,6 +105,8 @@ impl End {
 }
 
 enum Todo {
+    /// Activate the tasks of a frame that wait for none.
+    BeginFrame(FrameId),
     Activate(FrameId, usize),
     End(Place, End),
     CloseFrame(FrameId),
@@ -117,7 +119,8 @@ pub(crate) struct Scheduler {
     limits: Limits,
     past: Past,
     frames: HashMap<FrameId, Frame>,
-    leaves: HashMap<LeafId, Leaf>,
+    /// Boxed, since there are many at once where a DAG is wide, and a table has room for twice as many.
+    leaves: HashMap<LeafId, Box<Leaf>>,
     next_id: u64,
     todo: VecDeque<Todo>,
     ready: VecDeque<LeafId>,
@@ -243,6 +246,7 @@ impl Scheduler {
         loop {
             while let Some(todo) = self.todo.pop_front() {
                 match todo {
+                    Todo::BeginFrame(frame) => self.begin_frame(frame),
                     Todo::Activate(frame, task) => self.activate(frame, task),
                     Todo::End(place, end) => self.end(place, end),
                     Todo::CloseFrame(frame) => self.close_frame(frame),

@@ -4,6 +4,7 @@
 //! and [`Plan`](crate::Plan) checks them; nothing runs from them unchecked.
 
 mod component;
+mod exact;
 mod executor;
 mod line;
 mod named;

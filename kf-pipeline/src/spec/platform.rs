@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use kf_core::resources::Resources;
-use serde::de::value::MapDeserializer;
+use serde::de::Error;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Extra, Named};
+use super::{Extra, Named, exact};
 
-type Fields = serde_json::Map<String, serde_json::Value>;
+type Fields = serde_json::Map<String, Value>;
 
 /// Platforms by name. Only `kf` is read; others are kept as they are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Platforms {
     /// The platforms.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "exact::named")]
     pub platforms: Named<serde_json::Value>,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
@@ -30,18 +31,19 @@ impl Platforms {
         }
     }
 
-    /// The platform `kf` without its executors, and these unread: of many, one at a time takes less room.
-    pub(crate) fn kf_and_executors(&self) -> serde_json::Result<(KfPlatform, Option<&Fields>)> {
-        use serde::de::Error;
-        let Some(value) = self.platforms.get("kf") else { return Ok((KfPlatform::default(), None)) };
-        let fields = value.as_object().ok_or_else(|| Error::custom("expected a map"))?;
-        let others = fields.iter().filter(|(name, _)| *name != "executors");
-        let others = others.map(|(name, value)| (name.as_str(), value));
-        let platform = KfPlatform::deserialize(MapDeserializer::new(others))?;
-        let executors = fields.get("executors").map(|executors| {
-            executors.as_object().ok_or_else(|| Error::custom("`executors`: expected a map"))
-        });
-        Ok((platform, executors.transpose()?))
+    /// The platform `kf` without its executors, which it takes out, and these unread: of many, one at a time takes less
+    /// room.
+    pub(crate) fn take_kf(&mut self) -> serde_json::Result<(KfPlatform, Option<Fields>)> {
+        let refused = |problem: &str| serde_json::Error::custom(problem);
+        let Some(kf) = self.platforms.remove("kf") else { return Ok((KfPlatform::default(), None)) };
+        let Value::Object(mut fields) = kf else { return Err(refused("expected a map")) };
+        let executors = fields.remove("executors");
+        let platform = KfPlatform::deserialize(Value::Object(fields))?;
+        match executors {
+            None => Ok((platform, None)),
+            Some(Value::Object(executors)) => Ok((platform, Some(executors))),
+            Some(_) => Err(refused("`executors`: expected a map")),
+        }
     }
 }
 

@@ -111,7 +111,8 @@ impl MetadataStore for SqliteMetadata {
     async fn create_run(&self, run: NewRun) -> Result<Created> {
         let new = run.clone();
         let insert = move |connection: &mut rusqlite::Connection| {
-            let made = connection.execute(
+            let insert = |connection: &mut rusqlite::Connection| {
+                connection.execute(
                 "INSERT INTO runs (id, pipeline, spec_digest, args, created_at, spec) VALUES (?, ?, ?, ?, ?, ?)
                  ON CONFLICT DO NOTHING",
                 params![
@@ -122,12 +123,13 @@ impl MetadataStore for SqliteMetadata {
                     new.created_at.as_millis(),
                     new.spec
                 ],
-            )?;
+            )
+            };
             if new.spec.len() > LONG_SPEC {
-                // Nobody reads them soon.
-                connection.release_memory()?;
+                open::past_the_cache(connection, insert)
+            } else {
+                insert(connection)
             }
-            Ok(made)
         };
         let made = self.0.connections.write(insert).await?;
         if made.map_err(self.0.failure("create a run in"))? > 0 {

@@ -17,6 +17,10 @@ const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
 const FORMAT: u32 = MIGRATIONS.len() as u32;
 /// How long a connection waits for another that writes, where it may wait at all.
 pub(super) const BUSY: Duration = Duration::from_secs(10);
+/// How much of the database a connection keeps in memory, in KiB; SQLite tells them from pages by the sign.
+const CACHE: i64 = -16_000;
+/// As much where what is written is not read soon.
+const SMALL_CACHE: i64 = -256;
 /// Bytes of the header of SQLite's files.
 const HEADER: u64 = 100;
 
@@ -71,12 +75,25 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
         connection.set_prepared_statement_cache_capacity(64);
         // Pages go from the log into the database beside the writer, not in a commit's way.
         connection.execute_batch(
-            "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -16000;
-             PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = OFF;",
+            "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;
+             PRAGMA foreign_keys = OFF;",
         )?;
+        connection.pragma_update(None, "cache_size", CACHE)?;
         Ok(connection)
     };
     open().map_err(failure(path, "open"))
+}
+
+/// Does work that writes much which nobody reads soon: its pages go to the log as they are written, and none are kept.
+pub(super) fn past_the_cache<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.pragma_update(None, "cache_size", SMALL_CACHE)?;
+    let done = work(connection);
+    connection.pragma_update(None, "cache_size", CACHE)?;
+    connection.release_memory()?;
+    done
 }
 
 /// The folder of lock files that belongs to a database.

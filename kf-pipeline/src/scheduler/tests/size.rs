@@ -87,3 +87,40 @@ fn a_long_loop_over_a_leaf_stays_small() {
 fn a_long_loop_over_a_group_stays_small() {
     goes_through(true, 2 * ITERATIONS);
 }
+
+#[test]
+fn outputs_that_nothing_takes_are_not_kept() {
+    let gives = json!({"executorLabel": "exec", "outputDefinitions": {"parameters": {"x": {"parameterType": "NUMBER_INTEGER"}}}});
+    let mut takes = gives.clone();
+    takes["inputDefinitions"] = json!({"parameters": {"x": {"parameterType": "NUMBER_INTEGER"}}});
+    let x = json!({"taskOutputParameter": {"producerTask": "a", "outputParameterKey": "x"}});
+    let file: PipelineFile = serde_json::from_value(json!({"pipeline_spec": {
+        "pipelineInfo": {"name": "p"},
+        "deploymentSpec": {"executors": {"exec": {"container": {"image": "i"}}}},
+        "components": {"gives": gives, "takes": takes},
+        "root": {"dag": {"tasks": {
+            "a": {"componentRef": {"name": "gives"}},
+            "b": {"componentRef": {"name": "takes"}, "inputs": {"parameters": {"x": x}}},
+            "c": {"componentRef": {"name": "gives"}},
+        }}},
+    }}))
+    .unwrap();
+    let limits = Limits { in_flight: IN_FLIGHT, cache: false };
+    let now = Timestamp::from_millis(0);
+    let plan = Arc::new(Plan::new(&file).unwrap());
+    let (mut scheduler, commands) =
+        Scheduler::start(plan, Arc::default(), Values::default(), Past::default(), limits, now);
+    let mut launched = 0;
+    for command in commands {
+        if let Command::Launch(launch) = command {
+            launched += 1;
+            let outcome =
+                Outcome::Succeeded(Values::of_parameters([("x".into(), Arc::new(json!(1)))].into_iter()));
+            let leaf = launch.leaf;
+            scheduler.step(now, Event::Ended { leaf, outcome, started_at: now, ended_at: now });
+        }
+    }
+    let root = scheduler.frames.values().next().unwrap();
+    let kept = [0, 2].map(|task| !root.end_of(task).unwrap().outputs.is_empty());
+    assert_eq!((launched, kept), (2, [true, false]));
+}
