@@ -8,7 +8,7 @@ use kf_core::{RunId, Timestamp};
 use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout};
 
-use super::lease::{Keeper, LEASE, Until, unanswered};
+use super::lease::{LEASE, Until, unanswered};
 use super::{RunEvent, TaskCounts};
 use crate::TaskState;
 use crate::scheduler::{JournalEvent, Record, TaskEnd, Values};
@@ -28,9 +28,10 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    /// Everything recorded since commit `seq`; `ended` is the run's end where it is among it.
+    /// Everything recorded since commit `seq`, under the lease of this `epoch`; `ended` is the run's end where it is among it.
     pub(super) fn new(
-        lease: &Keeper,
+        run: &RunId,
+        epoch: u64,
         seq: u64,
         at: Timestamp,
         records: Vec<Record>,
@@ -40,12 +41,12 @@ impl Writing {
         let journal: Vec<JournalEvent> = records.iter().map(JournalEvent::from).collect();
         let tell = if listened { records.iter().filter_map(event_of).collect() } else { Vec::new() };
         let executions = records.into_iter().filter_map(|record| match record {
-            Record::Task(end) => Some(execution(&lease.run, *end)),
+            Record::Task(end) => Some(execution(run, *end)),
             _ => None,
         });
         let commit = Commit {
-            run: lease.run.clone(),
-            epoch: lease.epoch,
+            run: run.clone(),
+            epoch,
             expected_seq: seq,
             at,
             events: serde_json::to_string(&journal).expect("events are made of names, numbers and JSON"),
