@@ -161,6 +161,7 @@ async fn run(
     ended
 }
 
+/// Submits the attempt, waits for its end, and keeps what it gave; none where the engine drains before it is an executor's.
 async fn carried(
     engine: &Inner,
     setup: &RunSetup,

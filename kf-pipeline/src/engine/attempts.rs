@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, Stream};
+use futures::stream::{FuturesUnordered, Stream, StreamExt};
 use tokio::task::JoinSet;
 
 /// Carries attempts, and gives what each of them tells at its end. Dropped, it ends them where they wait.
@@ -28,6 +28,15 @@ impl<T: Send + 'static> Attempts<T> {
     /// Carries one in a task of its own. What it gives is lost where it panics.
     pub(super) fn spawn(&mut self, attempt: impl Future<Output = T> + Send + 'static) {
         self.spawned.spawn(attempt);
+    }
+
+    /// What one tells that has ended by now.
+    pub(super) async fn ready(&mut self) -> Option<T> {
+        let ended = |context: &mut Context<'_>| match self.poll_next_unpin(context) {
+            Poll::Pending => Poll::Ready(None),
+            ended => ended,
+        };
+        std::future::poll_fn(ended).await
     }
 
     /// Ends those that are left where they wait, and waits until they have ended.

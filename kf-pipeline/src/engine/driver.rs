@@ -5,7 +5,6 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
@@ -200,7 +199,7 @@ impl Driver {
                 Some(message) = self.attempts.next() => {
                     self.hear(message);
                     for _ in 1..BATCH {
-                        let Some(message) = ready(&mut self.attempts).await else { break };
+                        let Some(message) = self.attempts.ready().await else { break };
                         self.hear(message);
                     }
                 }
@@ -456,15 +455,6 @@ pub(super) fn record_end(span: &Span, state: &str, error: Option<&str>) {
         span.record("error", error);
         span.record("otel.status_code", "ERROR");
     }
-}
-
-/// What an attempt tells, where one has ended by now.
-async fn ready(attempts: &mut Attempts<Message>) -> Option<Message> {
-    std::future::poll_fn(|context| match attempts.poll_next_unpin(context) {
-        Poll::Ready(told) => Poll::Ready(told),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
 }
 
 async fn committed(
