@@ -12,10 +12,21 @@ const DEEP: &str = ".deep";
 
 /// The folder of a task, below that of its run: its path, as in `prepare/split`.
 pub(crate) fn task_folder(run: &Path, task: &str) -> PathBuf {
-    if task.len() <= LONGEST {
-        return run.join(task);
+    if task.len() > LONGEST {
+        return run.join(DEEP).join(Digest::of(task).to_hex());
     }
-    run.join(DEEP).join(Digest::of(task).to_hex())
+    // With room for what lies below.
+    let mut folder = PathBuf::with_capacity(run.as_os_str().len() + task.len() + 16);
+    folder.push(run);
+    folder.push(task);
+    folder
+}
+
+/// The folder of one of a task's attempts.
+pub(crate) fn attempt_folder(run: &Path, task: &str, attempt: u32) -> PathBuf {
+    let mut folder = task_folder(run, task);
+    folder.push(attempt.to_string());
+    folder
 }
 
 #[cfg(test)]

@@ -99,28 +99,31 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", peak_memory().ok_or("no /proc/self/status")?);
         return Ok(());
     }
-    let dask = dask();
+    // A row alone, quickly: those whose names hold what is given, without the peer.
+    let only = std::env::args().nth(1);
+    let asked = |name: &str| only.as_deref().is_none_or(|only| name.contains(only));
+    let dask = if only.is_some() { None } else { dask() };
     let mut table = Table::default();
     let (wide, long) = (fan_out()?, chain()?);
-    let row = |name: &str, runs| Measured::new(name, "µs/task", runs);
-    let figures = measure(&wide, TASKS, false, RUNS).await?;
-    table.add(row("fan-out of 10,000, group commit", figures), peer(dask.as_ref(), "fan_out"), "≤ 20");
-    let figures = measure(&long, TASKS, false, RUNS).await?;
-    table.add(
-        row("chain of 10,000, commit before next start", figures),
-        peer(dask.as_ref(), "chain"),
-        "≤ 150",
-    );
-    let figures = measure(&long, TASKS, true, RUNS).await?;
-    table.add(row("chain of 10,000, start_before_commit", figures), peer(dask.as_ref(), "chain"), "≤ 20");
-
-    // In a process of its own, so that what ran before doesn't count.
-    let mut memory = Vec::new();
-    for _ in 0..RUNS {
-        let output = std::process::Command::new(std::env::current_exe()?).arg("--wide-loop").output()?;
-        memory.push(String::from_utf8_lossy(&output.stdout).trim().parse::<f64>()?);
+    let rows = [
+        ("fan-out of 10,000, group commit", &wide, false, "fan_out", "≤ 20"),
+        ("chain of 10,000, commit before next start", &long, false, "chain", "≤ 150"),
+        ("chain of 10,000, start_before_commit", &long, true, "chain", "≤ 20"),
+    ];
+    for (name, pipeline, eager, shape, target) in rows.into_iter().filter(|(name, ..)| asked(name)) {
+        let figures = measure(pipeline, TASKS, eager, RUNS).await?;
+        table.add(Measured::new(name, "µs/task", figures), peer(dask.as_ref(), shape), target);
     }
-    table.add(Measured::new("loop of 100,000 iterations, peak memory", "MB", memory), None, "< 200");
+    let name = "loop of 100,000 iterations, peak memory";
+    if asked(name) {
+        // In a process of its own, so that what ran before doesn't count.
+        let mut memory = Vec::new();
+        for _ in 0..RUNS {
+            let output = std::process::Command::new(std::env::current_exe()?).arg("--wide-loop").output()?;
+            memory.push(String::from_utf8_lossy(&output.stdout).trim().parse::<f64>()?);
+        }
+        table.add(Measured::new(name, "MB", memory), None, "< 200");
+    }
     match &dask {
         Some(dask) => table.note(format!(
             "kf-pipeline {}; Dask {} on Python {}, {} workers",
@@ -129,6 +132,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             dask["python"],
             dask["workers"]
         )),
+        None if only.is_some() => {}
         None => table.note("without Dask: no Python at KF_TEST_PYTHON that has it"),
     }
     table.print();

@@ -350,7 +350,7 @@ impl Containers {
         lightweight: Option<&Lightweight>,
     ) -> Result<Prepared, String> {
         let cwd = work_dir(attempt);
-        let failed = |error: std::io::Error| format!("lay out `{}`: {error}", attempt.scratch.display());
+        let failed = |error: std::io::Error| format!("lay out `{}`: {error}", attempt.scratch().display());
         std::fs::create_dir_all(&cwd).map_err(failed)?;
         let input = ExecutorInput::lay_out(attempt, task).map_err(failed)?;
         let container = &task.container;
@@ -369,7 +369,7 @@ impl Containers {
         };
         let pod = format!("{}-{}", attempt.names.resource_name, task_name(&attempt.task));
         let platform =
-            kubernetes::platform(task, parameter, &self.options.objects, &pod, &attempt.scratch, || {
+            kubernetes::platform(task, parameter, &self.options.objects, &pod, &attempt.scratch(), || {
                 self.private()?.step()
             })?;
         let mut env = self.env.clone();
@@ -412,7 +412,7 @@ impl Containers {
         };
         let venv = self.venvs.get(spawner, &requirements, &self.env, making).await?;
         let server = self.servers.get(spawner, &venv, &self.env).await?;
-        let module = attempt.scratch.join("ephemeral_component.py");
+        let module = attempt.scratch().join("ephemeral_component.py");
         std::fs::write(&module, &lightweight.source)
             .map_err(|error| format!("write `{}`: {error}", module.display()))?;
         let mut env = prepared.env;

@@ -32,7 +32,7 @@ impl<'a> ExecutorInput<'a> {
                     None => artifact.uri.clone(),
                     Some(content) if leads_to(&artifact.uri, content) => artifact.uri.clone(),
                     Some(content) => {
-                        let folder = attempt.scratch.join("inputs").join(port).join(index.to_string());
+                        let folder = attempt.scratch().join("inputs").join(port).join(index.to_string());
                         let link = folder.join(file_name(&artifact.name));
                         std::fs::create_dir_all(&folder)?;
                         std::os::unix::fs::symlink(content, &link)?;
@@ -43,7 +43,7 @@ impl<'a> ExecutorInput<'a> {
             }
             artifacts.insert(port.as_str(), named);
         }
-        std::fs::create_dir_all(attempt.scratch.join("parameters"))?;
+        std::fs::create_dir_all(attempt.scratch().join("parameters"))?;
         Ok(Self { attempt, task, artifacts })
     }
 
@@ -166,17 +166,17 @@ impl<'a> ExecutorInput<'a> {
 
 /// The file that the executor output is written to.
 pub(super) fn output_metadata(attempt: &Attempt) -> PathBuf {
-    attempt.scratch.join("output_metadata.json")
+    attempt.scratch().join("output_metadata.json")
 }
 
 /// The file that an output parameter is written to.
 pub(super) fn output_file(attempt: &Attempt, name: &str) -> PathBuf {
-    attempt.scratch.join("parameters").join(name)
+    attempt.scratch().join("parameters").join(name)
 }
 
 /// The folder that the step runs in.
 pub(super) fn work_dir(attempt: &Attempt) -> PathBuf {
-    attempt.scratch.join("work")
+    attempt.scratch().join("work")
 }
 
 /// An artifact as KFP's `RuntimeArtifact`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use kf_core::artifact::ArtifactRef;
 use kf_core::telemetry::TraceContext;
 use kf_core::{CancellationToken, Timestamp};
 use tokio::time::Instant;
@@ -19,13 +20,14 @@ use super::executor::{Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executo
 use super::import::import;
 use super::keep::{Keeping, Strictness, keep};
 use super::locks::Held;
+use super::under_way::Begun;
 use super::{Inner, RunEvent, RunSetup};
 use crate::component::ProgressSink;
 use crate::component::checkpoint::Origin;
 use crate::placeholder::{self, Placeholder};
 use crate::plan;
 use crate::scheduler::{Failure, Launch, Outcome, TaskState};
-use crate::task_folder::task_folder;
+use crate::task_folder::attempt_folder;
 
 /// What the names of folders for outputs, in an attempt's own, begin with.
 pub(super) const OUTPUTS: &str = "outputs-";
@@ -56,7 +58,10 @@ pub(super) async fn carry(
     };
     let admitted = async {
         // Resources come last: nobody is to wait for a mutex with a machine in hand.
-        let held = engine.locks.acquire(&locks, &setup.run, setup.epoch).await?;
+        let held = match locks.is_empty() {
+            true => Held::default(),
+            false => Box::pin(engine.locks.acquire(&locks, &setup.run, setup.epoch)).await?,
+        };
         Ok::<_, kf_core::Error>((held, engine.admission.acquire(&launch.executor.resources).await))
     };
     let permit = tokio::select! {
@@ -83,7 +88,7 @@ pub(super) async fn carry(
     }
     let outcome = if let plan::Work::Importer(importer) = &launch.executor.work {
         tokio::select! {
-            imported = import(engine.home.artifacts(), importer, &launch, &setup.names) => {
+            imported = Box::pin(import(engine.home.artifacts(), importer, &launch, &setup.names)) => {
                 imported.map(Outcome::Succeeded)
             }
             () = cancel.cancelled() => Ok(Outcome::Canceled),
@@ -145,9 +150,28 @@ async fn run(
         attempt = prepare(engine, setup, launch, work, permit, cancel) => attempt?,
         () = cancel.cancelled() => return Ok(Some(Outcome::Canceled)),
     };
+    let mut folders = Folders { dir: attempt.dir.clone(), setup, links: false, removed: false };
+    let ended = carried(engine, setup, launch, attempt, &executor, &begun, cancel).await;
+    // What a container gave stays where it wrote it, as links to what was kept.
+    folders.links = matches!(
+        (&ended, &launch.executor.work),
+        (Ok(Some(Outcome::Succeeded(_))), plan::Work::Container(_))
+    );
+    folders.clear().await;
+    ended
+}
+
+/// Submits the attempt, waits for its end, and keeps what it gave; none where the engine drains before it is an executor's.
+async fn carried(
+    engine: &Inner,
+    setup: &RunSetup,
+    launch: &Launch,
+    attempt: Arc<Attempt>,
+    executor: &Arc<dyn Executor>,
+    begun: &Begun,
+    cancel: &CancellationToken,
+) -> Result<Option<Outcome>, Failure> {
     let outputs = attempt.outputs.clone();
-    let mut folders =
-        Folders { outputs: Some(attempt.dir.join(&setup.outputs)), scratch: attempt.scratch.clone() };
     let strictness = match &attempt.work {
         Work::Component(_) => Strictness::All,
         Work::Container(_) => Strictness::Any,
@@ -167,16 +191,16 @@ async fn run(
     };
     let submission = submission.map_err(|error| Failure::carrier(error.to_string()))?;
     let (handle, mut status) = (submission.handle, submission.status);
-    begun.carried(&executor, &handle);
+    begun.carried(executor, &handle);
     let end = tokio::select! {
         end = ended(&mut status) => end?,
         () = sleep_until(deadline) => {
             // The attempt has failed whatever it still gives; its end is waited for only as long as it may take.
-            finish(executor.as_ref(), &handle, &mut status, engine.options.grace).await;
+            Box::pin(finish(executor.as_ref(), &handle, &mut status, engine.options.grace)).await;
             return Err(too_long());
         }
         () = cancel.cancelled() => {
-            finish(executor.as_ref(), &handle, &mut status, engine.options.grace).await;
+            Box::pin(finish(executor.as_ref(), &handle, &mut status, engine.options.grace)).await;
             return Ok(Some(Outcome::Canceled));
         }
     };
@@ -195,9 +219,6 @@ async fn run(
                 () = sleep_until(deadline) => return Err(too_long()),
                 () = cancel.cancelled() => return Ok(Some(Outcome::Canceled)),
             };
-            if strictness == Strictness::Any {
-                folders.outputs = None;
-            }
             Ok(Some(Outcome::Succeeded(kept)))
         }
         // Whatever it says: it ended since it was asked to.
@@ -215,27 +236,64 @@ async fn run(
 }
 
 /// Where an attempt writes. What is left there when it has ended is of no use to anybody.
-struct Folders {
-    /// None where links to what was kept stay there.
-    outputs: Option<PathBuf>,
-    scratch: PathBuf,
+struct Folders<'a> {
+    /// The attempt's own.
+    dir: PathBuf,
+    setup: &'a RunSetup,
+    /// Whether links to what was kept stay there.
+    links: bool,
+    removed: bool,
 }
 
-impl Drop for Folders {
-    fn drop(&mut self) {
-        let Some(folder) = self.scratch.parent() else { return };
+impl Folders<'_> {
+    /// Removes them, in no task's way.
+    async fn clear(mut self) {
+        self.removed = true;
+        if let Some(left) = self.left() {
+            let _ = tokio::task::spawn_blocking(move || left.remove()).await;
+        }
+    }
+
+    fn left(&self) -> Option<Left> {
         // Most attempts made none, or left it empty.
-        match std::fs::remove_dir(folder) {
-            Ok(()) => return,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        match std::fs::remove_dir(&self.dir) {
+            Ok(()) => return None,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
             Err(_) => {}
         }
+        Some(Left {
+            scratch: self.dir.join(&*self.setup.scratch),
+            outputs: (!self.links).then(|| self.dir.join(&self.setup.outputs)),
+            dir: self.dir.clone(),
+        })
+    }
+}
+
+impl Drop for Folders<'_> {
+    fn drop(&mut self) {
+        if !self.removed
+            && let Some(left) = self.left()
+        {
+            left.remove();
+        }
+    }
+}
+
+/// Folders that are not empty.
+struct Left {
+    dir: PathBuf,
+    scratch: PathBuf,
+    outputs: Option<PathBuf>,
+}
+
+impl Left {
+    fn remove(&self) {
         let _ = std::fs::remove_dir_all(&self.scratch);
         if let Some(outputs) = &self.outputs {
             let _ = std::fs::remove_dir_all(outputs);
         }
         // The attempt's own folder goes too, unless there is a log in it.
-        let _ = std::fs::remove_dir(folder);
+        let _ = std::fs::remove_dir(&self.dir);
     }
 }
 
@@ -266,23 +324,11 @@ async fn prepare(
     permit: (Held, Option<Permit>),
     cancel: &CancellationToken,
 ) -> Result<Arc<Attempt>, Failure> {
-    let run_dir = engine.home.run_dir(&setup.run);
-    let dir = task_folder(&run_dir, &launch.task).join(launch.attempt.to_string());
-    let mut artifacts = BTreeMap::new();
-    for (name, list) in launch.inputs.artifacts() {
-        let mut fetched = Vec::with_capacity(list.len());
-        for artifact in list.iter() {
-            let path = match &artifact.digest {
-                None => None,
-                Some(digest) => {
-                    let fetched = engine.home.artifacts().fetch(digest).await;
-                    Some(fetched.map_err(|error| unfetched(name, &artifact.name, &error))?)
-                }
-            };
-            fetched.push((artifact.clone(), path));
-        }
-        artifacts.insert(name.to_string(), fetched);
-    }
+    let dir = attempt_folder(&setup.dir, &launch.task, launch.attempt);
+    let artifacts = match launch.inputs.artifacts() {
+        [] => BTreeMap::new(),
+        artifacts => Box::pin(fetch(engine, artifacts)).await?,
+    };
     let mut outputs = BTreeMap::new();
     let writes = !launch.executor.outputs.artifacts.is_empty();
     if writes || matches!(work, Work::Container(_)) {
@@ -302,7 +348,7 @@ async fn prepare(
     }));
     Ok(Arc::new(Attempt {
         checkpoint: Origin {
-            run: run_dir,
+            run: Arc::clone(&setup.dir),
             task: Arc::clone(&launch.task),
             inputs: Arc::clone(&launch.inputs),
             epoch: setup.epoch,
@@ -317,7 +363,7 @@ async fn prepare(
         outputs,
         resources: launch.executor.resources.clone(),
         names: Arc::clone(&setup.names),
-        scratch: dir.join(format!("{}.work", setup.outputs)),
+        scratch: Arc::clone(&setup.scratch),
         dir,
         cancel: cancel.child_token(),
         progress,
@@ -327,6 +373,29 @@ async fn prepare(
         memory: Some(engine.memory.clone()),
         _permit: permit,
     }))
+}
+
+/// Input artifacts by name, each with the local path of its verified content where it has any.
+async fn fetch(
+    engine: &Inner,
+    artifacts: &[(plan::Name, Arc<[ArtifactRef]>)],
+) -> Result<BTreeMap<String, Vec<(ArtifactRef, Option<PathBuf>)>>, Failure> {
+    let mut all = BTreeMap::new();
+    for (name, list) in artifacts {
+        let mut fetched = Vec::with_capacity(list.len());
+        for artifact in list.iter() {
+            let path = match &artifact.digest {
+                None => None,
+                Some(digest) => {
+                    let fetched = engine.home.artifacts().fetch(digest).await;
+                    Some(fetched.map_err(|error| unfetched(name, &artifact.name, &error))?)
+                }
+            };
+            fetched.push((artifact.clone(), path));
+        }
+        all.insert(name.to_string(), fetched);
+    }
+    Ok(all)
 }
 
 /// Removes what attempts of the same number wrote under earlier leases, whose engines died or were stopped. A body that

@@ -109,6 +109,8 @@ impl Inner {
             draining: end.draining.clone(),
             clock,
             outputs: format!("{}{}", attempt::OUTPUTS, lease.epoch),
+            scratch: format!("{}{}.work", attempt::OUTPUTS, lease.epoch).into(),
+            dir: self.home.run_dir(&id).into(),
             epoch: lease.epoch,
             shared: lease.until().borrow().is_some(),
         });
@@ -197,7 +199,7 @@ impl Inner {
             }
         }
         let run_dir = self.home.run_dir(run);
-        history.past.succeeded().for_each(|task| checkpoint::remove(&run_dir, task));
+        checkpoint::remove(&run_dir, &history.past.succeeded().collect::<Vec<_>>());
         Ok(history)
     }
 }

@@ -223,6 +223,7 @@ impl EngineBuilder {
         };
         let metadata = self.metadata.clone().unwrap_or_else(|| home.metadata());
         let mut executors = self.executors;
+        let own_in_process = !executors.contains_key(IN_PROCESS);
         executors.entry(IN_PROCESS.to_owned()).or_insert_with(|| Arc::new(InProcess::default()));
         if !executors.contains_key(SUBPROCESS) {
             executors.insert(SUBPROCESS.to_owned(), Arc::new(Subprocess::new(self.subprocesses)?));
@@ -239,6 +240,7 @@ impl EngineBuilder {
             locks: Locks::new(self.semaphores, Arc::clone(&metadata), shutdown.clone()),
             metadata,
             executors,
+            own_in_process,
             state: Arc::new(self.state),
             memory: Memory::new(self.in_memory.unwrap_or_else(a_quarter)),
             admission: Admission::new(self.capacity.unwrap_or_else(Capacity::of_this_machine)),

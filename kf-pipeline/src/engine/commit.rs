@@ -8,7 +8,7 @@ use kf_core::{RunId, Timestamp};
 use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout};
 
-use super::lease::{Keeper, LEASE, Until, unanswered};
+use super::lease::{LEASE, Until, unanswered};
 use super::{RunEvent, TaskCounts};
 use crate::TaskState;
 use crate::scheduler::{JournalEvent, Record, TaskEnd, Values};
@@ -28,9 +28,10 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    /// Everything recorded since commit `seq`; `ended` is the run's end where it is among it.
+    /// Everything recorded since commit `seq`, under the lease of this `epoch`; `ended` is the run's end where it is among it.
     pub(super) fn new(
-        lease: &Keeper,
+        run: &RunId,
+        epoch: u64,
         seq: u64,
         at: Timestamp,
         records: Vec<Record>,
@@ -40,14 +41,14 @@ impl Writing {
         let journal: Vec<JournalEvent> = records.iter().map(JournalEvent::from).collect();
         let tell = if listened { records.iter().filter_map(event_of).collect() } else { Vec::new() };
         let executions = records.into_iter().filter_map(|record| match record {
-            Record::Task(end) => Some(execution(&lease.run, *end)),
+            Record::Task(end) => Some(execution(run, *end)),
             _ => None,
         });
         let commit = Commit {
             at,
             state: ended.or((seq == 0).then_some((RunState::Running, None))),
             lineage: Lineage { executions: executions.collect() },
-            ..journaled(&lease.run, lease.epoch, seq, &journal)
+            ..journaled(run, epoch, seq, &journal)
         };
         Self { commit, tell }
     }

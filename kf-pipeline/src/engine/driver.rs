@@ -7,16 +7,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use kf_core::CancellationToken;
 use kf_core::metadata::RunState;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use super::attempt::{self, Carried};
+use super::attempts::Attempts;
 use super::cache::{Flight, LookedUp};
 use super::commit::Writing;
 use super::handle::{Answer, Control, DriverEnd, Ending};
@@ -31,6 +31,8 @@ use crate::scheduler::{Command, Event, Failure, Launch, LeafId, Outcome, Record,
 const BATCH: usize = 512;
 /// For how long records are gathered where tasks start before the ends of others are written.
 const GATHER: Duration = Duration::from_millis(1);
+/// So many records take long enough to write that it is done beside the driver.
+const MANY: usize = 16;
 
 type Committing = Pin<Box<dyn Future<Output = kf_core::Result<u64>> + Send>>;
 
@@ -41,9 +43,7 @@ pub(super) struct Driver {
     seq: u64,
     scheduler: Scheduler,
     end: DriverEnd,
-    sender: mpsc::Sender<Message>,
-    receiver: mpsc::Receiver<Message>,
-    attempts: JoinSet<()>,
+    attempts: Attempts<Message>,
     cancels: HashMap<LeafId, CancellationToken>,
     /// What keeps other runs from running the same tasks too.
     flights: HashMap<Arc<str>, Flight>,
@@ -61,7 +61,7 @@ pub(super) struct Driver {
     finished: Option<(RunState, Option<String>)>,
 }
 
-/// What a task that the driver has started tells it.
+/// What became of an attempt, or of a look into the cache.
 enum Message {
     Event(Event),
     /// The cache was asked for a task.
@@ -86,7 +86,6 @@ impl Driver {
         counts: TaskCounts,
         end: DriverEnd,
     ) -> Self {
-        let (sender, receiver) = mpsc::channel(engine.options.max_in_flight.max(1));
         Self {
             seq: lease.seq,
             lease,
@@ -94,9 +93,7 @@ impl Driver {
             setup,
             scheduler,
             end,
-            sender,
-            receiver,
-            attempts: JoinSet::new(),
+            attempts: Attempts::new(),
             cancels: HashMap::new(),
             flights: HashMap::new(),
             spans: HashMap::new(),
@@ -156,22 +153,27 @@ impl Driver {
 
     async fn drive(&mut self, first: Vec<Command>) -> Option<Stop> {
         self.take(first);
-        let engine = Arc::clone(&self.engine);
+        let shutdown = self.engine.shutdown.clone();
+        let mut shutdown = std::pin::pin!(shutdown.cancelled());
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(Instant::now()));
         let mut committing: Option<(Committing, Vec<Command>)> = None;
         loop {
-            let mut gathered = None;
+            let mut gathers = false;
             if committing.is_none() {
                 let ends = self.held.iter().any(|command| matches!(command, Command::Finished { .. }));
                 if self.records.is_empty() && !ends {
                     let held = std::mem::take(&mut self.held);
                     self.act(held);
                 } else if let Some(until) = self.gather() {
-                    gathered = Some(until);
+                    gathers = true;
+                    if timer.deadline() != until {
+                        timer.as_mut().reset(until);
+                    }
                 } else {
                     committing = Some((self.commit(), std::mem::take(&mut self.held)));
                 }
             }
-            if committing.is_none() && gathered.is_none() {
+            if committing.is_none() && !gathers {
                 if self.finished.is_some() {
                     return None;
                 }
@@ -182,7 +184,7 @@ impl Driver {
             let tick = self.scheduler.next_tick().map(|at| at.since(self.setup.clock.now()));
             tokio::select! {
                 biased;
-                () = engine.shutdown.cancelled() => return Some(Stop::Shutdown),
+                () = shutdown.as_mut() => return Some(Stop::Shutdown),
                 Some(control) = self.end.control.recv() => self.control(control),
                 error = self.lease.lost() => return Some(Stop::Store(error)),
                 committed = committed(&mut committing) => {
@@ -194,17 +196,16 @@ impl Driver {
                         Err(error) => return Some(Stop::Store(error)),
                     }
                 }
-                Some(message) = self.receiver.recv() => {
+                Some(message) = self.attempts.next() => {
                     self.hear(message);
                     for _ in 1..BATCH {
-                        let Ok(message) = self.receiver.try_recv() else { break };
+                        let Some(message) = self.attempts.ready().await else { break };
                         self.hear(message);
                     }
                 }
                 () = sleep(tick) => self.step(Event::Tick),
-                () = sleep_until(gathered) => {}
+                () = timer.as_mut(), if gathers => {}
             }
-            while self.attempts.try_join_next().is_some() {}
         }
     }
 
@@ -282,6 +283,13 @@ impl Driver {
         component && launch.executor.carrier.as_deref().is_none_or(|carrier| carrier == super::IN_PROCESS)
     }
 
+    /// Whether all that an attempt costs beside its body, which has a task or thread of its own, is a few microseconds: no
+    /// files are fetched or kept, and no other's executor is asked.
+    fn is_brief(&self, launch: &Launch) -> bool {
+        let files = !launch.inputs.artifacts().is_empty() || !launch.executor.outputs.artifacts.is_empty();
+        !files && self.engine.own_in_process && self.in_process(launch)
+    }
+
     fn act(&mut self, commands: Vec<Command>) {
         for command in commands {
             match command {
@@ -324,29 +332,26 @@ impl Driver {
         let leaf = launch.leaf;
         self.cancels.insert(leaf, token.clone());
         let span = self.span(&launch.task);
-        let (engine, setup, sender) =
-            (Arc::clone(&self.engine), Arc::clone(&self.setup), self.sender.clone());
-        self.attempts.spawn(
-            async move {
-                let timed = Arc::clone(&setup);
-                let asked_at = timed.clock.now();
-                let carried =
-                    AssertUnwindSafe(attempt::carry(engine, setup, launch, token)).catch_unwind().await;
-                let (outcome, started_at) = match carried {
-                    Ok(Carried::Ended { outcome, started_at }) => (outcome, started_at),
-                    Ok(Carried::Withdrawn) => {
-                        let _ = sender.send(Message::Withdrawn(leaf)).await;
-                        return;
-                    }
-                    // A component's panic ends in its executor; this is the executor's own.
-                    Err(_) => (Outcome::Failed(Failure::carrier("its executor panicked")), asked_at),
-                };
-                let ended_at = timed.clock.now();
-                let _ =
-                    sender.send(Message::Event(Event::Ended { leaf, outcome, started_at, ended_at })).await;
-            }
-            .instrument(span),
-        );
+        let (engine, setup) = (Arc::clone(&self.engine), Arc::clone(&self.setup));
+        let here = self.is_brief(&launch);
+        let carrying = async move {
+            let timed = Arc::clone(&setup);
+            let asked_at = timed.clock.now();
+            let carried = AssertUnwindSafe(attempt::carry(engine, setup, launch, token)).catch_unwind().await;
+            let (outcome, started_at) = match carried {
+                Ok(Carried::Ended { outcome, started_at }) => (outcome, started_at),
+                Ok(Carried::Withdrawn) => return Message::Withdrawn(leaf),
+                // A component's panic ends in its executor; this is the executor's own.
+                Err(_) => (Outcome::Failed(Failure::carrier("its executor panicked")), asked_at),
+            };
+            let ended_at = timed.clock.now();
+            Message::Event(Event::Ended { leaf, outcome, started_at, ended_at })
+        };
+        let carrying = carrying.instrument(span);
+        match here {
+            true => self.attempts.carry_here(carrying),
+            false => self.attempts.spawn(carrying),
+        }
     }
 
     fn look_up(&mut self, launch: Launch) {
@@ -357,8 +362,7 @@ impl Driver {
         let token = CancellationToken::new();
         self.cancels.insert(leaf, token.clone());
         let span = self.span(&launch.task);
-        let (engine, setup, sender) =
-            (Arc::clone(&self.engine), Arc::clone(&self.setup), self.sender.clone());
+        let (engine, setup) = (Arc::clone(&self.engine), Arc::clone(&self.setup));
         self.attempts.spawn(
             async move {
                 let looking =
@@ -368,12 +372,11 @@ impl Driver {
                     // What is cached may be anywhere, and take as long as it likes to be verified.
                     () = token.cancelled() => Ok(None),
                 };
-                let message = match looked {
+                match looked {
                     Ok(None) if !token.is_cancelled() => Message::Withdrawn(leaf),
                     Ok(looked) => Message::LookedUp(leaf, launch.task, looked.unwrap_or_default()),
                     Err(_) => Message::LookedUp(leaf, launch.task, LookedUp::default()),
-                };
-                let _ = sender.send(message).await;
+                }
             }
             .instrument(span),
         );
@@ -412,23 +415,32 @@ impl Driver {
             Command::Finished { state, error } => Some((*state, error.clone())),
             _ => None,
         });
-        let listened = self.end.events.receiver_count() > 0;
-        let writing = Writing::new(&self.lease, self.seq, self.setup.clock.now(), records, ended, listened);
-        let writing =
-            writing.write(Arc::clone(&self.engine.metadata), self.lease.until(), self.end.events.clone());
+        let many = records.len() >= MANY;
+        let events = self.end.events.clone();
+        let (store, until) = (Arc::clone(&self.engine.metadata), self.lease.until());
+        let (epoch, seq, at) = (self.lease.epoch, self.seq, self.setup.clock.now());
         let answers = std::mem::take(&mut self.answers);
-        let run_dir = self.engine.home.run_dir(&self.setup.run);
-        let under_way = Arc::clone(&self.setup.under_way);
-        Box::pin(async move {
-            let written = writing.await;
+        let setup = Arc::clone(&self.setup);
+        let writing = async move {
+            let listened = events.receiver_count() > 0;
+            let writing = Writing::new(&setup.run, epoch, seq, at, records, ended, listened);
+            let written = writing.write(store, until, events).await;
             if written.is_ok() {
-                under_way.forget(over);
+                setup.under_way.forget(over);
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok(()))));
-                succeeded.iter().for_each(|task| checkpoint::remove(&run_dir, task));
+                checkpoint::remove(&setup.dir, &succeeded);
             }
             // Who waited for these tasks finds their ends in the store now.
             drop(flights);
             written
+        };
+        if !many {
+            return Box::pin(writing);
+        }
+        let writing = AbortOnDropHandle::new(tokio::spawn(writing.in_current_span()));
+        Box::pin(async move {
+            let ended = |error| kf_core::Error::Process(format!("a commit was not made: {error}"));
+            writing.await.unwrap_or_else(|error| Err(ended(error)))
         })
     }
 }

@@ -99,8 +99,8 @@ pub struct Attempt {
     pub trace: Option<TraceContext>,
     /// What placeholders say of the run.
     pub(crate) names: Arc<RunNames>,
-    /// A folder for what is of no use once the attempt has ended; made by whoever needs it.
-    pub(crate) scratch: PathBuf,
+    /// The name of the folder in its own for what is of no use once it has ended.
+    pub(crate) scratch: Arc<str>,
     /// Takes the task's progress.
     pub(crate) progress: crate::component::ProgressSink,
     pub(crate) state: Arc<crate::component::StateMap>,
@@ -117,6 +117,11 @@ impl Attempt {
     /// The attempt's handle: the same for the same run, task and number.
     pub fn handle(&self) -> AttemptHandle {
         AttemptHandle(format!("{}/{}#{}", self.run, self.task, self.number))
+    }
+
+    /// A folder for what is of no use once the attempt has ended; made by whoever needs it.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.dir.join(&*self.scratch)
     }
 
     /// Tells how far the task is.

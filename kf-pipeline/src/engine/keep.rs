@@ -14,6 +14,7 @@ use super::links::Links;
 use crate::component::{Memory, Written};
 use crate::deep::refuse_deep;
 use crate::error::shown;
+use crate::plan::Name;
 use crate::scheduler::{Failure, Values};
 use crate::spec::{ArtifactOutput, OutputDefinitions};
 
@@ -58,7 +59,19 @@ pub(super) async fn keep(
         refuse_deep([&value]).map_err(|problem| Failure::task(format!("output `{name}`: {problem}")))?;
         parameters.push((Arc::from(name.as_str()), Arc::new(value)));
     }
-    let mut said = given.artifacts;
+    let artifacts = match declared.artifacts.is_empty() {
+        true => Vec::new(),
+        false => Box::pin(keep_artifacts(keeping, declared, given.artifacts)).await?,
+    };
+    Ok(Values::new(parameters, artifacts))
+}
+
+async fn keep_artifacts(
+    keeping: &Keeping<'_>,
+    declared: &OutputDefinitions,
+    said: BTreeMap<String, Vec<GivenArtifact>>,
+) -> Result<Vec<(Name, Arc<[ArtifactRef]>)>, Failure> {
+    let (strictness, mut said) = (keeping.strictness, said);
     let mut artifacts = Vec::with_capacity(declared.artifacts.len());
     for (name, output) in &declared.artifacts {
         let keeper = Keeper {
@@ -79,7 +92,7 @@ pub(super) async fn keep(
         }
         artifacts.push((Arc::from(name.as_str()), Arc::from(list)));
     }
-    Ok(Values::new(parameters, artifacts))
+    Ok(artifacts)
 }
 
 /// Keeps the artifacts of one output.

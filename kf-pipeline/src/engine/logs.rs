@@ -14,7 +14,7 @@ use super::{CONTAINER, Engine, IN_PROCESS};
 use crate::plan::{self, Plan};
 use crate::scheduler::JournalEvent;
 use crate::spec::PipelineFile;
-use crate::task_folder::task_folder;
+use crate::task_folder::attempt_folder;
 use crate::{Error, Result, TaskState};
 
 /// The file in an attempt's folder that its output is kept in.
@@ -206,5 +206,5 @@ enum Carrier {
 
 /// Where an attempt's output is kept.
 fn file(engine: &Engine, run: &RunId, task: &str, number: u32) -> PathBuf {
-    task_folder(&engine.home().run_dir(run), task).join(number.to_string()).join(LOG)
+    attempt_folder(&engine.home().run_dir(run), task, number).join(LOG)
 }

@@ -4,6 +4,7 @@ mod abandon;
 mod admission;
 mod approval;
 mod attempt;
+mod attempts;
 mod backfill;
 mod begin;
 mod body;
@@ -96,6 +97,8 @@ pub(crate) struct Inner {
     home: Home,
     metadata: Arc<dyn MetadataStore>,
     executors: BTreeMap<String, Arc<dyn Executor>>,
+    /// Whether what carries tasks in process is the engine's own.
+    own_in_process: bool,
     state: Arc<StateMap>,
     admission: Admission,
     locks: locks::Locks,
@@ -137,6 +140,10 @@ pub(crate) struct RunSetup {
     /// The folder for outputs in an attempt's own. Another for each lease: where a run was stopped and started again in
     /// one process, a body that blocks may still be writing to the first.
     outputs: String,
+    /// The folder beside it for what is of no use once the attempt has ended.
+    scratch: Arc<str>,
+    /// The run's own folder.
+    dir: Arc<Path>,
     /// The lease's number.
     epoch: u64,
     /// Whether engines of other machines may run what this one does.

@@ -1,5 +1,8 @@
 //! Data flows, loops collect, branches are taken or skipped, failures are retried, exit handlers run.
 
+use std::time::Duration;
+
+use kf_core::CancellationToken;
 use kf_core::metadata::RunState;
 use kf_pipeline::prelude::*;
 use kf_pipeline::{Pipeline, TaskState};
@@ -18,6 +21,12 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("retries_and_exit_handler", retries_and_exit_handler),
         test("the_first_listener_hears_all", first_listener),
         test("ends_are_written_soon_where_tasks_start_before", started_before),
+        Trial::test("a_body_that_has_its_thread_delays_nobody", || {
+            // However few cores there are.
+            let threads =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
+            threads.block_on(blocked()).map_err(|error| error.to_string().into())
+        }),
         test("a_loop_over_items_that_may_be_absent", absent_items),
         test("an_unfinished_run_is_found_behind_hundreds_of_others", found_behind_others),
     ]
@@ -48,14 +57,48 @@ async fn started_before() -> Done {
     // Beside a task that goes on, which nobody knows the end of.
     let written = async {
         while engine.report(run.id()).await?.task("next-51").is_none_or(|t| t.state != TaskState::Succeeded) {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok::<_, kf_pipeline::Error>(())
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), written).await??;
+    tokio::time::timeout(Duration::from_secs(60), written).await??;
     run.cancel("enough").await;
     let outcome = run.wait().await?;
     assert_eq!((outcome.state, outcome.tasks.succeeded, outcome.tasks.canceled), (RunState::Canceled, 51, 1));
+    Ok(())
+}
+
+/// Has its thread, which others want, for as long as it likes.
+#[component(cache = false)]
+async fn blocks(end: State<CancellationToken>) {
+    for _ in 0..6000 {
+        if end.is_cancelled() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+async fn blocked() -> Done {
+    let pipeline = Pipeline::build("blocked", |p| {
+        let mut last = p.add(next(0)).output;
+        p.add(blocks().timeout(Duration::from_secs(1)));
+        for _ in 0..50 {
+            last = p.add(next(last)).output;
+        }
+    })?;
+    for eager in [false, true] {
+        let (home, end) = (tempfile::tempdir()?, CancellationToken::new());
+        let engine = Engine::builder().state(end.clone()).grace(Duration::from_millis(100));
+        let engine = if eager { engine.start_before_commit() } else { engine }.open(home.path()).await?;
+        let run = engine.start(&pipeline, args! {}).await?;
+        // Its time is over and all others have ended while it has its thread.
+        let outcome = tokio::time::timeout(Duration::from_secs(50), run.wait()).await??;
+        assert_eq!((outcome.tasks.succeeded, outcome.tasks.failed), (51, 1), "{outcome:?}");
+        let error = outcome.error.unwrap_or_default();
+        assert!(error.contains("took longer than its timeout of 1s"), "{error}");
+        end.cancel();
+    }
     Ok(())
 }
 

@@ -62,7 +62,7 @@ impl Place {
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     /// The run's folder.
-    pub(crate) run: PathBuf,
+    pub(crate) run: Arc<Path>,
     pub(crate) task: Arc<str>,
     pub(crate) inputs: Arc<Values>,
     pub(crate) epoch: u64,
@@ -87,14 +87,20 @@ fn digest(inputs: &Values) -> Digest {
     Digest::of(serde_json::to_string(&(inputs.parameters(), artifacts)).expect("parameters are JSON"))
 }
 
-/// Removes what a task of the run in this folder has saved.
-pub(crate) fn remove(run: &Path, task: &str) {
-    let folder = task_folder(run, task).join(FOLDER);
-    match std::fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(folder = %folder.display(), %error, "a checkpoint of no use was not removed");
+/// Removes what these tasks of the run in this folder have saved.
+pub(crate) fn remove(run: &Path, tasks: &[impl AsRef<str>]) {
+    // Of many runs no task makes a folder.
+    if tasks.is_empty() || !run.exists() {
+        return;
+    }
+    for task in tasks {
+        let folder = task_folder(run, task.as_ref()).join(FOLDER);
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %folder.display(), %error, "a checkpoint of no use was not removed");
+            }
+            _ => {}
         }
-        _ => {}
     }
 }
 
