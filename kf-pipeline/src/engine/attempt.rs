@@ -193,15 +193,17 @@ async fn carried(
     let (handle, mut status) = (submission.handle, submission.status);
     begun.carried(executor, &handle);
     let end = tokio::select! {
+        biased;
+        // First, since a body that hears of it may have ended by now.
+        () = cancel.cancelled() => {
+            Box::pin(finish(executor.as_ref(), &handle, &mut status, engine.options.grace)).await;
+            return Ok(Some(Outcome::Canceled));
+        }
         end = ended(&mut status) => end?,
         () = sleep_until(deadline) => {
             // The attempt has failed whatever it still gives; its end is waited for only as long as it may take.
             Box::pin(finish(executor.as_ref(), &handle, &mut status, engine.options.grace)).await;
             return Err(too_long());
-        }
-        () = cancel.cancelled() => {
-            Box::pin(finish(executor.as_ref(), &handle, &mut status, engine.options.grace)).await;
-            return Ok(Some(Outcome::Canceled));
         }
     };
     match end {
