@@ -172,6 +172,8 @@ async fn carried(
     cancel: &CancellationToken,
 ) -> Result<Option<Outcome>, Failure> {
     let outputs = attempt.outputs.clone();
+    let inputs: Vec<PathBuf> =
+        attempt.artifacts.values().flatten().filter_map(|(_, content)| content.clone()).collect();
     let strictness = match &attempt.work {
         Work::Component(_) => Strictness::All,
         Work::Container(_) => Strictness::Any,
@@ -212,6 +214,7 @@ async fn carried(
             let keeping = Keeping {
                 store: engine.home.artifacts(),
                 paths: &outputs,
+                inputs: &inputs,
                 strictness,
                 memory: &engine.memory,
             };

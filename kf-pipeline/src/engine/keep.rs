@@ -32,6 +32,8 @@ pub(super) struct Keeping<'a> {
     pub(super) store: &'a ArtifactStore,
     /// Where its output artifacts were to be written.
     pub(super) paths: &'a BTreeMap<String, PathBuf>,
+    /// The content of its input artifacts.
+    pub(super) inputs: &'a [PathBuf],
     pub(super) strictness: Strictness,
     pub(super) memory: &'a Memory,
 }
@@ -79,6 +81,7 @@ async fn keep_artifacts(
             name,
             output,
             path: keeping.paths.get(name).map(PathBuf::as_path),
+            inputs: keeping.inputs,
             strictness,
             memory: keeping.memory,
         };
@@ -102,6 +105,7 @@ struct Keeper<'a> {
     output: &'a ArtifactOutput,
     /// Where it was to be written.
     path: Option<&'a Path>,
+    inputs: &'a [PathBuf],
     strictness: Strictness,
     memory: &'a Memory,
 }
@@ -179,9 +183,9 @@ impl Keeper<'_> {
         let real = match own {
             true => {
                 let refused = |error: io::Error| Failure::task(format!("output `{}`: {error}", self.name));
-                let links = Links::of_output(path).map_err(|error| failed(&error))?;
+                let links = Links::of_output(path, self.inputs).map_err(|error| failed(&error))?;
                 let real = links.resolve(path).map_err(refused)?;
-                if self.strictness == Strictness::Any && real.is_dir() {
+                if self.strictness == Strictness::Any && links.owns(&real) && real.is_dir() {
                     let folder = real.clone();
                     let followed = tokio::task::spawn_blocking(move || links.replace(&folder)).await;
                     followed.map_err(|error| failed(&error))?.map_err(refused)?;
@@ -241,8 +245,13 @@ mod tests {
             let parameters = [("x".to_owned(), value)].into_iter().collect();
             let given = AttemptOutputs { parameters, ..AttemptOutputs::default() };
             let (paths, memory) = (BTreeMap::new(), Memory::new(0));
-            let keeping =
-                Keeping { store: &store, paths: &paths, strictness: Strictness::All, memory: &memory };
+            let keeping = Keeping {
+                store: &store,
+                paths: &paths,
+                inputs: &[],
+                strictness: Strictness::All,
+                memory: &memory,
+            };
             keep(&keeping, &declared, given).await
         };
         let values = kept(deep(100)).await.unwrap();

@@ -8,35 +8,45 @@ const DEEPEST: usize = 64;
 /// How many files and folders may be copied in place of links: links that lead to links grow without end.
 const MOST: usize = 100_000;
 
-/// Follows links within an attempt's own folder. What a task links to elsewhere is not its output: this process may be
-/// able to read what the task is not to publish.
+/// Follows links within an attempt's own folder and to its inputs. What a task links to elsewhere is not its output: this
+/// process may be able to read what the task is not to publish.
 pub(super) struct Links {
     within: PathBuf,
+    /// The content of its input artifacts.
+    inputs: Vec<PathBuf>,
     copied: usize,
     most: usize,
 }
 
 impl Links {
-    /// For an output at this path, which lies in a folder in the attempt's own.
-    pub(super) fn of_output(path: &Path) -> io::Result<Self> {
+    /// For an output at this path, which lies in a folder in the attempt's own, of an attempt with these inputs.
+    pub(super) fn of_output(path: &Path, inputs: &[PathBuf]) -> io::Result<Self> {
         let within = path.ancestors().nth(2).unwrap_or(path).canonicalize()?;
-        Ok(Self { within, copied: 0, most: MOST })
+        let inputs = inputs.iter().map(|input| input.canonicalize()).collect::<io::Result<_>>()?;
+        Ok(Self { within, inputs, copied: 0, most: MOST })
+    }
+
+    /// Whether a path, without links in it, is in the attempt's own folder.
+    pub(super) fn owns(&self, real: &Path) -> bool {
+        real.starts_with(&self.within)
     }
 
     /// Where a path leads.
     ///
     /// # Errors
-    /// Names the target that lies outside of the attempt's folder.
+    /// Names the target that lies elsewhere.
     pub(super) fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         let link = |problem: String| format!("the link `{}` {problem}", path.display());
         let real = path
             .canonicalize()
             .map_err(|error| io::Error::new(error.kind(), link(format!("leads nowhere: {error}"))))?;
-        if real.starts_with(&self.within) {
+        if self.owns(&real) || self.inputs.iter().any(|input| real.starts_with(input)) {
             return Ok(real);
         }
         let target = real.display();
-        let problem = format!("leads to `{target}`, outside of the attempt's folder; copy what it leads to");
+        let problem = format!(
+            "leads to `{target}`, outside of the attempt's folder and its inputs; copy what it leads to"
+        );
         Err(io::Error::other(link(problem)))
     }
 
@@ -111,7 +121,7 @@ mod tests {
 
     /// Follows the links in an output of the attempt whose folder is `dir`.
     fn replace(dir: &Path, output: &Path) -> Result<(), String> {
-        let links = Links { within: dir.canonicalize().unwrap(), copied: 0, most: 1000 };
+        let links = Links { within: dir.canonicalize().unwrap(), inputs: Vec::new(), copied: 0, most: 1000 };
         links.replace(output).map_err(|error| error.to_string())
     }
 
@@ -151,7 +161,7 @@ mod tests {
         }
         std::fs::write(elsewhere.join("secret"), "secret").unwrap();
         std::fs::write(work.join("made"), "made").unwrap();
-        let links = Links::of_output(&output).unwrap();
+        let links = Links::of_output(&output, &[]).unwrap();
         assert_eq!(links.within, attempt.canonicalize().unwrap());
 
         symlink(work.join("made"), output.join("link")).unwrap();
@@ -163,6 +173,11 @@ mod tests {
         let refused = replace(&attempt, &output).unwrap_err();
         assert!(refused.contains("elsewhere/secret`, outside of the attempt's folder"), "{refused}");
         std::fs::remove_file(output.join("outside")).unwrap();
+
+        // An input may be handed on.
+        symlink(elsewhere.join("secret"), output.join("input")).unwrap();
+        Links::of_output(&output, &[elsewhere.join("secret")]).unwrap().replace(&output).unwrap();
+        assert_eq!(std::fs::read_to_string(output.join("input")).unwrap(), "secret");
 
         // Also by way of a folder that a link leads to.
         symlink(elsewhere.join("secret"), work.join("deeper")).unwrap();

@@ -235,7 +235,7 @@ fn failures(out: &mut String, report: &Report, facts: &Facts<'_>, rows: &Rows, o
         alarming(out, report, facts, rows, outcome, &failed);
     }
     if !tolerated.is_empty() {
-        out.push_str("<section class=\"failure s-skipped\"><h2>");
+        out.push_str("<section class=\"failure s-failed tolerated\"><h2>");
         match tolerated.len() {
             1 => out.push_str("1 failure was tolerated"),
             number => put!(out, "{} were tolerated", plural(number, "failure")),

@@ -35,12 +35,13 @@ pub(super) fn draw(out: &mut String, steps: &[Step], facts: &Facts<'_>) {
             put!(
                 out,
                 "<li><a href=\"#t{}\" title=\"{path}\">{}</a>\
-                 <svg class=\"share s-{}\" height=10 aria-hidden=true><rect class=waited x=\"{:.2}%\" y=4 width=\"{:.2}%\" height=2 />\
+                 <svg class=\"share s-{}{}\" height=10 aria-hidden=true><rect class=waited x=\"{:.2}%\" y=4 width=\"{:.2}%\" height=2 />\
                  <rect x=\"{:.2}%\" width=\"{:.2}%\" height=10 rx=2 /></svg>\
                  <span class=num>{}</span><span class=num>{:.0} %</span>",
                 step.task,
                 Safe(&short(&task.path)),
                 super::icons::word(task.state),
+                if facts.tolerated(step.task).is_some() { " tolerated" } else { "" },
                 share(at),
                 share(step.waited),
                 share(start).min(99.5),
