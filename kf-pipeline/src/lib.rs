@@ -223,8 +223,9 @@
 //! progress is not passed on there, and its [`Context::cancellation`] never fires: it is ended by a signal.
 //! An `async fn` gets a runtime with a thread for each core there; what it has spawned and not awaited ends with it.
 //!
-//! Each process carries one attempt. The next one is started ahead, and waits in `run_if_asked` for at most 10 seconds, so
-//! that steps in a row don't wait for a program's start: what `main` does before that call is done there too.
+//! Each process carries one attempt. The next one is started ahead, and waits in `run_if_asked` for some 10 seconds, so
+//! that steps in a row don't wait for a program's start: what `main` does before that call is done there too. Steps that
+//! go on with a trace are not started so, since each has another environment.
 //!
 //! # Logs
 //! What an attempt prints in a process of its own, and what any writes with [`Context::log`], is kept in

@@ -105,7 +105,7 @@ impl Command {
     /// A copy is used for one command only, and only by one that has the same entry, folder and environment, this
     /// process's included; what else it takes from this process, such as limits, is as it was when it was started. It
     /// waits in [`run_if_asked`](crate::worker::run_if_asked), costs an idle process, and ends where no command has
-    /// come for 10 seconds.
+    /// come for 10 seconds or so.
     #[must_use]
     pub fn ahead(mut self) -> Self {
         self.ahead = true;

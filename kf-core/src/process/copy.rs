@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
@@ -103,10 +104,18 @@ pub(super) fn this_program() -> io::Result<(PathBuf, OsString)> {
 
 /// The place of one copy that waits for its request.
 #[derive(Debug, Default)]
-pub(super) struct Ahead(Mutex<Option<Waiting>>);
+pub(super) struct Ahead(Mutex<Places>);
+
+#[derive(Debug, Default)]
+struct Places {
+    waiting: Option<Waiting>,
+    /// Those that did not fit, to be ended by the thread that has started them.
+    unfit: Vec<Waiting>,
+}
 
 #[derive(Debug)]
 struct Waiting {
+    since: Instant,
     copy: Started,
     /// Over which it gets the file with its request. Closed, it ends by itself.
     socket: UnixStream,
@@ -131,27 +140,49 @@ impl Around {
 impl Ahead {
     /// Gives the request to the copy that waits, where that one is what would be started now. Another one is ended.
     pub(super) fn take(&self, form: &Form, runtime: &Handle, request: &File) -> Option<Started> {
-        let waiting = locked(&self.0).take()?;
+        let waiting = locked(&self.0).waiting.take()?;
         let fits =
             waiting.form == *form && waiting.runtime == runtime.id() && waiting.around == Around::now();
         // One that has ended meanwhile has closed its side.
-        (fits && worker::hand(&waiting.socket, request).is_ok()).then_some(waiting.copy)
+        if fits && worker::hand(&waiting.socket, request).is_ok() {
+            return Some(waiting.copy);
+        }
+        locked(&self.0).unfit.push(waiting);
+        None
     }
 
     /// Starts one that waits, in the current runtime, unless there is one.
     pub(super) fn fill(&self, form: Form, runtime: &Handle, guard: Option<Guard>) -> io::Result<()> {
-        if locked(&self.0).is_some() {
+        if locked(&self.0).waiting.is_some() {
             return Ok(());
         }
         let around = Around::now();
         let (socket, theirs) = UnixStream::pair()?;
         let copy = form.start_with(OwnedFd::from(theirs).into(), worker::HANDED, guard)?;
-        *locked(&self.0) = Some(Waiting { copy, socket, form, around, runtime: runtime.id() });
+        let waiting = Waiting { since: Instant::now(), copy, socket, form, around, runtime: runtime.id() };
+        locked(&self.0).waiting = Some(waiting);
         Ok(())
     }
 
-    /// Ends the one that waits.
-    pub(super) fn clear(&self) {
-        locked(&self.0).take();
+    /// Ends those that did not fit, and the one that has waited for as long.
+    pub(super) fn clear(&self, waited: Duration) {
+        let mut places = locked(&self.0);
+        let mut over = std::mem::take(&mut places.unfit);
+        over.extend(places.waiting.take_if(|waiting| waiting.since.elapsed() >= waited));
+        drop(places);
+        over.into_iter().for_each(Waiting::end);
+    }
+}
+
+impl Waiting {
+    /// Kills it and waits for that, which takes no time, so that nothing is left for the runtime to see to.
+    fn end(mut self) {
+        drop(self.copy.group);
+        for _ in 0..1000 {
+            if !matches!(self.copy.process.try_wait(), Ok(None)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }

@@ -56,11 +56,12 @@ impl Starter {
         loop {
             match jobs.recv_timeout(AHEAD) {
                 Ok(job) => self.start(job),
-                Err(RecvTimeoutError::Timeout) => self.ahead.clear(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.ahead.clear(AHEAD);
         }
-        self.ahead.clear();
+        self.ahead.clear(Duration::ZERO);
         drop((self.ahead, self.guard));
         if let Some(mut process) = self.guards_process {
             // It ends when the last child's handle is gone, too.
@@ -72,6 +73,9 @@ impl Starter {
         let guard = self.guard();
         let _inside = job.runtime.enter();
         if let Some((request, reply)) = job.now {
+            if reply.is_closed() {
+                return;
+            }
             // One may have been started since it was looked for.
             let taken = job.ahead.then(|| self.ahead.take(&job.form, &job.runtime, &request)).flatten();
             let started = taken.map_or_else(|| job.form.start(request, guard.clone()), Ok);
@@ -159,7 +163,7 @@ impl Spawner {
             self.jobs.send(job).map_err(|_| closed())?;
             started.await.map_err(|_| closed())?.map_err(start)?
         };
-        let Started { group, process, output } = copy;
+        let Started { process, group, output } = copy;
         let output = Output {
             pipe: pipe::Receiver::from_owned_fd(output).map_err(start)?,
             log,

@@ -17,6 +17,17 @@ use rustix::net::{
     SendFlags,
 };
 
+/// No signal where the other side is closed, and no file for what this process starts, on systems that can be told so. On
+/// others Rust's programs ignore that signal.
+#[cfg(not(target_vendor = "apple"))]
+const SEND: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const SEND: SendFlags = SendFlags::empty();
+#[cfg(not(target_vendor = "apple"))]
+const RECEIVE: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+#[cfg(target_vendor = "apple")]
+const RECEIVE: RecvFlags = RecvFlags::empty();
+
 /// The longest answer.
 const LONGEST: u64 = 1 << 30;
 
@@ -72,7 +83,7 @@ pub(crate) fn hand(socket: &UnixStream, file: &File) -> io::Result<()> {
     let mut files = SendAncillaryBuffer::new(&mut space);
     let handed = [file.as_fd()];
     files.push(SendAncillaryMessage::ScmRights(&handed));
-    rustix::net::sendmsg(socket, &[IoSlice::new(b"+")], &mut files, SendFlags::NOSIGNAL)?;
+    rustix::net::sendmsg(socket, &[IoSlice::new(b"+")], &mut files, SEND)?;
     Ok(())
 }
 
@@ -80,16 +91,21 @@ pub(crate) fn hand(socket: &UnixStream, file: &File) -> io::Result<()> {
 fn handed(socket: &OwnedFd) -> io::Result<Option<File>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut files = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC;
     let mut byte = [0];
-    rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut files, flags)
+    let received = rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut files, RECEIVE)
     })?;
+    if received.bytes == 0 {
+        return Ok(None);
+    }
     let file = files.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut files) => files.next(),
         _ => None,
     });
-    Ok(file.map(File::from))
+    let file = file.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no file came with it"))?;
+    // Where the system does not do it on receiving.
+    rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(Some(file.into()))
 }
 
 /// Reads the request from standard input, which is empty from then on.

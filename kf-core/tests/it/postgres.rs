@@ -107,7 +107,11 @@ async fn a_lost_answer_leaves_no_place_behind() {
     let store = open(&fresh(&server.url()).schema("answers").unwrap()).await;
     let lease = begin(&store, "r").await;
     let (mut unheard, mut earlier) = (0, Vec::new());
-    for n in 0..60 {
+    // On a busy machine an answer is there before it is looked for, most of the time.
+    for n in 0..2000 {
+        if n >= 60 && unheard >= 5 {
+            return;
+        }
         let mut hold = Hold::new("name", &lease.run, lease.epoch);
         // Left after it was looked at once or a few times; no answer comes at once.
         let mut asking = Box::pin(store.hold(&mut hold, 1));
@@ -136,7 +140,7 @@ async fn a_lost_answer_leaves_no_place_behind() {
         store.let_go(&mut hold).await.unwrap();
         earlier.push(hold);
     }
-    assert!(unheard >= 5, "only {unheard} answers were not waited for");
+    panic!("only {unheard} answers were not waited for");
 }
 
 #[tokio::test]

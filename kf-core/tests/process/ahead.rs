@@ -5,7 +5,8 @@ use kf_core::process::{Child, Command, Exit, Spawner};
 use super::{lives, until};
 
 /// An entry of this test's own for each use, so that the copies of tests that run beside it are not taken for ours.
-pub(crate) const ENTRIES: [&str; 4] = ["ahead-once", "ahead-unfit", "ahead-gone", "ahead-idle"];
+pub(crate) const ENTRIES: [&str; 5] =
+    ["ahead-once", "ahead-unfit", "ahead-gone", "ahead-idle", "ahead-elsewhere"];
 
 /// The processes that wait for a request to this entry.
 fn waiting(entry: &str) -> Vec<u32> {
@@ -106,4 +107,27 @@ pub(crate) async fn none_stays_when_nothing_comes() {
     one_waiting(entry).await;
     until("it has ended unused", || waiting(entry).is_empty()).await;
     greeted(&spawner.spawn(command(entry, "Grace")).await.unwrap(), "Grace").await;
+}
+
+pub(crate) async fn another_runtime_gets_its_own() {
+    let entry = ENTRIES[4];
+    let spawner = std::sync::Arc::new(Spawner::new().unwrap());
+    let there = std::sync::Arc::clone(&spawner);
+    // Its runtime is gone when the copy that was started in it is looked at.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            greeted(&there.spawn(command(entry, "Ada")).await.unwrap(), "Ada").await;
+            one_waiting(entry).await;
+        });
+    })
+    .join()
+    .unwrap();
+    let [first] = waiting(entry)[..] else { panic!("one waits") };
+    let child = spawner.spawn(command(entry, "Grace")).await.unwrap();
+    assert_ne!(child.pid(), first);
+    greeted(&child, "Grace").await;
+    until("the other runtime's is reaped", || !std::path::Path::new(&format!("/proc/{first}")).exists())
+        .await;
+    one_waiting(entry).await;
 }

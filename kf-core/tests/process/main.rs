@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             "ahead::one_that_was_killed_is_replaced",
             on_runtime(ahead::one_that_was_killed_is_replaced),
         ),
+        Trial::test("ahead::another_runtime_gets_its_own", on_runtime(ahead::another_runtime_gets_its_own)),
         Trial::test("ahead::none_stays_when_nothing_comes", on_runtime(ahead::none_stays_when_nothing_comes)),
         Trial::test("children::hundred_megabytes", on_runtime(children::hundred_megabytes)),
         Trial::test("children::ignores_sigterm", on_runtime(children::ignores_sigterm)),

@@ -38,14 +38,16 @@ pub(crate) async fn none_after_sigkill_of_the_parent() {
         until("the parent has started all", || pids().len() == 3).await;
         let pids = pids();
         assert!(pids.iter().all(|&pid| lives(pid)), "{pids:?}");
+        let id = parent.pid().to_string();
+        let waiting = [("KF_WORKER_PARENT", &*id), ("KF_WORKER_REQUEST", "+")];
+        until("a copy waits", || super::ahead::with_environment(&waiting).len() == 1).await;
         // Its children have groups of their own, so that only the kernel can end them, and the guard what they started.
         parent.kill();
         assert_eq!(parent.wait().await, Exit::Signal(9));
         for pid in pids {
             until("the orphan is gone", || !lives(pid)).await;
         }
-        let parent = parent.pid().to_string();
-        let left = || super::ahead::with_environment(&[("KF_WORKER_PARENT", &parent)]);
+        let left = || super::ahead::with_environment(&[("KF_WORKER_PARENT", &id)]);
         until("the one that waited is gone", || left().is_empty()).await;
     }
 }

@@ -102,6 +102,15 @@ impl Graph {
         if scope == self.current {
             return;
         }
+        if !self.lies_in(self.current, scope) {
+            let closed = self.scope(scope).at;
+            let message = format!(
+                "{what} is added with the builder of {}:{}, whose closure has returned: add it within that closure",
+                closed.file(),
+                closed.line()
+            );
+            return self.problem(at, message);
+        }
         let inner = self.scope(self.current);
         let (kind, would) = match inner.kind {
             ScopeKind::Loop { .. } => ("loop", "be there once, and not for each item"),

@@ -20,7 +20,7 @@ use super::lightweight::Lightweight;
 use super::private::Private;
 use super::python::{Requirements, Servers, Step, StepRequest, Venvs};
 use super::rules::{Rules, Runner, matches};
-use super::traceback::Traceback;
+use super::traceback::last_exception;
 use crate::component::Progress;
 use crate::engine::local::{Running, gone, last_lines};
 use crate::engine::logs::LOG;
@@ -509,15 +509,11 @@ fn last(lines: &[String]) -> &[String] {
 /// Begins with the exception where Python ended with one, since what it printed before may fill the screen.
 fn ended_badly(exit: Exit, tail: &[String], log: &Path) -> String {
     let ended = format!("its command ended with {exit}");
-    // As Python ends after an exception that nobody caught.
-    let traceback = (exit == Exit::Code(1)).then(|| Traceback::find(tail, TAIL_LINES)).flatten();
-    match traceback {
-        Some(Traceback { exception, lines }) => {
-            let exception = shortened(exception, EXCEPTION_BYTES);
-            format!("{exception}; {ended}{}", last_lines(lines, log))
-        }
-        None => format!("{ended}{}", last_lines(last(tail), log)),
-    }
+    // As Python ends after an exception that nobody caught. One far from the end was caught, and may tell nothing.
+    let exception = (exit == Exit::Code(1)).then(|| last_exception(tail)).flatten();
+    let exception = exception.filter(|(at, _)| at + TAIL_LINES >= tail.len());
+    let begins = exception.map(|(_, exception)| format!("{}; ", shortened(exception, EXCEPTION_BYTES)));
+    format!("{}{ended}{}", begins.unwrap_or_default(), last_lines(last(tail), log))
 }
 
 /// The newer of two versions.

@@ -129,9 +129,13 @@ fn quote_numbers(text: &str) -> String {
 /// container is not to publish.
 fn text_of(path: &Path) -> Result<Option<String>, String> {
     let failed = |problem: String| format!("can't read `{}`: {problem}", path.display());
+    let is_elsewhere = path.parent().is_some_and(Path::is_symlink);
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error.to_string())),
+        Ok(_) if is_elsewhere => {
+            return Err(failed("its folder was replaced by a link; write a file in the folder".to_owned()));
+        }
         Ok(meta) if meta.is_symlink() => {
             let target = std::fs::read_link(path).unwrap_or_default();
             return Err(failed(format!("it is a link to `{}`; write a file", target.display())));

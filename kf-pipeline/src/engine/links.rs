@@ -9,11 +9,14 @@ const DEEPEST: usize = 64;
 const MOST: usize = 100_000;
 
 /// Follows links within an attempt's own folder and to its inputs. What a task links to elsewhere is not its output: this
-/// process may be able to read what the task is not to publish.
+/// process may be able to read what the task is not to publish. A path that a task names outright, instead of one that it
+/// was given, is taken as it is.
 pub(super) struct Links {
     within: PathBuf,
     /// The content of its input artifacts.
     inputs: Vec<PathBuf>,
+    /// The folders that are being copied, each within the one before.
+    way: Vec<PathBuf>,
     copied: usize,
     most: usize,
 }
@@ -22,13 +25,16 @@ impl Links {
     /// For an output at this path, which lies in a folder in the attempt's own, of an attempt with these inputs.
     pub(super) fn of_output(path: &Path, inputs: &[PathBuf]) -> io::Result<Self> {
         let within = path.ancestors().nth(2).unwrap_or(path).canonicalize()?;
-        let inputs = inputs.iter().map(|input| input.canonicalize()).collect::<io::Result<_>>()?;
-        Ok(Self { within, inputs, copied: 0, most: MOST })
+        Ok(Self { within, inputs: inputs.to_vec(), way: Vec::new(), copied: 0, most: MOST })
     }
 
     /// Whether a path, without links in it, is in the attempt's own folder.
     pub(super) fn owns(&self, real: &Path) -> bool {
         real.starts_with(&self.within)
+    }
+
+    fn is_input(&self, real: &Path) -> bool {
+        self.inputs.iter().any(|input| input.canonicalize().is_ok_and(|input| real.starts_with(input)))
     }
 
     /// Where a path leads.
@@ -40,7 +46,7 @@ impl Links {
         let real = path
             .canonicalize()
             .map_err(|error| io::Error::new(error.kind(), link(format!("leads nowhere: {error}"))))?;
-        if self.owns(&real) || self.inputs.iter().any(|input| real.starts_with(input)) {
+        if self.owns(&real) || self.is_input(&real) {
             return Ok(real);
         }
         let target = real.display();
@@ -93,6 +99,10 @@ impl Links {
             // To read a pipe or a device may never end.
             return Err(io::Error::other(format!("`{}` is neither a file nor a folder", from.display())));
         }
+        if self.way.iter().any(|around| around == from) {
+            return Err(io::Error::other(format!("links within `{}` lead around it", from.display())));
+        }
+        self.way.push(from.to_owned());
         std::fs::create_dir(to)?;
         for entry in std::fs::read_dir(from)? {
             let entry = entry?;
@@ -102,6 +112,7 @@ impl Links {
             };
             self.copy(&real, &to.join(entry.file_name()), depth + 1)?;
         }
+        self.way.pop();
         Ok(())
     }
 }
@@ -121,7 +132,8 @@ mod tests {
 
     /// Follows the links in an output of the attempt whose folder is `dir`.
     fn replace(dir: &Path, output: &Path) -> Result<(), String> {
-        let links = Links { within: dir.canonicalize().unwrap(), inputs: Vec::new(), copied: 0, most: 1000 };
+        let within = dir.canonicalize().unwrap();
+        let links = Links { within, inputs: Vec::new(), way: Vec::new(), copied: 0, most: 1000 };
         links.replace(output).map_err(|error| error.to_string())
     }
 
@@ -173,6 +185,18 @@ mod tests {
         let refused = replace(&attempt, &output).unwrap_err();
         assert!(refused.contains("elsewhere/secret`, outside of the attempt's folder"), "{refused}");
         std::fs::remove_file(output.join("outside")).unwrap();
+
+        // Two folders that lead to each other.
+        let (one, other) = (attempt.join("one"), attempt.join("other"));
+        for folder in [&one, &other] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        symlink(&one, output.join("around")).unwrap();
+        symlink(&other, one.join("other")).unwrap();
+        symlink(&one, other.join("one")).unwrap();
+        let refused = replace(&attempt, &output).unwrap_err();
+        assert!(refused.contains("one` lead around it"), "{refused}");
+        std::fs::remove_dir_all(output.join("around")).unwrap();
 
         // An input may be handed on.
         symlink(elsewhere.join("secret"), output.join("input")).unwrap();

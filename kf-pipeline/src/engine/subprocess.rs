@@ -2,7 +2,7 @@
 //! component. What a body leaks, corrupts or crashes ends with its process, and a deadline can end it by force.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -268,10 +268,10 @@ impl Components {
                 // With threads, though they take longer to start than a short body takes: it may block in place, and
                 // spawn tasks to run beside one another, as it may in the engine's own process.
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-                let outputs = runtime.block_on(body(io));
+                let outputs = catch_unwind(AssertUnwindSafe(|| runtime.block_on(body(io))));
                 // As in the engine's own process, what the body has left to run is not waited for.
                 runtime.shutdown_background();
-                outputs?
+                outputs.unwrap_or_else(|panic| resume_unwind(panic))?
             }
         };
         let said = said.into_iter().map(|(name, metadata)| (name, locked(&metadata).clone()));

@@ -32,6 +32,10 @@ impl Scheduler {
             self.first_error = Some(format!("task `{}`: {error}", path.unwrap_or_default()));
         }
         let Some(frame) = self.frames.get_mut(&place.frame) else { return };
+        let task = &frame.dag(&plan).tasks[place.task];
+        if !task.is_taken {
+            end.outputs = Values::none();
+        }
         if let Some(iteration) = place.iteration {
             if let Node::Loop(state) = &mut frame.nodes[place.task] {
                 state.iteration_ended(iteration, end);
@@ -44,15 +48,11 @@ impl Scheduler {
             }
             return;
         }
-        let task = &frame.dag(&plan).tasks[place.task];
         let mut of = task.fallback_of.filter(|_| end.state != TaskState::Skipped);
         while let Some(failed) = of.filter(|of| frame.state_of(Some(*of)) == TaskState::Failed) {
             // From here on, what it gave is that one's.
             frame.nodes[failed] = Node::Ended(end.clone());
             of = frame.dag(&plan).tasks[failed].fallback_of;
-        }
-        if !task.is_taken {
-            end.outputs = Values::none();
         }
         frame.nodes[place.task] = Node::Ended(end);
         frame.open -= 1;

@@ -14,6 +14,10 @@ pub(super) fn named<'de, D: Deserializer<'de>>(from: D) -> Result<Named<Value>, 
     Ok(Named::<Exact>::deserialize(from)?.into_iter().map(|(name, Exact(value))| (name, value)).collect())
 }
 
+/// The only field of what serde_json reads a number as where its feature `arbitrary_precision` is on, which any crate of a
+/// program may turn on.
+const NUMBER: &str = "$serde_json::private::Number";
+
 struct Exact(Value);
 
 impl<'de> Deserialize<'de> for Exact {
@@ -88,6 +92,13 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_map<M: MapAccess<'de>>(self, mut from: M) -> Result<Value, M::Error> {
         let mut fields = Map::new();
+        let Some(first) = from.next_key::<String>()? else { return Ok(Value::Object(fields)) };
+        if first == NUMBER {
+            let digits: String = from.next_value()?;
+            return serde_json::from_str(&digits).map_err(M::Error::custom);
+        }
+        let Exact(value) = from.next_value()?;
+        fields.insert(first, value);
         while let Some((name, Exact(value))) = from.next_entry::<String, _>()? {
             fields.insert(name, value);
         }

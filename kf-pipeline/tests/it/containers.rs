@@ -444,6 +444,12 @@ async fn links() -> Done {
     let (outcome, _) = run(&[shell(&format!("ln -s {} {file}", secret.display()))]).await?;
     let error = outcome.error.unwrap_or_default();
     assert!(error.contains("it is a link to `") && error.contains("secret`; write a file"), "{error}");
+    let elsewhere = outside.path().canonicalize()?;
+    std::fs::write(elsewhere.join("Output"), "secret")?;
+    let replace = format!("folder=$(dirname {file}); rm -r $folder; ln -s {} $folder", elsewhere.display());
+    let (outcome, _) = run(&[shell(&replace)]).await?;
+    let error = outcome.error.unwrap_or_default();
+    assert!(error.contains("its folder was replaced by a link"), "{error}");
     Ok(())
 }
 

@@ -91,8 +91,11 @@ pub(super) fn past_the_cache<T>(
 ) -> rusqlite::Result<T> {
     connection.pragma_update(None, "cache_size", SMALL_CACHE)?;
     let done = work(connection);
-    connection.pragma_update(None, "cache_size", CACHE)?;
-    connection.release_memory()?;
+    let restored = connection.pragma_update(None, "cache_size", CACHE);
+    if let Err(error) = restored.and_then(|()| connection.release_memory()) {
+        // The work is done all the same.
+        tracing::warn!(%error, "the cache of a connection stays small");
+    }
     done
 }
 

@@ -101,7 +101,7 @@ impl FaultyMetadata {
     }
 
     async fn faulty<T>(&self, call: MetadataCall, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let fault = self.script.next(call);
+        let fault = self.script.next(call, None);
         if self.script.is_away() {
             return Err(away("the store is away"));
         }

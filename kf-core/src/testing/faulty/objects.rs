@@ -109,8 +109,8 @@ impl FaultyObjects {
     }
 
     /// What the call meets; waits, fails or hangs here where that is all there is to it.
-    async fn before(&self, call: ObjectCall) -> Result<Option<ObjectFault>> {
-        match self.script.next(call) {
+    async fn before(&self, call: ObjectCall, of: &Path) -> Result<Option<ObjectFault>> {
+        match self.script.next(call, Some(of.as_ref())) {
             Some(ObjectFault::Late(time)) => {
                 tokio::time::sleep(time).await;
                 Ok(None)
@@ -157,7 +157,7 @@ fn change(bytes: &mut [u8]) {
 #[async_trait]
 impl ObjectStore for FaultyObjects {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        let fault = self.before(ObjectCall::Put).await?;
+        let fault = self.before(ObjectCall::Put, location).await?;
         if fault == Some(ObjectFault::Breaks) {
             return Err(broken("the connection broke after half of the body"));
         }
@@ -179,7 +179,7 @@ impl ObjectStore for FaultyObjects {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let call = if options.head { ObjectCall::Head } else { ObjectCall::Get };
-        let fault = self.before(call).await?;
+        let fault = self.before(call, location).await?;
         let result = self.inner.get_opts(location, options).await?;
         match fault {
             Some(ObjectFault::FailsAfter) => Err(broken("the connection broke before the answer")),
@@ -189,12 +189,12 @@ impl ObjectStore for FaultyObjects {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.before(ObjectCall::Get).await?;
+        self.before(ObjectCall::Get, location).await?;
         self.inner.get_ranges(location, ranges).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        match self.script.next(ObjectCall::Delete) {
+        match self.script.next(ObjectCall::Delete, None) {
             None => self.inner.delete_stream(locations),
             Some(ObjectFault::Late(time)) => {
                 let inner = Arc::clone(&self.inner);
@@ -256,7 +256,7 @@ struct FaultyUpload {
 #[async_trait]
 impl MultipartUpload for FaultyUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let fault = self.script.next(ObjectCall::Part);
+        let fault = self.script.next(ObjectCall::Part, None);
         let part = match &fault {
             Some(ObjectFault::Fails | ObjectFault::Refuses | ObjectFault::Breaks) => {
                 return async { Err(broken("the connection broke after half of the part")) }.boxed();
@@ -278,7 +278,7 @@ impl MultipartUpload for FaultyUpload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        match self.script.next(ObjectCall::Part) {
+        match self.script.next(ObjectCall::Part, None) {
             Some(ObjectFault::Hangs) => std::future::pending().await,
             Some(ObjectFault::FailsAfter) => {
                 self.inner.complete().await?;

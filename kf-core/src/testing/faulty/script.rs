@@ -1,5 +1,6 @@
 //! Which call meets which fault.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ struct Random<F> {
     state: u64,
     one_in: u64,
     faults: Vec<F>,
+    /// What met one at its last call.
+    hit: HashSet<String>,
 }
 
 impl<C: Copy + PartialEq, F: Clone> Script<C, F> {
@@ -50,7 +53,8 @@ impl<C: Copy + PartialEq, F: Clone> Script<C, F> {
     }
 
     pub(super) fn at_random(&self, seed: u64, one_in: u64, faults: Vec<F>) {
-        locked(&self.0).random = Some(Random { state: seed, one_in: one_in.max(1), faults });
+        locked(&self.0).random =
+            Some(Random { state: seed, one_in: one_in.max(1), faults, hit: HashSet::new() });
     }
 
     pub(super) fn away_for(&self, time: Duration) {
@@ -76,15 +80,16 @@ impl<C: Copy + PartialEq, F: Clone> Script<C, F> {
         locked(&self.0).met
     }
 
-    /// Notes a call, and gives the fault that it meets.
-    pub(super) fn next(&self, call: C) -> Option<F> {
+    /// Notes a call, and gives the fault that it meets. Of calls for one thing, no two in a row meet a random one where
+    /// some meet none: who asks again must get through, however often it is tried.
+    pub(super) fn next(&self, call: C, of: Option<&str>) -> Option<F> {
         let mut inner = locked(&self.0);
         inner.calls.push(call);
         let ruled = inner.rules.iter_mut().find(|rule| rule.call == call && rule.left > 0).map(|rule| {
             rule.left -= 1;
             rule.fault.clone()
         });
-        let fault = ruled.or_else(|| inner.random.as_mut().and_then(Random::draw));
+        let fault = ruled.or_else(|| inner.random.as_mut().and_then(|random| random.draw(of)));
         inner.met += usize::from(fault.is_some());
         fault
     }
@@ -100,9 +105,16 @@ impl<F: Clone> Random<F> {
         (z ^ (z >> 31)) % bound.max(1)
     }
 
-    fn draw(&mut self) -> Option<F> {
-        let hit = self.below(self.one_in) == 0;
+    fn draw(&mut self, of: Option<&str>) -> Option<F> {
+        let mut hit = self.below(self.one_in) == 0;
         let at = self.below(self.faults.len() as u64) as usize;
+        if let Some(of) = of.filter(|_| self.one_in > 1) {
+            let was = self.hit.remove(of);
+            hit &= !was;
+            if hit {
+                self.hit.insert(of.to_owned());
+            }
+        }
         self.faults.get(at).filter(|_| hit).cloned()
     }
 }
