@@ -20,7 +20,7 @@ use super::lightweight::Lightweight;
 use super::private::Private;
 use super::python::{Requirements, Servers, Step, StepRequest, Venvs};
 use super::rules::{Rules, Runner, matches};
-use super::traceback::last_exception;
+use super::traceback::Exception;
 use crate::component::Progress;
 use crate::engine::local::{Running, gone, last_lines};
 use crate::engine::logs::LOG;
@@ -510,10 +510,14 @@ fn last(lines: &[String]) -> &[String] {
 fn ended_badly(exit: Exit, tail: &[String], log: &Path) -> String {
     let ended = format!("its command ended with {exit}");
     // As Python ends after an exception that nobody caught. One far from the end was caught, and may tell nothing.
-    let exception = (exit == Exit::Code(1)).then(|| last_exception(tail)).flatten();
-    let exception = exception.filter(|(at, _)| at + TAIL_LINES >= tail.len());
-    let begins = exception.map(|(_, exception)| format!("{}; ", shortened(exception, EXCEPTION_BYTES)));
-    format!("{}{ended}{}", begins.unwrap_or_default(), last_lines(last(tail), log))
+    let exception = (exit == Exit::Code(1)).then(|| Exception::last(tail)).flatten();
+    match exception.filter(|exception| exception.at + TAIL_LINES >= tail.len()) {
+        Some(Exception { begin, text, .. }) => {
+            let lines = last_lines(last(&tail[begin..]), log);
+            format!("{}; {ended}{lines}", shortened(text, EXCEPTION_BYTES))
+        }
+        None => format!("{ended}{}", last_lines(last(tail), log)),
+    }
 }
 
 /// The newer of two versions.

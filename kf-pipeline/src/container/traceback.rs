@@ -6,18 +6,30 @@ const BEGINNINGS: [(&str, &str); 2] = [
     ("  + Exception Group Traceback (most recent call last):", "  | "),
 ];
 
-/// The exception of the last traceback among the lines that a process printed: with the first line of its message, and
-/// which line that is.
-pub(super) fn last_exception(printed: &[String]) -> Option<(usize, &str)> {
-    let (begin, prefix) = printed.iter().enumerate().rev().find_map(|(at, line)| {
-        let found = BEGINNINGS.iter().find(|(beginning, _)| line == beginning);
-        found.map(|(_, prefix)| (at, *prefix))
-    })?;
-    printed.iter().enumerate().skip(begin + 1).find_map(|(at, line)| {
-        let text = line.strip_prefix(prefix)?;
-        // The frames are indented.
-        (!text.is_empty() && !text.starts_with(char::is_whitespace)).then_some((at, text))
-    })
+/// An exception among the lines that a process printed.
+pub(super) struct Exception<'a> {
+    /// The line that its traceback begins with.
+    pub(super) begin: usize,
+    /// The line that it is in.
+    pub(super) at: usize,
+    /// It, with the first line of its message.
+    pub(super) text: &'a str,
+}
+
+impl<'a> Exception<'a> {
+    /// That of the last traceback.
+    pub(super) fn last(printed: &'a [String]) -> Option<Self> {
+        let (begin, prefix) = printed.iter().enumerate().rev().find_map(|(at, line)| {
+            let found = BEGINNINGS.iter().find(|(beginning, _)| line == beginning);
+            found.map(|(_, prefix)| (at, *prefix))
+        })?;
+        printed.iter().enumerate().skip(begin + 1).find_map(|(at, line)| {
+            let text = line.strip_prefix(prefix)?;
+            // The frames are indented.
+            let is_it = !text.is_empty() && !text.starts_with(char::is_whitespace);
+            is_it.then_some(Self { begin, at, text })
+        })
+    }
 }
 
 #[cfg(test)]
@@ -26,7 +38,7 @@ mod tests {
 
     fn found(printed: &str) -> Option<(usize, String)> {
         let printed: Vec<String> = printed.lines().map(str::to_owned).collect();
-        last_exception(&printed).map(|(at, exception)| (at, exception.to_owned()))
+        Exception::last(&printed).map(|found| (found.at, found.text.to_owned()))
     }
 
     const FIRST: &str =

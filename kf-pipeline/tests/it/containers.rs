@@ -159,6 +159,11 @@ async fn ends() -> Done {
         "{error}"
     );
     assert!(!error.contains("executor_input") && !error.contains("outputFile"), "{error}");
+    // One that was caught tells nothing of the end.
+    let caught = "import logging, sys\ndef f():\n    try:\n        {}['a']\n    except KeyError:\n        logging.exception('no a')\n    \
+                  print('b\\n' * 30)\n    sys.exit('what was asked for is bad')\n";
+    let error = error_of(python("", caught)).await?;
+    assert!(error.contains("what was asked for is bad") && error.contains(": its command ended"), "{error}");
     let error = error_of(python("", "def f(:\n")).await?;
     assert!(error.contains("SyntaxError"), "{error}");
     let error = error_of(shell("echo said; exit 7")).await?;
