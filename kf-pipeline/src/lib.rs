@@ -221,7 +221,8 @@
 //! The components of a pipeline that is built already do too: `Workers::new().with(pipeline.components().clone())`. State
 //! goes to such processes through [`Components::state`], beside [`EngineBuilder::state`] for the engine's own. A body's
 //! progress is not passed on there, and its [`Context::cancellation`] never fires: it is ended by a signal.
-//! An `async fn` gets a runtime with a thread for each core there; what it has spawned and not awaited ends with it.
+//! An `async fn` gets a runtime with a thread for each core there; threads and tasks that it has not awaited end with it,
+//! and so do processes that it has started, but for those that leave its process group (`setsid`).
 //!
 //! Each process carries one attempt. The next one is started ahead, and waits in `run_if_asked` for some 10 seconds, so
 //! that steps in a row don't wait for a program's start: what `main` does before that call is done there too. Steps that

@@ -18,7 +18,14 @@ use crate::worker::{ENTRY, GUARD_ENTRY, PARENT, REQUEST};
 
 /// The guard of a [`Spawner`](super::Spawner).
 #[derive(Clone, Debug)]
-pub(super) struct Guard(Arc<Mutex<PipeWriter>>);
+pub(super) struct Guard(Arc<Mutex<Told>>);
+
+#[derive(Debug)]
+struct Told {
+    pipe: PipeWriter,
+    /// The groups under guard.
+    groups: HashSet<u32>,
+}
 
 /// Has process groups ended that children of a [`Spawner`](super::Spawner) make, after a SIGKILL of this process.
 #[derive(Clone, Debug)]
@@ -42,6 +49,22 @@ pub struct Guarded {
 impl Guard {
     /// Starts it; the second is to be waited for when the guard was dropped.
     pub(super) fn start() -> std::io::Result<(Self, std::process::Child)> {
+        let (pipe, child) = Self::start_process()?;
+        Ok((Self(Arc::new(Mutex::new(Told { pipe, groups: HashSet::new() }))), child))
+    }
+
+    /// Starts it again where its process has ended.
+    pub(super) fn renew(&self) -> std::io::Result<std::process::Child> {
+        let (mut pipe, child) = Self::start_process()?;
+        let mut told = locked(&self.0);
+        for group in &told.groups {
+            say(&mut pipe, '+', *group);
+        }
+        told.pipe = pipe;
+        Ok(child)
+    }
+
+    fn start_process() -> std::io::Result<(PipeWriter, std::process::Child)> {
         let (read, write) = std::io::pipe()?;
         // Where the guard does not read, nobody is to wait for it.
         rustix::io::ioctl_fionbio(&write, true)?;
@@ -58,13 +81,22 @@ impl Guard {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()?;
-        Ok((Self(Arc::new(Mutex::new(write))), child))
+        Ok((write, child))
     }
 
     fn tell(&self, sign: char, group: u32) {
-        // Short enough to go whole or not at all. A guard that is gone leaves things as they would be without one.
-        let _ = locked(&self.0).write_all(format!("{sign}{group}\n").as_bytes());
+        let mut told = locked(&self.0);
+        match sign {
+            '+' => told.groups.insert(group),
+            _ => told.groups.remove(&group),
+        };
+        say(&mut told.pipe, sign, group);
     }
+}
+
+fn say(pipe: &mut PipeWriter, sign: char, group: u32) {
+    // Short enough to go whole or not at all. A guard that is gone leaves things as they would be without one.
+    let _ = pipe.write_all(format!("{sign}{group}\n").as_bytes());
 }
 
 impl Guarded {

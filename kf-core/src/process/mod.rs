@@ -35,6 +35,8 @@
 //! # Limits
 //! - The program must call [`run_if_asked`](crate::worker::run_if_asked) first thing in `main`; without it, starting
 //!   is refused.
+//! - What `main` does before that, copies do too: each child, one that waits for its request, and one that ends what the
+//!   others leave behind. From there on, and not before, a copy ends with this process.
 //! - Processes that a foreign program starts itself are ended with its process group, also after a SIGKILL of this
 //!   process: a copy of this program waits beside it for that. What leaves its group (`setsid`) is not ended.
 //! - Needs a tokio runtime with I/O and time enabled.

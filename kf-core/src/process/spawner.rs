@@ -91,6 +91,14 @@ impl Starter {
 
     /// The guard, which is started when it is asked for first.
     fn guard(&mut self) -> Option<Guard> {
+        if let (Some(guard), Some(process)) = (self.guard.get(), &mut self.guards_process)
+            && matches!(process.try_wait(), Ok(Some(_)))
+        {
+            match guard.renew() {
+                Ok(started) => *process = started,
+                Err(error) => tracing::warn!(%error, "the guard process has ended, and there is no other"),
+            }
+        }
         if self.guards_process.is_none() {
             // Without one, only what is started itself ends with this process.
             match Guard::start() {

@@ -37,13 +37,15 @@ pub(crate) fn dispatches() -> bool {
 }
 
 /// Runs the entry that this process was started for, and tells the code to end with; `None` where it was started by
-/// a person, so that `main` goes on.
+/// a person, or by a worker of its own accord, so that `main` goes on.
 ///
 /// Call it first thing in `main`, before threads, runtimes and arguments:
 /// `if let Some(code) = run_if_asked(&workers) { return code }`.
 pub fn run_if_asked(workers: &Workers) -> Option<ExitCode> {
     DISPATCHES.store(true, Ordering::Release);
-    let answer = match std::env::var_os(ENTRY) {
+    let parent = std::env::var(PARENT);
+    let asked = std::env::var_os(ENTRY).filter(|_| !parent.is_ok_and(|parent| orphan::is_inherited(&parent)));
+    let answer = match asked {
         Some(asked) => answer(workers, asked),
         None => {
             let args: Vec<String> =

@@ -35,7 +35,8 @@
 //! pipeline's containers are, is asked for that function: [`Entry::run_container`].
 //!
 //! A worker whose [`PARENT`] is set asks the kernel to be killed when its parent ends, and then checks that the parent
-//! has not gone already. On systems other than Linux only the check is made.
+//! has not gone already. What a worker starts itself inherits the variables, and not the standard input with the request:
+//! there they count for nothing. On systems other than Linux only the check is made.
 //!
 //! An entry runs in a `tracing` span called `worker`, which goes on with the trace that
 //! [`TRACEPARENT`](crate::telemetry::TRACEPARENT) names. [`Workers::setup`] is the place to set a subscriber for it.

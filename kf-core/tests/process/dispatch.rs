@@ -79,9 +79,18 @@ pub(crate) fn workers() -> Workers {
             println!("A {:?} HOME {:?}", std::env::var("KF_TEST_A"), std::env::var("HOME"));
             Ok(())
         }))
+        .with(entry("itself", |_| {
+            // Its variables are inherited.
+            let program = std::env::current_exe().map_err(WorkerError::failed)?;
+            let listed = std::process::Command::new(program).arg("--list").output();
+            let listed = listed.map_err(WorkerError::failed)?;
+            let text = String::from_utf8_lossy(&listed.stdout);
+            println!("{}: {}", listed.status, text.contains("dispatch::itself: test"));
+            Ok(())
+        }))
         .with(entry("parent", |request| {
-            let witness: PathBuf = request.parse()?;
-            super::orphans::parent(&witness)
+            let (witness, kill_guard): (PathBuf, bool) = request.parse()?;
+            super::orphans::parent(&witness, kill_guard)
         }))
 }
 
@@ -115,7 +124,7 @@ pub(crate) async fn unknown_entry() {
     let (exit, said) = run(Command::entry("gret", &()).unwrap()).await;
     assert_eq!(exit, code(EXIT_REFUSED));
     assert!(said.contains("no worker entry `gret`"), "{said}");
-    assert!(said.contains("greet, panic, parent"), "{said}");
+    assert!(said.contains("greet, itself, panic, parent"), "{said}");
 }
 
 pub(crate) async fn duplicate_entry() {
@@ -170,6 +179,18 @@ pub(crate) async fn answers() {
     assert_eq!(child.answer().unwrap(), b"");
     let (exit, said) = run(Command::program("wc", ["-c"])).await;
     assert_eq!((exit, said.as_str()), (Exit::Code(0), "0"), "another program reads nothing of it");
+}
+
+/// A worker may start its own program as a person would.
+pub(crate) async fn itself() {
+    let spawner = Spawner::new().unwrap();
+    for command in [Command::entry("itself", &()).unwrap(), Command::entry("itself", &()).unwrap().ahead()] {
+        for _ in 0..2 {
+            let child = spawner.spawn(command.clone()).await.unwrap();
+            assert_eq!(child.wait().await, Exit::Code(0));
+            assert_eq!(child.tail(1), ["exit status: 0: true"]);
+        }
+    }
 }
 
 pub(crate) async fn foreign_program() {

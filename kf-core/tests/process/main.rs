@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Trial::test("dispatch::panic", on_runtime(dispatch::panic)),
         Trial::test("dispatch::runtime_inside", on_runtime(dispatch::runtime_inside)),
         Trial::test("dispatch::answers", on_runtime(dispatch::answers)),
+        Trial::test("dispatch::itself", on_runtime(dispatch::itself)),
         Trial::test("dispatch::foreign_program", on_runtime(dispatch::foreign_program)),
         Trial::test("dispatch::missing_program", on_runtime(dispatch::missing_program)),
         Trial::test("dispatch::wrong_parent", on_runtime(dispatch::wrong_parent)),

@@ -12,7 +12,6 @@ use kf_core::artifact::ArtifactKind;
 /// What a loop's closure returned, once for each iteration. It has no outputs itself: [`Each::collect`] turns it into
 /// lists, which do.
 #[derive(Debug)]
-#[must_use = "`.collect()` turns what the iterations give into lists"]
 pub struct Each<'p, R> {
     pub(super) inner: R,
     pub(super) scope: LoopRef<'p>,

@@ -76,10 +76,14 @@ impl Engine {
     /// [`Error::Run`] where this engine does not carry the run, where the task waits for nothing, or asks for another
     /// kind of value; it waits on then.
     pub async fn decide(&self, run: &RunId, task: &str, decision: Decision) -> Result<()> {
-        let refuse = |problem: &str| Error::Run { run: run.to_string(), problem: problem.to_owned() };
-        let handle = self.handle(run);
-        let handle = handle
-            .ok_or_else(|| refuse("this engine does not carry it; start it again with its id first"))?;
-        handle.decide(task, decision).await
+        if let Some(handle) = self.handle(run) {
+            return handle.decide(task, decision).await;
+        }
+        let problem = match self.inner.metadata.run(run).await?.map(|record| record.state) {
+            None => "there is no such run".to_owned(),
+            Some(state) if state.is_terminal() => format!("it has ended ({state}), and waits for nothing"),
+            Some(_) => "this engine does not carry it; start it again with its id first".to_owned(),
+        };
+        Err(Error::Run { run: run.to_string(), problem })
     }
 }

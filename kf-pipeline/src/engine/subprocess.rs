@@ -188,8 +188,12 @@ fn end_of(exit: Exit, child: &Child, log: &Path, cancel: &CancellationToken) -> 
         Some(TaskReply::Failed { message, permanent }) => AttemptEnd::Failed { message, permanent },
         _ if cancel.is_cancelled() => AttemptEnd::Canceled,
         _ => {
+            let by_itself = match exit {
+                Exit::Code(_) => " (by `exit` in its body, or in `main` before `run_if_asked`)",
+                _ => "",
+            };
             let message = format!(
-                "its process ended without an answer: {exit}{}",
+                "its process ended without an answer: {exit}{by_itself}{}",
                 last_lines(&child.tail(TAIL_LINES), log)
             );
             AttemptEnd::Failed { message, permanent: false }

@@ -42,7 +42,7 @@ pub(crate) fn keep(
     journal: Vec<JournalEvent>,
     again: &[Arc<str>],
 ) -> Result<BTreeMap<Arc<str>, Kept>, String> {
-    let (mut kept, mut unwell) = (BTreeMap::new(), BTreeSet::new());
+    let (mut kept, mut unwell, mut ended) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
     for event in journal {
         match event {
             JournalEvent::Task { task, state, attempts, started_at, ended_at, outputs, .. } => {
@@ -52,8 +52,13 @@ pub(crate) fn keep(
                     unwell.insert(task);
                 }
             }
-            JournalEvent::Group { task, state: TaskState::Failed | TaskState::Canceled, .. } => {
-                unwell.insert(task);
+            JournalEvent::Group { task, state, .. } => {
+                if matches!(state, TaskState::Failed | TaskState::Canceled) {
+                    unwell.insert(Arc::clone(&task));
+                }
+                if matches!(state, TaskState::Failed | TaskState::Succeeded) {
+                    ended.insert(task);
+                }
             }
             _ => {}
         }
@@ -64,6 +69,8 @@ pub(crate) fn keep(
             near => format!("{problem}; did you mean `{}`?", near.join("` or `")),
         })
     };
+    let had: BTreeSet<&str> = kept.keys().chain(&unwell).map(|path| &**path).collect();
+    again.iter().try_for_each(|path| refuse_iteration(path, &ended, &had))?;
     let mut chosen = again.iter().map(wanted).collect::<Result<Vec<_>, _>>()?;
     // Of a group, what failed in it: the rest of it is kept.
     let inner =
@@ -75,6 +82,24 @@ pub(crate) fn keep(
         still && !chosen.iter().any(|chosen| chosen.drops(path))
     });
     Ok(kept)
+}
+
+/// Refuses an iteration that a loop did not have which has ended in the run.
+fn refuse_iteration(path: &str, ended: &BTreeSet<Arc<str>>, had: &BTreeSet<&str>) -> Result<(), String> {
+    let places = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+    for place in places.map(|end| &path[..end]) {
+        let last = place.rsplit_once('/').map_or(place, |(_, last)| last);
+        let (name, Some(iteration)) = parse_part(last) else { continue };
+        let whole = &place[..place.len() - last.len() + name.len()];
+        let number = |had: &&str| had.strip_prefix(whole)?.strip_prefix('[')?.split(']').next()?.parse().ok();
+        let count = had.iter().filter_map(number).max().map_or(0, |most: usize| most + 1);
+        if ended.contains(whole) && iteration >= count {
+            return Err(format!(
+                "task `{path}`: in that run `{whole}` had {count} iterations, counted from 0"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a task is this group or lies in it.

@@ -150,7 +150,9 @@ impl ParameterType {
         match self {
             Self::NumberDouble => value.is_number(),
             Self::NumberInteger => {
-                value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|f| f.fract() == 0.0)
+                // What JSON writes with more digits than 64 bits hold is read as another number.
+                let whole = |number: f64| number.fract() == 0.0 && number.abs() < u64::MAX as f64;
+                value.is_i64() || value.is_u64() || value.as_f64().is_some_and(whole)
             }
             Self::String => value.is_string(),
             Self::Boolean => value.is_boolean(),
