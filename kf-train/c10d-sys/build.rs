@@ -4,9 +4,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 fn main() {
-    for file in ["shim/c10d.cpp", "shim/gloo.h", "shim/gloo"] {
-        println!("cargo::rerun-if-changed={file}");
-    }
+    println!("cargo::rerun-if-changed=shim");
+    println!("cargo::rustc-check-cfg=cfg(libtorch_has_nccl)");
     // Documentation is built where there is no libtorch.
     if std::env::var_os("DOCS_RS").is_some() {
         return;
@@ -31,16 +30,64 @@ fn main() {
             println!("cargo::warning={} can't be linked: {error}; set LD_LIBRARY_PATH", lib.display())
         }
     }
-    cc::Build::new()
-        .cpp(true)
+    let mut shim = cc::Build::new();
+    shim.cpp(true)
         .std("c++20")
         .warnings(false)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .include("shim")
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
-        .file("shim/c10d.cpp")
-        .compile("kf_c10d");
+        .files(["shim/c10d.cpp", "shim/collectives.cpp"]);
+    if std::env::var_os("CARGO_FEATURE_NCCL").is_some() {
+        match lib.join("libtorch_cuda.so").is_file() {
+            true => {
+                let Some(headers) = nccl_headers(&libtorch) else { return };
+                shim.includes(headers).file("shim/nccl.cpp");
+                println!("cargo::rustc-cfg=libtorch_has_nccl");
+            }
+            false => println!(
+                "cargo::warning=feature `nccl`: the libtorch in LIBTORCH=`{}` has no CUDA, and groups over NCCL will \
+                 be refused; `cargo xtask libtorch --nccl` provides one that has",
+                libtorch.display()
+            ),
+        }
+    }
+    shim.compile("kf_c10d");
+    // After the archive that needs them.
+    if lib.join("libtorch_cuda.so").is_file() && std::env::var_os("CARGO_FEATURE_NCCL").is_some() {
+        println!("cargo::rustc-link-lib=torch_cuda");
+        println!("cargo::rustc-link-lib=c10_cuda");
+    }
+}
+
+/// Where NCCL's and CUDA's headers are: with the libtorch, beside a PyTorch among its packages, or in CUDA's toolkit.
+fn nccl_headers(libtorch: &Path) -> Option<Vec<PathBuf>> {
+    println!("cargo::rerun-if-env-changed=CUDA_HOME");
+    let toolkit =
+        std::env::var_os("CUDA_HOME").map_or_else(|| PathBuf::from("/usr/local/cuda"), PathBuf::from);
+    let places = [
+        libtorch.join("cuda/include"),
+        libtorch.join("../nvidia/nccl/include"),
+        libtorch.join("../nvidia/cu13/include"),
+        toolkit.join("include"),
+        toolkit.join("include/cccl"),
+        PathBuf::from("/usr/include"),
+    ];
+    let mut found = Vec::new();
+    for header in ["nccl.h", "cuda_runtime_api.h", "crt/host_defines.h", "cusolverDn.h", "nv/target"] {
+        let Some(place) = places.iter().find(|place| place.join(header).is_file()) else {
+            println!(
+                "cargo::error=feature `nccl`: no `{header}` in any of {places:?}. Run `cargo xtask libtorch --nccl`, or \
+                 install NCCL's and CUDA's headers and set CUDA_HOME"
+            );
+            return None;
+        };
+        if !found.contains(place) && place != Path::new("/usr/include") {
+            found.push(place.clone());
+        }
+    }
+    Some(found)
 }
 
 fn link_into_target(lib: &Path) -> io::Result<PathBuf> {

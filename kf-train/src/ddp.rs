@@ -153,11 +153,15 @@ impl<'a> DistributedDataParallel<'a> {
     }
 
     fn run(&self, loss: &Tensor, exchanging: bool) -> Result<()> {
-        let Err(error) = loss.f_backward() else { return Ok(()) };
+        let done = match exchanging {
+            true => self.group.done("backward", self.group.raw().within_timeout(|| loss.f_backward()))?,
+            false => loss.f_backward(),
+        };
+        let Err(error) = done else { return Ok(()) };
         let message = first_line(&error.to_string());
         // What the exchange throws comes out of autograd; Gloo's errors tell of their source file.
-        let of_exchange = exchanging && (message.contains("gloo") || message.contains("imed out"));
-        Err(match of_exchange {
+        let of_exchange = ["gloo", "NCCL", "imed out"].iter().any(|mark| message.contains(mark));
+        Err(match exchanging && of_exchange {
             true if message.contains("imed out") => Error::CollectiveTimedOut {
                 operation: "backward",
                 rank: self.group.rank(),

@@ -124,6 +124,16 @@ pub enum Error {
         /// c10d's own message.
         message: String,
     },
+    /// The GPU that a rank is to use can't be used.
+    #[error("rank {rank} can't use GPU {gpu}: {reason}")]
+    Gpu {
+        /// This process's rank.
+        rank: usize,
+        /// The number of the GPU asked for.
+        gpu: usize,
+        /// What is missing, and what there is.
+        reason: String,
+    },
     /// The ranks' parameters differ, so that averaging their gradients would be wrong.
     #[error("the parameters of rank {rank} differ from rank 0's: {difference}")]
     Mismatch {
@@ -192,6 +202,7 @@ impl Error {
             | Self::Canceled { .. }
             | Self::Result { .. }
             | Self::Environment { .. }
+            | Self::Gpu { .. }
             | Self::Mismatch { .. }
             | Self::Tensor { .. }
             | Self::Torch { .. }

@@ -95,10 +95,14 @@
 //! # Features
 //! - none by default: launching needs no libtorch and no C++;
 //! - `torch`: process groups, `DistributedDataParallel`, checkpoints. Needs libtorch 2.11.0, which `LIBTORCH` names.
+//! - `nccl`: `Backend::Nccl`, for tensors on GPUs. Needs a libtorch with CUDA, and to build the headers of CUDA and NCCL;
+//!   in a checkout `cargo xtask libtorch --nccl` provides both. Each rank takes the GPU of its local rank's number, its
+//!   `VarStore` lives on the group's `device()`, and the rest of a training stays as it is. The example `nccl_check`
+//!   tells what works on a machine.
 //!
 //! # Limits
-//! Ranks on one machine; Gloo, so tensors in the machine's memory; children of a foreign program are ended with it, but
-//! not after a SIGKILL of the launching program. `Checkpoints` holds no optimizer moments, to which tch gives no access.
+//! Ranks on one machine; children of a foreign program are ended with it, but not after a SIGKILL of the launching
+//! program. `Checkpoints` holds no optimizer moments, to which tch gives no access.
 
 #[cfg(feature = "torch")]
 mod checkpoint;

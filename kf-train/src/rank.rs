@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ pub struct Rank {
     master_port: u16,
     restart_count: u64,
     run_id: String,
+    joins: AtomicU64,
     reports: Mutex<Reports>,
 }
 
@@ -70,6 +72,7 @@ impl Rank {
             master_port: number(&lookup, "MASTER_PORT", None)?,
             restart_count: number(&lookup, "TORCHELASTIC_RESTART_COUNT", Some(0))?,
             run_id: lookup("TORCHELASTIC_RUN_ID").unwrap_or_default(),
+            joins: AtomicU64::new(0),
             reports: Mutex::new(Reports::to(lookup(PROGRESS_FILE).map(PathBuf::from))),
         })
     }
@@ -125,6 +128,12 @@ impl Rank {
     /// Does nothing where the launcher does not listen, and never fails.
     pub fn report(&self, progress: Progress) {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).report(progress);
+    }
+
+    /// How many groups this rank has joined, before this one.
+    #[cfg(feature = "torch")]
+    pub(crate) fn next_join(&self) -> u64 {
+        self.joins.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn note_started(&self) {

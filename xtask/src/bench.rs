@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::libtorch::Flavor;
 use crate::{cargo, libtorch, tools, venv};
 
 /// Runs one bench, or all.
@@ -12,7 +13,7 @@ pub(crate) fn run(root: &Path, name: Option<&str>, json: bool) -> Result<(), Str
     let names = names(&root.join("benches/src/bin"))?;
     let chosen = choose(&names, name)?;
     tools::compiler().find()?;
-    libtorch::ensure(root)?;
+    libtorch::ensure(root, Flavor::Cpu)?;
     let peers = venv::ensure(root)
         .map_err(|why| eprintln!("warning: without the peers that are written in Python, since {why}"));
     let mut failed = Vec::new();

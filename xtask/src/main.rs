@@ -18,6 +18,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::libtorch::Flavor;
+
 /// KF's development tasks.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
@@ -29,7 +31,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Fetches a fitting CPU libtorch into the user's cache folder, once, and links it as `.libtorch`.
-    Libtorch,
+    Libtorch {
+        /// Instead, one with CUDA and NCCL, and the headers to build with: 2.5 GB. No GPU is needed to build.
+        #[arg(long)]
+        nccl: bool,
+    },
     /// Runs the life of a model end to end on real data; further arguments go to the example.
     #[command(disable_help_flag = true)]
     Quickstart {
@@ -59,7 +65,10 @@ enum Task {
 fn main() -> ExitCode {
     let root = root();
     let done = match Arguments::parse().task {
-        Task::Libtorch => libtorch::ensure(&root).map(|link| println!("{}", link.display())),
+        Task::Libtorch { nccl } => {
+            let flavor = if nccl { Flavor::Cuda } else { Flavor::Cpu };
+            libtorch::ensure(&root, flavor).map(|link| println!("{}", link.display()))
+        }
         Task::Quickstart { arguments } => quickstart::run(&root, &arguments),
         Task::Test { only, long } => test::run(&root, only.as_deref(), long),
         Task::Bench { name, json } => bench::run(&root, name.as_deref(), json),

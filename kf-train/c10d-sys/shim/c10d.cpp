@@ -1,63 +1,15 @@
-// c10d of libtorch behind a C interface. No C++ exception crosses it: every call returns a code and, where it is not
-// OK, a message that the caller frees with kf_message_free.
+// Stores, groups over Gloo, the reducer.
 #define USE_C10D_GLOO
 
-#include <chrono>
-#include <cstdlib>
-#include <cstring>
-#include <exception>
-#include <memory>
-#include <optional>
-#include <string>
 #include <unordered_map>
-#include <vector>
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
-#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 #include <torch/headeronly/version.h>
 
-namespace {
-
-enum Code : int { OK = 0, FAILED = 1, TIMED_OUT = 2 };
-
-int fail(const std::string& text, char** message) {
-  *message = strdup(text.c_str());
-  const char* const marks[] = {"imed out", "imeout"};
-  for (const char* mark : marks) {
-    if (text.find(mark) != std::string::npos) return TIMED_OUT;
-  }
-  return FAILED;
-}
-
-template <typename Body>
-int guarded(char** message, Body body) {
-  try {
-    body();
-    return OK;
-  } catch (const c10::Error& error) {
-    return fail(error.what_without_backtrace(), message);
-  } catch (const std::exception& error) {
-    return fail(error.what(), message);
-  } catch (...) {
-    return fail("an exception of unknown kind", message);
-  }
-}
-
-using Millis = std::chrono::milliseconds;
-
-} // namespace
-
-struct KfStore {
-  c10::intrusive_ptr<c10d::Store> store;
-};
-
-struct KfGroup {
-  c10::intrusive_ptr<c10d::ProcessGroup> group;
-  c10::intrusive_ptr<c10d::Backend> backend;
-};
+#include "kf.h"
 
 struct KfReducer {
   std::unique_ptr<c10d::Reducer> reducer;
@@ -116,16 +68,17 @@ int kf_store_add(const KfStore* store, const char* key, int64_t amount, int64_t*
   return guarded(message, [&] { *sum = store->store->add(key, amount); });
 }
 
-int kf_group_gloo(const KfStore* store, int rank, int size, const char* host, int64_t timeout_ms, KfGroup** out,
-                  char** message) {
+int kf_group_gloo(const KfStore* store, int rank, int size, const char* host, int64_t connect_ms,
+                  int64_t timeout_ms, KfGroup** out, char** message) {
   return guarded(message, [&] {
-    auto options = c10d::ProcessGroupGloo::Options::create(Millis(timeout_ms));
+    auto options = c10d::ProcessGroupGloo::Options::create(Millis(connect_ms));
     options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(host, false));
     auto backend = c10::make_intrusive<c10d::ProcessGroupGloo>(store->store, rank, size, options);
+    backend->setTimeout(Millis(timeout_ms));
     auto group = c10::make_intrusive<c10d::ProcessGroup>(store->store, rank, size);
     group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, backend);
     group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
-    *out = new KfGroup{group, backend};
+    *out = new KfGroup{group, backend, nullptr};
   });
 }
 
@@ -133,44 +86,6 @@ void kf_group_free(KfGroup* group) {
   char* message = nullptr;
   guarded(&message, [&] { delete group; });
   free(message);
-}
-
-int kf_group_broadcast(const KfGroup* group, at::Tensor* tensor, int root, char** message) {
-  return guarded(message, [&] {
-    std::vector<at::Tensor> tensors{tensor->detach()};
-    c10d::BroadcastOptions options;
-    options.rootRank = root;
-    group->backend->broadcast(tensors, options)->wait();
-  });
-}
-
-int kf_group_all_reduce(const KfGroup* group, at::Tensor* tensor, int op, char** message) {
-  return guarded(message, [&] {
-    std::vector<at::Tensor> tensors{tensor->detach()};
-    c10d::AllreduceOptions options;
-    options.reduceOp = static_cast<c10d::ReduceOp::RedOpType>(op);
-    group->backend->allreduce(tensors, options)->wait();
-  });
-}
-
-int kf_group_all_gather(const KfGroup* group, at::Tensor* output, at::Tensor* input, char** message) {
-  return guarded(message, [&] {
-    at::Tensor to = output->detach(), from = input->detach();
-    group->backend->_allgather_base(to, from, c10d::AllgatherOptions())->wait();
-  });
-}
-
-int kf_group_reduce_scatter(const KfGroup* group, at::Tensor* output, at::Tensor* input, int op, char** message) {
-  return guarded(message, [&] {
-    at::Tensor to = output->detach(), from = input->detach();
-    c10d::ReduceScatterOptions options;
-    options.reduceOp = static_cast<c10d::ReduceOp::RedOpType>(op);
-    group->backend->_reduce_scatter_base(to, from, options)->wait();
-  });
-}
-
-int kf_group_barrier(const KfGroup* group, char** message) {
-  return guarded(message, [&] { group->backend->barrier(c10d::BarrierOptions())->wait(); });
 }
 
 int kf_reducer_new(const KfGroup* group, at::Tensor* const* parameters, const char* const* names, size_t count,

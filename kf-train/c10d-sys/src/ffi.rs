@@ -1,4 +1,4 @@
-//! The C interface of `shim/c10d.cpp`.
+//! The C interface of `shim`.
 
 use std::ffi::{c_char, c_int};
 
@@ -80,11 +80,27 @@ unsafe extern "C" {
         rank: c_int,
         size: c_int,
         host: *const c_char,
+        connect_ms: i64,
+        timeout_ms: i64,
+        out: *mut *mut KfGroup,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    #[cfg(libtorch_has_nccl)]
+    pub(crate) fn kf_gpus(count: *mut usize, message: *mut *mut c_char) -> c_int;
+    #[cfg(libtorch_has_nccl)]
+    pub(crate) fn kf_group_nccl(
+        store: *const KfStore,
+        rank: c_int,
+        size: c_int,
+        gpu: c_int,
+        connect_ms: i64,
         timeout_ms: i64,
         out: *mut *mut KfGroup,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_group_free(group: *mut KfGroup);
+    pub(crate) fn kf_group_begin(group: *const KfGroup, message: *mut *mut c_char) -> c_int;
+    pub(crate) fn kf_group_end(group: *const KfGroup, failed: c_int, message: *mut *mut c_char) -> c_int;
     pub(crate) fn kf_group_broadcast(
         group: *const KfGroup,
         tensor: *mut AtTensor,
@@ -94,6 +110,13 @@ unsafe extern "C" {
     pub(crate) fn kf_group_all_reduce(
         group: *const KfGroup,
         tensor: *mut AtTensor,
+        op: c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_group_reduce(
+        group: *const KfGroup,
+        tensor: *mut AtTensor,
+        root: c_int,
         op: c_int,
         message: *mut *mut c_char,
     ) -> c_int;
@@ -108,6 +131,38 @@ unsafe extern "C" {
         output: *mut AtTensor,
         input: *mut AtTensor,
         op: c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_group_gather(
+        group: *const KfGroup,
+        output: *mut AtTensor,
+        input: *mut AtTensor,
+        root: c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_group_scatter(
+        group: *const KfGroup,
+        output: *mut AtTensor,
+        input: *mut AtTensor,
+        root: c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_group_all_to_all(
+        group: *const KfGroup,
+        output: *mut AtTensor,
+        input: *mut AtTensor,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_group_send(
+        group: *const KfGroup,
+        tensor: *mut AtTensor,
+        to: c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_group_recv(
+        group: *const KfGroup,
+        tensor: *mut AtTensor,
+        from: c_int,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_group_barrier(group: *const KfGroup, message: *mut *mut c_char) -> c_int;

@@ -20,7 +20,7 @@ pub enum Reduction {
     Max = 4,
 }
 
-/// A process group over Gloo: CPU tensors, TCP between the ranks.
+/// A process group: over Gloo, for CPU tensors and with TCP between the ranks, or over NCCL, for those of one GPU.
 ///
 /// All ranks must make the same calls in the same order. Each call blocks until the collective is done on this rank,
 /// or the group's timeout is over.
@@ -33,23 +33,86 @@ pub struct Group {
 unsafe impl Send for Group {}
 
 impl Group {
-    /// Meets the other ranks at the store and connects to each.
+    /// Meets the other ranks at the store and connects to each, over Gloo.
     ///
-    /// `host` is the name or address under which the others can reach this rank. `timeout` is for the meeting and for
-    /// every collective.
+    /// `host` is the name or address under which the others can reach this rank. `connect` is for the meeting,
+    /// `timeout` for every collective.
     ///
     /// # Errors
     /// c10d's, timed out where a rank does not come.
-    pub fn gloo(store: &Store, rank: usize, size: usize, host: &str, timeout: Duration) -> Result<Self> {
+    pub fn gloo(
+        store: &Store,
+        rank: usize,
+        size: usize,
+        host: &str,
+        connect: Duration,
+        timeout: Duration,
+    ) -> Result<Self> {
         let host = c_string(host)?;
         let (rank, size) = (int(rank)?, int(size)?);
+        let (connect, timeout) = (millis(connect), millis(timeout));
         let mut out = std::ptr::null_mut();
         // SAFETY: store and host outlive the call, the group holds the store itself; `out` is written on OK.
         call(|message| unsafe {
-            ffi::kf_group_gloo(store.raw(), rank, size, host.as_ptr(), millis(timeout), &mut out, message)
+            ffi::kf_group_gloo(store.raw(), rank, size, host.as_ptr(), connect, timeout, &mut out, message)
         })?;
         let raw = NonNull::new(out).ok_or_else(|| crate::Error::new("no group was made"))?;
         Ok(Self { raw })
+    }
+
+    /// Meets the other ranks at the store and connects to each, over NCCL. Tensors have to be on this GPU.
+    ///
+    /// `connect` is for the meeting, `timeout` for every collective. A collective that takes longer is ended, as are
+    /// all later ones: drop the group then. Nothing but the connections of this group is affected.
+    ///
+    /// # Errors
+    /// c10d's, timed out where a rank does not come; that there is no such GPU, or no CUDA in this libtorch.
+    #[cfg(feature = "nccl")]
+    pub fn nccl(
+        store: &Store,
+        rank: usize,
+        size: usize,
+        gpu: usize,
+        connect: Duration,
+        timeout: Duration,
+    ) -> Result<Self> {
+        let count = gpus()?;
+        if gpu >= count {
+            let there = if count == 1 { "GPU 0 alone".into() } else { format!("GPUs 0 to {}", count - 1) };
+            return Err(crate::Error::new(format!("there is no GPU {gpu}: this machine has {there}")));
+        }
+        #[cfg(libtorch_has_nccl)]
+        {
+            let (rank, size, gpu) = (int(rank)?, int(size)?, int(gpu)?);
+            let (connect, timeout) = (millis(connect), millis(timeout));
+            let mut out = std::ptr::null_mut();
+            // SAFETY: the store outlives the call, the group holds it itself; `out` is written on OK.
+            call(|message| unsafe {
+                ffi::kf_group_nccl(store.raw(), rank, size, gpu, connect, timeout, &mut out, message)
+            })?;
+            let raw = NonNull::new(out).ok_or_else(|| crate::Error::new("no group was made"))?;
+            Ok(Self { raw })
+        }
+        #[cfg(not(libtorch_has_nccl))]
+        {
+            let _ = (store, rank, size, connect, timeout);
+            Err(without_cuda())
+        }
+    }
+
+    /// Runs what uses the group in ways of its own, such as a backward pass through a [`Reducer`](crate::Reducer), in
+    /// the group's time, and waits for what the GPU then still has to do. Gives what the body gave.
+    ///
+    /// # Errors
+    /// c10d's, timed out where the time was not enough; it stands for the body's where both fail.
+    pub fn within_timeout<T, E>(&self, body: impl FnOnce() -> Result<T, E>) -> Result<Result<T, E>> {
+        // SAFETY: the group is alive.
+        call(|message| unsafe { ffi::kf_group_begin(self.raw.as_ptr(), message) })?;
+        let done = body();
+        let failed = done.is_err().into();
+        // SAFETY: the group is alive.
+        call(|message| unsafe { ffi::kf_group_end(self.raw.as_ptr(), failed, message) })?;
+        Ok(done)
     }
 
     /// Gives every rank the root's values.
@@ -72,6 +135,18 @@ impl Group {
         // SAFETY: group and tensor are alive.
         call(|message| unsafe {
             ffi::kf_group_all_reduce(self.raw.as_ptr(), tensor.as_mut_ptr().cast(), how as i32, message)
+        })
+    }
+
+    /// Reduces each element over the ranks, in place, on the root; elsewhere the values are then of no meaning.
+    ///
+    /// # Errors
+    /// c10d's.
+    pub fn reduce(&self, tensor: &mut Tensor, root: usize, how: Reduction) -> Result<()> {
+        let root = int(root)?;
+        // SAFETY: group and tensor are alive.
+        call(|message| unsafe {
+            ffi::kf_group_reduce(self.raw.as_ptr(), tensor.as_mut_ptr().cast(), root, how as i32, message)
         })
     }
 
@@ -108,6 +183,72 @@ impl Group {
         })
     }
 
+    /// Fills the root's `output` (of shape `[size, …]` for an input of `[…]`, and none elsewhere) with every rank's input.
+    ///
+    /// # Errors
+    /// c10d's.
+    pub fn gather(&self, output: Option<&mut Tensor>, input: &mut Tensor, root: usize) -> Result<()> {
+        let root = int(root)?;
+        let output = output.map_or(std::ptr::null_mut(), |output| output.as_mut_ptr().cast());
+        // SAFETY: group and tensors are alive, or the output is null.
+        call(|message| unsafe {
+            ffi::kf_group_gather(self.raw.as_ptr(), output, input.as_mut_ptr().cast(), root, message)
+        })
+    }
+
+    /// Fills every rank's `output` with its part of the root's `input` (of shape `[size, …]`, and none elsewhere).
+    ///
+    /// # Errors
+    /// c10d's.
+    pub fn scatter(&self, output: &mut Tensor, input: Option<&mut Tensor>, root: usize) -> Result<()> {
+        let root = int(root)?;
+        let input = input.map_or(std::ptr::null_mut(), |input| input.as_mut_ptr().cast());
+        // SAFETY: group and tensors are alive, or the input is null.
+        call(|message| unsafe {
+            ffi::kf_group_scatter(self.raw.as_ptr(), output.as_mut_ptr().cast(), input, root, message)
+        })
+    }
+
+    /// Sends the r-th of `size` parts of `input`'s first dimension to rank r, and fills `output` with what comes.
+    ///
+    /// # Errors
+    /// c10d's.
+    pub fn all_to_all(&self, output: &mut Tensor, input: &mut Tensor) -> Result<()> {
+        // SAFETY: group and tensors are alive.
+        call(|message| unsafe {
+            ffi::kf_group_all_to_all(
+                self.raw.as_ptr(),
+                output.as_mut_ptr().cast(),
+                input.as_mut_ptr().cast(),
+                message,
+            )
+        })
+    }
+
+    /// Sends a tensor to one other rank, which must receive it.
+    ///
+    /// # Errors
+    /// c10d's.
+    pub fn send(&self, tensor: &mut Tensor, to: usize) -> Result<()> {
+        let to = int(to)?;
+        // SAFETY: group and tensor are alive.
+        call(|message| unsafe {
+            ffi::kf_group_send(self.raw.as_ptr(), tensor.as_mut_ptr().cast(), to, message)
+        })
+    }
+
+    /// Fills a tensor with what one other rank sends.
+    ///
+    /// # Errors
+    /// c10d's.
+    pub fn recv(&self, tensor: &mut Tensor, from: usize) -> Result<()> {
+        let from = int(from)?;
+        // SAFETY: group and tensor are alive.
+        call(|message| unsafe {
+            ffi::kf_group_recv(self.raw.as_ptr(), tensor.as_mut_ptr().cast(), from, message)
+        })
+    }
+
     /// Waits for every rank to come here.
     ///
     /// # Errors
@@ -132,4 +273,29 @@ impl Drop for Group {
 fn int(number: usize) -> Result<i32> {
     i32::try_from(number)
         .map_err(|_| crate::Error::new(format!("{number} is more ranks than c10d can count")))
+}
+
+/// How many GPUs this process can use; never 0.
+///
+/// # Errors
+/// Why there are none: no driver, no GPU, or no CUDA in this libtorch.
+#[cfg(feature = "nccl")]
+pub fn gpus() -> Result<usize> {
+    #[cfg(libtorch_has_nccl)]
+    {
+        let mut count = 0;
+        // SAFETY: the count is written on OK.
+        call(|message| unsafe { ffi::kf_gpus(&mut count, message) })?;
+        Ok(count)
+    }
+    #[cfg(not(libtorch_has_nccl))]
+    Err(without_cuda())
+}
+
+#[cfg(all(feature = "nccl", not(libtorch_has_nccl)))]
+fn without_cuda() -> crate::Error {
+    crate::Error::new(
+        "this program was built with a libtorch without CUDA: run `cargo xtask libtorch --nccl`, or set LIBTORCH to one \
+         with CUDA, and build again",
+    )
 }

@@ -1,5 +1,5 @@
-//! c10d, libtorch's collective communication, from Rust: a [`Store`] to meet at, a [`Group`] of processes over Gloo, and
-//! the [`Reducer`] that averages gradients during the backward pass.
+//! c10d, libtorch's collective communication, from Rust: a [`Store`] to meet at, a [`Group`] of processes over Gloo or
+//! NCCL, and the [`Reducer`] that averages gradients during the backward pass.
 //!
 //! Thin and safe; `kf-train` has the comfort. C++ exceptions come back as [`Error`]s with their message.
 //!
@@ -10,6 +10,11 @@
 //! ```ignore
 //! println!("cargo::rustc-link-arg=-Wl,-rpath,{}", std::env::var("DEP_C10D_LIBTORCH_LIB").unwrap());
 //! ```
+//!
+//! # Features
+//! `nccl`: groups over NCCL. Needs a libtorch with CUDA and the headers of CUDA and NCCL, which
+//! `cargo xtask libtorch --nccl` provides; a GPU is needed only to run. With a libtorch without CUDA it builds, and
+//! every such group is refused.
 
 mod error;
 mod ffi;
@@ -18,6 +23,8 @@ mod reducer;
 mod store;
 
 pub use error::{Error, Result};
+#[cfg(feature = "nccl")]
+pub use group::gpus;
 pub use group::{Group, Reduction};
 pub use reducer::{Reducer, ReducerOptions};
 pub use store::Store;

@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 
 use super::trial;
 
-type Failable<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Failable<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 pub(crate) fn workers(workers: Workers) -> Workers {
     workers
@@ -36,11 +36,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn floats(tensor: &Tensor) -> Failable<Vec<f64>> {
+pub(crate) fn floats(tensor: &Tensor) -> Failable<Vec<f64>> {
     Ok(Vec::try_from(tensor.flatten(0, -1).to_kind(Kind::Double))?)
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Failable<()> {
+pub(crate) fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Failable<()> {
     if found == expected {
         return Ok(());
     }

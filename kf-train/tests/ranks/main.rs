@@ -6,6 +6,8 @@
 mod checkpoints;
 #[cfg(feature = "torch")]
 mod collectives;
+#[cfg(feature = "torch")]
+mod exchanges;
 mod launch;
 #[cfg(feature = "torch")]
 mod training;
@@ -28,16 +30,17 @@ fn main() -> ExitCode {
     }
     let workers = launch::workers(Workers::new());
     #[cfg(feature = "torch")]
-    let workers = checkpoints::workers(training::workers(collectives::workers(workers)));
+    let workers = checkpoints::workers(training::workers(exchanges::workers(collectives::workers(workers))));
     if let Some(code) = run_if_asked(&workers) {
         return code;
     }
     let trials = launch::trials();
     #[cfg(feature = "torch")]
-    let trials = [trials, collectives::trials(), training::trials(), checkpoints::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials =
+        [trials, collectives::trials(), exchanges::trials(), training::trials(), checkpoints::trials()]
+            .into_iter()
+            .flatten()
+            .collect();
     let mut arguments = Arguments::from_args();
     // Each test starts processes of its own; the machine may have two cores.
     arguments.test_threads.get_or_insert(2);

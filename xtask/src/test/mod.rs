@@ -16,6 +16,7 @@ use std::time::Instant;
 use self::counts::Counts;
 use self::judges::Judges;
 use self::packages::Package;
+use crate::libtorch::Flavor;
 use crate::step::{Steps, seconds};
 use crate::{cargo, libtorch, table, tools, venv};
 
@@ -41,7 +42,7 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
         tools::python().find().map(drop)
     });
     if torch {
-        steps.step("libtorch", || libtorch::ensure(root).map(drop));
+        steps.step("libtorch", || libtorch::ensure(root, Flavor::Cpu).map(drop));
     }
     let mut python = None;
     steps.step("Python packages of the judges (.venv-test)", || {

@@ -1,8 +1,12 @@
 //! `cargo xtask libtorch`: a fitting libtorch, linked as `.libtorch` in the checkout.
 //!
 //! Taken, in this order: the `.libtorch` that is there; the folder `LIBTORCH` names; the PyTorch of `python3`; the
-//! user's cache folder, filled from the wheels of the package index that pip is set to. Only the CPU libraries and
-//! the headers are unpacked.
+//! user's cache folder, filled from the wheels of the package index that pip is set to. Only libraries and headers
+//! are unpacked: those for CPUs, or with `--nccl` those for GPUs too, in a folder of their own.
+
+mod wheels;
+
+pub(crate) use self::wheels::Flavor;
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -11,28 +15,7 @@ use std::process::{Command, Stdio};
 
 /// The release that the workspace's `tch` asks for.
 const VERSION: &str = "2.11.0";
-const SCRIPT: &str = include_str!("libtorch.py");
-
-/// The wheels that make up libtorch, by file name and SHA-256. All wheels of one release and platform hold the same
-/// libraries, whatever their Python. `libtorch_cpu.so` of this platform's wheel loads the two CUDA libraries, which
-/// need no GPU.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-const WHEELS: &[(&str, &str)] = &[
-    (
-        "torch-2.11.0-cp312-cp312-manylinux_2_28_x86_64.whl",
-        "0f68f4ac6d95d12e896c3b7a912b5871619542ec54d3649cf48cc1edd4dd2756",
-    ),
-    (
-        "nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
-        "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
-    ),
-    (
-        "nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_x86_64.whl",
-        "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
-    ),
-];
-#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-const WHEELS: &[(&str, &str)] = &[];
+const SCRIPT: &str = include_str!("wheels.py");
 
 /// Makes sure that `root/.libtorch` is a fitting libtorch, and returns that path.
 ///
@@ -40,16 +23,16 @@ const WHEELS: &[(&str, &str)] = &[];
 ///
 /// # Errors
 /// A message for the user: which tool is missing, what could not be fetched, and what to do.
-pub(crate) fn ensure(root: &Path) -> Result<PathBuf, String> {
+pub(crate) fn ensure(root: &Path, flavor: Flavor) -> Result<PathBuf, String> {
     let link = root.join(".libtorch");
-    if fits(&link) {
+    if fits(&link, flavor) {
         return Ok(link);
     }
-    let found = match given(&link)? {
+    let found = match given(&link, flavor)? {
         Some(folder) => folder,
-        None => match installed()? {
+        None => match installed(flavor)? {
             Some(folder) => folder,
-            None => cached()?,
+            None => cached(flavor)?,
         },
     };
     eprintln!("libtorch: {} -> {}", link.display(), found.display());
@@ -57,11 +40,12 @@ pub(crate) fn ensure(root: &Path) -> Result<PathBuf, String> {
     Ok(link)
 }
 
-/// Whether a folder is a libtorch of our release, with headers.
-fn fits(folder: &Path) -> bool {
+/// Whether a folder is a libtorch of our release, with headers; one for GPUs does for CPUs, too.
+fn fits(folder: &Path, flavor: Flavor) -> bool {
     version_of(folder).is_some_and(|version| version.split('+').next() == Some(VERSION))
         && folder.join("include/torch/csrc/api/include/torch/torch.h").is_file()
         && folder.join("lib").is_dir()
+        && (flavor == Flavor::Cpu || folder.join("lib/libtorch_cuda.so").is_file())
 }
 
 /// The version that a libtorch states: in `build-version`, or, as a part of PyTorch, in its header.
@@ -85,7 +69,7 @@ fn version_of(folder: &Path) -> Option<String> {
 }
 
 /// The folder that `LIBTORCH` names, unless it is the link itself, which cargo's configuration puts there.
-fn given(link: &Path) -> Result<Option<PathBuf>, String> {
+fn given(link: &Path, flavor: Flavor) -> Result<Option<PathBuf>, String> {
     let Some(folder) = std::env::var_os("LIBTORCH").filter(|value| !value.is_empty()).map(PathBuf::from)
     else {
         return Ok(None);
@@ -93,28 +77,35 @@ fn given(link: &Path) -> Result<Option<PathBuf>, String> {
     if folder == link || folder.ends_with(".libtorch") {
         return Ok(None);
     }
-    if fits(&folder) {
+    if fits(&folder, flavor) {
         return Ok(Some(folder));
     }
     let found = version_of(&folder).unwrap_or_else(|| "none that states its version".into());
+    let (with, without) = match fits(&folder, Flavor::Cpu) {
+        true => (" with CUDA", " without lib/libtorch_cuda.so"),
+        false => ("", ""),
+    };
     Err(format!(
-        "LIBTORCH is {}, but libtorch {VERSION} is needed and {found} was found there; \
+        "LIBTORCH is {}, but libtorch {VERSION}{with} is needed and {found}{without} was found there; \
          set it to a fitting one, or unset it to have one fetched",
         folder.display()
     ))
 }
 
-/// The PyTorch of `python3`, where it is of our release.
-fn installed() -> Result<Option<PathBuf>, String> {
+/// The PyTorch of `python3`, where it is of our release. CUDA's headers come with none.
+fn installed(flavor: Flavor) -> Result<Option<PathBuf>, String> {
+    if flavor == Flavor::Cuda {
+        return Ok(None);
+    }
     let output = python(&["installed"])?.stderr(Stdio::null()).output().map_err(|error| no_python(&error))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let folder = text.lines().nth(1).map(PathBuf::from);
-    Ok(folder.filter(|folder| fits(folder)))
+    Ok(folder.filter(|folder| fits(folder, flavor)))
 }
 
 /// The folder in the user's cache, filled where need be.
-fn cached() -> Result<PathBuf, String> {
-    if WHEELS.is_empty() {
+fn cached(flavor: Flavor) -> Result<PathBuf, String> {
+    if flavor.wheels().next().is_none() {
         return Err(format!(
             "no libtorch is pinned for {} on {}; set LIBTORCH to a libtorch {VERSION}, \
              or install PyTorch {VERSION} for python3",
@@ -124,47 +115,66 @@ fn cached() -> Result<PathBuf, String> {
     }
     let cache = cache_folder()?;
     fs::create_dir_all(&cache).map_err(|error| at(&cache, &error))?;
-    let folder = cache.join(format!("libtorch-{VERSION}-cpu"));
-    if fits(&folder) {
+    let name = format!("libtorch-{VERSION}-{}", flavor.name());
+    let folder = cache.join(&name);
+    if fits(&folder, flavor) {
         return Ok(folder);
     }
-    let lock_path = cache.join(format!("libtorch-{VERSION}-cpu.lock"));
+    let lock_path = cache.join(format!("{name}.lock"));
     let lock = File::create(&lock_path).map_err(|error| at(&lock_path, &error))?;
     if lock.try_lock().is_err() {
         eprintln!("libtorch: another process is fetching it; waiting");
         lock.lock().map_err(|error| at(&lock_path, &error))?;
     }
     // The one we waited for may have done it all.
-    if !fits(&folder) {
-        fill(&cache, &folder)?;
+    if !fits(&folder, flavor) {
+        fill(&cache, &name, flavor)?;
     }
     Ok(folder)
 }
 
 /// Fetches and unpacks; the folder appears whole, or not at all.
-fn fill(cache: &Path, folder: &Path) -> Result<(), String> {
+fn fill(cache: &Path, name: &str, flavor: Flavor) -> Result<(), String> {
     let compiler = compiler()?;
-    eprintln!("libtorch: fetching {VERSION} for CPUs, 544 MB, into {}", cache.display());
-    let wheels = cache.join("wheels");
+    eprintln!(
+        "libtorch: fetching {VERSION} ({}), {}, into {}",
+        flavor.name(),
+        flavor.size(),
+        cache.display()
+    );
+    let wheels = cache.join(format!("{name}.wheels"));
     let mut arguments = vec!["fetch", path(&wheels)?];
-    arguments.extend(WHEELS.iter().flat_map(|(name, sha256)| [*name, *sha256]));
+    arguments.extend(flavor.wheels().flat_map(|(name, sha256)| [name, sha256]));
     run_python(&arguments)?;
 
     eprintln!("libtorch: unpacking");
-    let aside = cache.join(format!("libtorch-{VERSION}-cpu.part"));
+    let aside = cache.join(format!("{name}.part"));
     remove(&aside)?;
-    let files: Vec<_> = WHEELS.iter().map(|(name, _)| wheels.join(name)).collect();
-    let mut arguments = vec!["unpack", path(&aside)?];
+    let files: Vec<_> = flavor.wheels().map(|(name, _)| wheels.join(name)).collect();
+    let mut arguments = vec!["unpack", flavor.name(), path(&aside)?];
     for file in &files {
         arguments.push(path(file)?);
     }
     run_python(&arguments)?;
-    // The wheel's own libtorch.so would load all of CUDA.
-    let stub = Command::new(&compiler)
+    if flavor == Flavor::Cpu {
+        link_cpu_alone(&compiler, &aside.join("lib"))?;
+    }
+    // Last, since it is what tells a whole folder from a begun one.
+    let version = aside.join("build-version");
+    fs::write(&version, format!("{VERSION}+{}\n", flavor.name())).map_err(|error| at(&version, &error))?;
+    let folder = cache.join(name);
+    remove(&folder)?;
+    fs::rename(&aside, &folder).map_err(|error| at(&folder, &error))?;
+    remove(&wheels)
+}
+
+/// The wheel's own `libtorch.so` would load all of CUDA.
+fn link_cpu_alone(compiler: &str, lib: &Path) -> Result<(), String> {
+    let stub = Command::new(compiler)
         .args(["-shared", "-x", "c++", "/dev/null", "-x", "none", "-o"])
-        .arg(aside.join("lib/libtorch.so"))
+        .arg(lib.join("libtorch.so"))
         .arg("-L")
-        .arg(aside.join("lib"))
+        .arg(lib)
         .args(["-Wl,--no-as-needed", "-l:libtorch_cpu.so", "-Wl,-rpath,$ORIGIN"])
         .arg("-Wl,--unresolved-symbols=ignore-in-shared-libs")
         .output()
@@ -172,12 +182,7 @@ fn fill(cache: &Path, folder: &Path) -> Result<(), String> {
     if !stub.status.success() {
         return Err(format!("{compiler} can't link libtorch.so:\n{}", String::from_utf8_lossy(&stub.stderr)));
     }
-    // Last, since it is what tells a whole folder from a begun one.
-    let version = aside.join("build-version");
-    fs::write(&version, format!("{VERSION}+cpu\n")).map_err(|error| at(&version, &error))?;
-    remove(folder)?;
-    fs::rename(&aside, folder).map_err(|error| at(folder, &error))?;
-    remove(&wheels)
+    Ok(())
 }
 
 /// Points the link at a folder, replacing an older link, never a folder.

@@ -1,8 +1,8 @@
-"""Fetches wheels and unpacks a CPU libtorch from them; run by `cargo xtask libtorch`.
+"""Fetches wheels and unpacks a libtorch from them; run by `cargo xtask libtorch`.
 
-libtorch.py installed                      prints the folder of a PyTorch that this Python has
-libtorch.py fetch FOLDER NAME SHA256 ...   fetches the wheels of these file names
-libtorch.py unpack FOLDER WHEEL ...        unpacks them into FOLDER
+wheels.py installed                        prints the folder of a PyTorch that this Python has
+wheels.py fetch FOLDER NAME SHA256 ...     fetches the wheels of these file names
+wheels.py unpack FLAVOR FOLDER WHEEL ...   unpacks them into FOLDER; FLAVOR is cpu or another, with CUDA
 """
 
 import hashlib
@@ -150,23 +150,38 @@ def fetch(folder, filename, sha256, index):
     fail(f"{filename}: the package index serves another file than the pinned one (SHA-256 {sha256})")
 
 
-def wanted(name):
+TORCH = r"torch/lib/lib(torch_cpu|c10|gomp[^/]*)\.so[^/]*"
+TORCH_CUDA = r"torch/lib/lib(torch(_cpu|_cuda|_cuda_linalg|_nvshmem)?|c10(_cuda)?|caffe2_nvrtc|gomp[^/]*)\.so[^/]*"
+# Two that libtorch_cpu.so loads.
+CUDA_OF_CPU = r"nvidia/.*/(libcudart\.so\.\d+|libcupti\.so\.\d+)"
+# All but profilers, other libraries' interfaces and solvers for several GPUs.
+CUDA = (
+    r"nvidia/[^/]+/lib/"
+    r"(?!libnvperf|libpcsampling|libcheckpoint|libcufftw|libnvblas|libcusolverMg|[^/]*\.alt\.)([^/]+\.so[^/]*)"
+)
+CUDA_HEADER = r"nvidia/(?:cu\d+|nccl)/(include/.*)"
+
+
+def wanted(name, flavor):
     """Where a wheel's file goes in libtorch's layout; None where it is not needed."""
     if name.endswith("/"):
         return None
     if name.startswith("torch/include/"):
         return name[len("torch/") :]
-    if re.fullmatch(r"torch/lib/(libtorch_cpu\.so|libc10\.so|libgomp[^/]*)", name):
+    cpu = flavor == "cpu"
+    if re.fullmatch(TORCH if cpu else TORCH_CUDA, name):
         return name[len("torch/") :]
-    library = re.fullmatch(r"nvidia/.*/(libcudart\.so\.\d+|libcupti\.so\.\d+)", name)
-    return "lib/" + library.group(1) if library else None
+    if library := re.fullmatch(CUDA_OF_CPU if cpu else CUDA, name):
+        return "lib/" + library.group(1)
+    header = None if cpu else re.fullmatch(CUDA_HEADER, name)
+    return "cuda/" + header.group(1) if header else None
 
 
-def unpack(folder, wheels):
+def unpack(flavor, folder, wheels):
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             for entry in archive.infolist():
-                place = wanted(entry.filename)
+                place = wanted(entry.filename, flavor)
                 if place is None:
                     continue
                 path = os.path.join(folder, place)
@@ -191,7 +206,7 @@ def main():
         for filename, sha256 in zip(rest[1::2], rest[2::2]):
             index = fetch(folder, filename, sha256, index)
     elif what == "unpack":
-        unpack(rest[0], rest[1:])
+        unpack(rest[0], rest[1], rest[2:])
     else:
         fail(f"unknown command {what}")
 
