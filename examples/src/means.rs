@@ -50,6 +50,8 @@ pub fn pipeline() -> Result<Pipeline, kf_pipeline::Error> {
         let labels = p.param::<Vec<u8>>("labels", vec![0, 3, 8]);
         let raw = p.import::<Dataset>(digits::FILE);
         let means = p.parallel_for(labels, |p, label| p.add(mean(raw, label))).collect();
-        p.add(album(means.picture, means.output, labels));
+        let album = p.add(album(means.picture, means.output, labels));
+        p.output("album", album.album);
+        p.output("means", means.output);
     })
 }

@@ -111,7 +111,7 @@ pub fn pipeline() -> Result<Pipeline, kf_pipeline::Error> {
     Pipeline::build("reader", |p| {
         let seeds = p.param::<Vec<u64>>("seeds", vec![1, 2]);
         let budget = p.param::<usize>("budget", 100_usize);
-        p.exit_group(tell, |p| {
+        let compared = p.exit_group(tell, |p| {
             let each = p.parallel_for(seeds, |p, seed| {
                 let parts = p.nest("prepare", |p| prepare(p, seed));
                 let reader = p
@@ -122,7 +122,8 @@ pub fn pipeline() -> Result<Pipeline, kf_pipeline::Error> {
             });
             let (readers, accuracies) = each.collect();
             let sizes = p.parallel_for(readers, |p, reader| p.add(size(reader))).collect();
-            p.add(compare(accuracies, sizes.output));
+            p.add(compare(accuracies, sizes.output)).output
         });
+        p.output("compared", compared);
     })
 }

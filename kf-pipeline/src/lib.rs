@@ -38,6 +38,7 @@
 //!         p.add(add_up(counted.numbers))
 //!     });
 //!     let best = p.add(largest(each.collect().sum));
+//!     p.output("largest", best.output);
 //!     p.when(best.output.ge(10), |p| {
 //!         p.add(largest(vec![1]).named("celebrate"));
 //!     });
@@ -47,11 +48,10 @@
 //! # let home = folder.path();
 //! let engine = Engine::open(home).await?;
 //! let run = engine.start(&pipeline, args! { "limits" => [4, 5] }).await?;
-//! assert_eq!(run.wait().await?.tasks.succeeded, 6);
+//! let outcome = run.wait().await?;
+//! assert_eq!((outcome.tasks.succeeded, outcome.output::<u32>("largest")?), (6, 10));
 //!
 //! let report = engine.report(run.id()).await?;
-//! let largest = report.task("largest").ok_or("it ran")?;
-//! assert_eq!(largest.output::<u32>("Output")?, 10);
 //! std::fs::write(home.join("report.html"), report.to_html())?;
 //!
 //! // Run again, everything comes from the cache.
@@ -308,8 +308,9 @@ mod task_folder;
 pub use args::Args;
 pub use builder::{
     Answer, Arg, Artifact, ArtifactArg, ArtifactList, Call, CallOptions, Carried, Collect, Condition, Each,
-    Export, Handles, IntoArtifact, IntoArtifactList, IntoCondition, IntoOptionalArtifact, IntoValue, Items,
-    LoopRef, Pipeline, Question, Recursion, Relocation, Scope, TaskRef, Value, When, Yes,
+    Export, Handles, IntoArtifact, IntoArtifactList, IntoCondition, IntoOptionalArtifact, IntoOutput,
+    IntoValue, Items, LoopRef, OutputArg, Pipeline, Question, Recursion, Relocation, Scope, TaskRef, Value,
+    When, Yes,
 };
 pub use component::{
     ArtifactCount, Body, Component, ComponentDef, Components, Context, Defaults, FinalStatus, Input,

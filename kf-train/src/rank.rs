@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+#[cfg(feature = "torch")]
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ pub struct Rank {
     master_port: u16,
     restart_count: u64,
     run_id: String,
+    #[cfg(feature = "torch")]
     joins: AtomicU64,
     reports: Mutex<Reports>,
 }
@@ -72,6 +74,7 @@ impl Rank {
             master_port: number(&lookup, "MASTER_PORT", None)?,
             restart_count: number(&lookup, "TORCHELASTIC_RESTART_COUNT", Some(0))?,
             run_id: lookup("TORCHELASTIC_RUN_ID").unwrap_or_default(),
+            #[cfg(feature = "torch")]
             joins: AtomicU64::new(0),
             reports: Mutex::new(Reports::to(lookup(PROGRESS_FILE).map(PathBuf::from))),
         })

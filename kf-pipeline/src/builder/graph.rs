@@ -1,5 +1,6 @@
 //! What the builder collects before it becomes a [`PipelineFile`](crate::spec::PipelineFile).
 
+use super::outputs::RunOutput;
 use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub(crate) struct Graph {
     pub(crate) current: ScopeId,
     pub(crate) nodes: Vec<Node>,
     pub(crate) given: Vec<Given>,
+    /// What the whole pipeline gives.
+    pub(crate) outputs: Vec<RunOutput>,
     /// How many tasks of a run are under way at once, where that is limited.
     pub(crate) max_tasks: Option<u32>,
     pub(crate) problems: Vec<Problem>,

@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::RunEvent;
 use super::under_way::UnderWay;
+use crate::component::Param;
 use crate::mutex::locked;
 use crate::scheduler::Values;
 use crate::{Decision, Error, Result};
@@ -65,6 +66,22 @@ pub struct RunOutcome {
     pub tasks: TaskCounts,
     /// What the pipeline gave, where it succeeded and its outermost DAG has outputs.
     pub outputs: RunOutputs,
+}
+
+impl RunOutcome {
+    /// A parameter that the pipeline gave, as the type that it was [given](crate::Scope::output) as.
+    ///
+    /// # Errors
+    /// [`Error::Run`] where it gave none of this name, or one of another type.
+    pub fn output<T: Param>(&self, name: &str) -> Result<T> {
+        let refuse = |problem: String| Error::Run { run: self.run.to_string(), problem };
+        let value = self.outputs.parameters.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.outputs.parameters.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            refuse(format!("it is {} and gave no parameter `{name}`; it gave: {known}", self.state))
+        })?;
+        T::from_json(value).map_err(|problem| refuse(format!("output `{name}`: {problem}")))
+    }
 }
 
 /// What a pipeline gave.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kf_core::CancellationToken;
 use kf_core::metadata::RunState;
 use kf_pipeline::prelude::*;
-use kf_pipeline::{Pipeline, TaskState};
+use kf_pipeline::{Pipeline, StartOptions, TaskState};
 use libtest_mimic::Trial;
 
 use crate::components::{double, fail, flaky, join, make, measure, witness};
@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("arguments_are_of_their_rust_type", arguments),
         test("retries_and_exit_handler", retries_and_exit_handler),
         test("the_first_listener_hears_all", first_listener),
+        test("a_pipeline_gives_outputs", outputs),
         test("ends_are_written_soon_where_tasks_start_before", started_before),
         Trial::test("a_body_that_has_its_thread_delays_nobody", || {
             // However few cores there are.
@@ -65,6 +66,56 @@ async fn started_before() -> Done {
     run.cancel("enough").await;
     let outcome = run.wait().await?;
     assert_eq!((outcome.state, outcome.tasks.succeeded, outcome.tasks.canceled), (RunState::Canceled, 51, 1));
+    Ok(())
+}
+
+#[component(cache = false)]
+fn write(text: String, data: Output<Dataset>) -> TaskResult {
+    data.write(text)
+}
+
+async fn outputs() -> Done {
+    for clean_up in [false, true] {
+        let pipeline = Pipeline::build("gives", |p| {
+            let last = p.add(next(p.required_param::<i64>("number"))).output;
+            let each = p.parallel_for(vec![10, 20], |p, number| p.add(next(number)).output).collect();
+            let parts = p.parallel_for(vec!["a".to_owned(), "b".to_owned()], |p, text| p.add(write(text)));
+            let large = p.when(last.gt(5), |p| p.add(next(100)).output);
+            p.output("next", last);
+            p.output("each", each);
+            p.output("size", large.otherwise(|p| p.add(next(0)).output));
+            p.output("parts", parts.collect().data);
+            if clean_up {
+                p.on_exit(next(0).named("over"));
+            }
+        })?;
+        let home = tempfile::tempdir()?;
+        let engine = Engine::open(home.path()).await?;
+        for (number, size) in [(1, 1), (7, 101)] {
+            let run = engine.start(&pipeline, args! {"number" => number}).await?;
+            let outcome = run.wait().await?;
+            assert_eq!(outcome.output::<i64>("next")?, number + 1);
+            assert_eq!(outcome.output::<Vec<i64>>("each")?, [11, 21]);
+            assert_eq!(outcome.output::<i64>("size")?, size);
+            let parts = outcome.outputs.artifacts["parts"].iter().filter_map(|part| part.digest);
+            let mut read = String::new();
+            for part in parts {
+                let path = engine.home().artifacts().fetch(&part).await?;
+                read += &std::fs::read_to_string(path)?;
+            }
+            assert_eq!(read, "ab");
+            let error = outcome.output::<i64>("large").unwrap_err().to_string();
+            assert!(error.contains("gave no parameter `large`; it gave: each, next, size"), "{error}");
+            assert!(outcome.output::<i64>("each").unwrap_err().to_string().contains("output `each`"));
+            // Taken from what is written.
+            let again = engine.start_with(
+                &pipeline,
+                args! {"number" => number},
+                StartOptions::new().id(run.id().clone()),
+            );
+            assert_eq!(again.await?.wait().await?.outputs, outcome.outputs);
+        }
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::{Kind, Lowering};
 use crate::builder::Arg;
 use crate::builder::arg::ArgKind;
 use crate::builder::graph::{
-    FAILURES, Given, LoopItems, NodeKind, ScopeId, ScopeKind, SlotKind, Source, TaskArg,
+    BODY, FAILURES, Given, LoopItems, NodeKind, ScopeId, ScopeKind, SlotKind, Source, TaskArg,
 };
 use crate::spec::{ArtifactSource, ParameterSource, ParameterType};
 
@@ -65,6 +65,18 @@ impl Lowering<'_> {
             }
         }
         self.demand_for_recursions();
+    }
+
+    /// What the pipeline gives comes from the tasks of its body.
+    pub(super) fn demand_outputs(&mut self) {
+        let graph = self.graph;
+        for output in &graph.outputs {
+            let (from, kind) = (output.from.sources(), Kind::from(&output.from));
+            for source in &from {
+                self.demand(BODY, *source, &kind);
+            }
+            self.scopes.entry(BODY).or_default().outputs.insert(output.name.clone(), (from, kind));
+        }
     }
 
     /// What a recursion captured from around it goes on to its calls from within.

@@ -46,6 +46,7 @@ pub(super) fn lower(name: &str, graph: &Graph) -> (PipelineFile, Answers) {
         answers: Answers::new(),
     };
     lowering.demand_all();
+    lowering.demand_outputs();
     let mut spec = lowering.scope(root);
     for parameter in &graph.parameters {
         let input = ParameterInput {
@@ -78,6 +79,18 @@ impl From<&SlotKind> for Kind {
         match kind {
             SlotKind::Parameter { kind, .. } => Self::Parameter(*kind),
             SlotKind::Artifact { kind, list } => Self::Artifact { kind: kind.clone(), list: *list },
+        }
+    }
+}
+
+impl From<&TaskArg> for Kind {
+    fn from(arg: &TaskArg) -> Self {
+        match arg {
+            TaskArg::Parameter(Arg(ArgKind::Source(_, kind))) => Self::Parameter(*kind),
+            TaskArg::Parameter(Arg(ArgKind::Constant(_))) => Self::Parameter(ParameterType::Struct),
+            TaskArg::Artifact(artifact) => {
+                Self::Artifact { kind: artifact.kind.clone(), list: artifact.list }
+            }
         }
     }
 }
@@ -120,16 +133,14 @@ impl Lowering<'_> {
         let mut dag = DagSpec { tasks: tasks.into_iter().collect(), ..DagSpec::default() };
         let mut spec = ComponentSpec::default();
         let io = self.scopes.remove(&id).unwrap_or_default();
-        if id == self.root {
-            spec.dag = Some(Box::new(dag));
-            return spec;
-        }
         let takes = graph.recursion(id).map_or(&[][..], |recursion| &recursion.takes);
         let slots = (0..).zip(takes).map(|(slot, kind)| {
             let source = Source::Slot { scope: id, slot };
             (self.channel(source), (source, kind.into()))
         });
-        for (name, (source, kind)) in io.inputs.into_iter().chain(slots.collect::<Vec<_>>()) {
+        // What the outermost takes are the pipeline's parameters.
+        let inputs = if id == self.root { BTreeMap::new() } else { io.inputs };
+        for (name, (source, kind)) in inputs.into_iter().chain(slots.collect::<Vec<_>>()) {
             match kind {
                 Kind::Parameter(parameter_type) => {
                     let is_optional = self.is_optional(source);
@@ -161,26 +172,14 @@ impl Lowering<'_> {
             }
         }
         for (name, (from, kind)) in io.outputs {
-            let from = from.into_iter().map(|source| self.produced(source));
-            match kind {
-                Kind::Parameter(parameter_type) => {
-                    let output = ParameterOutput { parameter_type, ..ParameterOutput::default() };
-                    spec.output_definitions.parameters.insert(name.clone(), output);
-                    dag.outputs.parameters.insert(name, parameter_from(from.collect()));
-                }
-                Kind::Artifact { kind, list } => {
-                    let output =
-                        ArtifactOutput { artifact_type: kind, is_artifact_list: list, ..Default::default() };
-                    spec.output_definitions.artifacts.insert(name.clone(), output);
-                    let selector = |(producer_subtask, output_artifact_key)| ArtifactSelector {
-                        producer_subtask,
-                        output_artifact_key,
-                        extra: Extra::new(),
-                    };
-                    let artifact_selectors = from.map(selector).collect();
-                    let output = DagOutputArtifact { artifact_selectors, extra: Extra::new() };
-                    dag.outputs.artifacts.insert(name, output);
-                }
+            let from = from.into_iter().map(|source| self.produced(source)).collect();
+            give_out(&mut spec, &mut dag, name, from, kind);
+        }
+        if id == OUTERMOST {
+            // They come from the body's tasks.
+            for output in &graph.outputs {
+                let from = vec![(self.name_of(BODY).to_owned(), output.name.clone())];
+                give_out(&mut spec, &mut dag, output.name.clone(), from, Kind::from(&output.from));
             }
         }
         spec.dag = Some(Box::new(dag));
@@ -348,6 +347,36 @@ impl Lowering<'_> {
 }
 
 /// A DAG's output parameter from tasks and their outputs, of which the first that there is counts.
+/// Adds an output to a component that is a DAG: `from` are its tasks and their outputs, of which the first that there is
+/// counts.
+fn give_out(
+    spec: &mut ComponentSpec,
+    dag: &mut DagSpec,
+    name: String,
+    from: Vec<(String, String)>,
+    kind: Kind,
+) {
+    match kind {
+        Kind::Parameter(parameter_type) => {
+            let output = ParameterOutput { parameter_type, ..ParameterOutput::default() };
+            spec.output_definitions.parameters.insert(name.clone(), output);
+            dag.outputs.parameters.insert(name, parameter_from(from));
+        }
+        Kind::Artifact { kind, list } => {
+            let output = ArtifactOutput { artifact_type: kind, is_artifact_list: list, ..Default::default() };
+            spec.output_definitions.artifacts.insert(name.clone(), output);
+            let selector = |(producer_subtask, output_artifact_key)| ArtifactSelector {
+                producer_subtask,
+                output_artifact_key,
+                extra: Extra::new(),
+            };
+            let artifact_selectors = from.into_iter().map(selector).collect();
+            let output = DagOutputArtifact { artifact_selectors, extra: Extra::new() };
+            dag.outputs.artifacts.insert(name, output);
+        }
+    }
+}
+
 fn parameter_from(from: Vec<(String, String)>) -> DagOutputParameter {
     let selector = |(producer_subtask, output_parameter_key)| ParameterSelector {
         producer_subtask,

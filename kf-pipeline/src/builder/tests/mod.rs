@@ -47,6 +47,7 @@ fn total(numbers: Vec<i64>) -> i64 {
 mod branches;
 mod groups;
 mod outer;
+mod outputs;
 
 mod elsewhere {
     use crate::prelude::*;
