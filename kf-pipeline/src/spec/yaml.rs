@@ -109,8 +109,21 @@ fn in_words(problem: &str) -> String {
         _ => problem
             .replace(", set DuplicateKeyPolicy in Options if acceptable", "")
             .replace("expected sequence start", "expected a list")
-            .replace("expected mapping start", "expected a map"),
+            .replace("expected mapping start", "expected a map")
+            .replace("recursive references require weak recursion types", "an alias stands for what it lies in")
+            .replace(&of_enum("ExecutorSpec"), "expected `container`, `importer`, `resolver` or `customJob`")
+            .replace(
+                &of_enum("ParameterSource"),
+                "expected `runtimeValue`, `taskOutputParameter`, `componentInputParameter` or `taskFinalStatus`",
+            )
+            .replace(&of_enum("ArtifactSource"), "expected `taskOutputArtifact` or `componentInputArtifact`")
+            .replace(&of_enum("DagOutputSource"), "expected `valueFromParameter` or `valueFromOneof`"),
     }
+}
+
+/// What serde says where a map has none of the fields that the variants of an enum are called.
+fn of_enum(name: &str) -> String {
+    format!("no variant of enum {name} found in flattened data")
 }
 
 fn too_deep() -> String {

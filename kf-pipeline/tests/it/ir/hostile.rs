@@ -52,6 +52,12 @@ fn refused() -> Vec<(String, Option<u64>, Vec<&'static str>)> {
             Some(17),
             vec!["schemaVersion", "`3.0.0`", "expected 2.1.0 or another 2.x"],
         ),
+        (with("      container:\n", "      conteiner:\n"), Some(6), vec!["expected `container`, `importer`"]),
+        (
+            with("        dependentTasks: [make]", "        inputs: {parameters: {number: {constant: 1}}}"),
+            Some(25),
+            vec!["expected `runtimeValue`, `taskOutputParameter`"],
+        ),
         // Names that lead nowhere.
         (
             with("dependentTasks: [make]", "dependentTasks: [mkae]"),
