@@ -76,9 +76,12 @@ async fn version(connection: &mut SqliteConnection, path: &Path) -> Result<usize
             .await
             .map_err(Failure { path }.of("open the registry"))
     };
-    let application = number(connection, "PRAGMA application_id").await?;
-    let found = number(connection, "PRAGMA user_version").await?;
-    let tables = number(connection, "SELECT count(*) FROM sqlite_schema").await?;
+    // At one moment: another process may be about to fill the file.
+    let mut tx = connection.begin().await.map_err(failure.of("open the registry"))?;
+    let application = number(&mut tx, "PRAGMA application_id").await?;
+    let found = number(&mut tx, "PRAGMA user_version").await?;
+    let tables = number(&mut tx, "SELECT count(*) FROM sqlite_schema").await?;
+    tx.commit().await.map_err(failure.of("open the registry"))?;
     if application != APPLICATION_ID && tables == 0 && found == 0 && application == 0 {
         return Ok(0);
     }
