@@ -291,7 +291,9 @@ fn never_connects(rank: &Rank) -> Checked {
         return missing(rank);
     }
     let store = c10d_sys::Store::connect(rank.master_addr(), rank.master_port(), LIMIT)?;
-    store.prefixed(&format!("kf/{}/{}", rank.run_id(), rank.restart_count()))?.set("here/1", b"")?;
+    let store = store.prefixed(&format!("kf/{}/{}", rank.run_id(), rank.restart_count()))?;
+    let round = String::from_utf8(store.get("round", LIMIT)?)?;
+    store.prefixed(&round)?.set("here/1", b"")?;
     std::thread::sleep(4 * SHORT);
     Ok(String::new())
 }

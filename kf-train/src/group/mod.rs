@@ -76,7 +76,7 @@ impl ProcessGroup {
     /// Those of [`join`](Self::join).
     pub fn join_with(rank: &Rank, backend: Backend, options: GroupOptions) -> Result<Self> {
         let device = device(rank, backend, options.gpu)?;
-        let store = meet::meet(rank, rank.next_join(), options.join_timeout)?;
+        let store = meet::meet(rank, options.join_timeout)?;
         let group = meet::connect(&store, rank, options, |store| match device {
             #[cfg(feature = "nccl")]
             Device::Cuda(gpu) => {

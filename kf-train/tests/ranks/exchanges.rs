@@ -16,7 +16,8 @@ pub(crate) fn workers(workers: Workers) -> Workers {
     let workers = workers
         .with(ranks("exchanges", exchanges))
         .with(ranks("exchange-refusals", refusals))
-        .with(ranks("late-for-each", late_for_each));
+        .with(ranks("late-for-each", late_for_each))
+        .with(ranks("one-late-for-the-meeting", one_late_for_the_meeting));
     #[cfg(feature = "nccl")]
     let workers = workers.with(ranks("nccl-without-a-gpu", nccl_without_a_gpu));
     workers
@@ -29,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("exchanges::values_on_one_rank", |launcher| check_values(launcher, 1)),
         trial("exchanges::refusals", check_refusals),
         trial("exchanges::time_runs_out_in_each_and_new_groups_work", time_runs_out_in_each),
+        trial("exchanges::a_join_that_timed_out_is_made_again", joins_are_made_again),
         #[cfg(feature = "nccl")]
         trial("exchanges::nccl_without_a_gpu_is_refused", nccl_is_refused),
     ]
@@ -200,6 +202,37 @@ async fn time_runs_out_in_each(launcher: LocalLauncher) {
     for (text, (name, _)) in texts.iter().zip(CALLS) {
         assert!(text.starts_with(&format!("{name} was not done on rank 0 within 1s: ")), "{text}");
     }
+}
+
+/// Each rank in turn comes late, and the other's join has timed out by then.
+fn one_late_for_the_meeting(rank: &Rank, (): ()) -> Failable<Vec<String>> {
+    let mut texts = Vec::new();
+    for late in [1, 0, 0, 1] {
+        if rank.rank() == late {
+            std::thread::sleep(Duration::from_secs(3));
+        } else {
+            let options = GroupOptions { join_timeout: Duration::from_secs(1), ..GroupOptions::default() };
+            match ProcessGroup::join_with(rank, Backend::Gloo, options) {
+                Err(error @ Error::NotJoined { .. }) => texts.push(error.to_string()),
+                other => return Err(format!("no timeout: {other:?}").into()),
+            }
+        }
+        let options = GroupOptions { join_timeout: Duration::from_secs(30), ..GroupOptions::default() };
+        let group = ProcessGroup::join_with(rank, Backend::Gloo, options)?;
+        let mut tensor = Tensor::from_slice(&[1.0_f32]);
+        group.all_reduce(&mut tensor, ReduceOp::Sum)?;
+        same("the sum", floats(&tensor)?, vec![2.0])?;
+    }
+    let group = ProcessGroup::join(rank, Backend::Gloo)?;
+    let mut tensor = Tensor::from_slice(&[1.0_f32]);
+    group.all_reduce(&mut tensor, ReduceOp::Sum)?;
+    Ok(texts)
+}
+
+async fn joins_are_made_again(launcher: LocalLauncher) {
+    let texts: Vec<String> = launcher.run(Job::ranks("one-late-for-the-meeting", 2)).await.unwrap();
+    let expected = "rank 1 of 2 did not join within 1s";
+    assert_eq!(texts, [expected, expected], "rank 0's own");
 }
 
 /// Where there is a GPU, the example `nccl_check` says more.
