@@ -25,7 +25,7 @@ pub enum Backend {
     Nccl,
 }
 
-/// How long a group waits, and where its tensors are.
+/// How long a group waits, and where its tensors are. Times of more than ten years are ten years.
 #[derive(Debug, Clone, Copy)]
 pub struct GroupOptions {
     /// For all ranks to come together, and then once more for them to connect.
@@ -40,6 +40,14 @@ impl Default for GroupOptions {
     /// 2 and 5 minutes; the GPU of the local rank's number.
     fn default() -> Self {
         Self { join_timeout: Duration::from_secs(120), timeout: Duration::from_secs(300), gpu: None }
+    }
+}
+
+impl GroupOptions {
+    /// With times that clocks bear to be added to them.
+    fn bounded(self) -> Self {
+        let longest = Duration::from_secs(10 * 365 * 24 * 3600);
+        Self { join_timeout: self.join_timeout.min(longest), timeout: self.timeout.min(longest), ..self }
     }
 }
 
@@ -75,6 +83,7 @@ impl ProcessGroup {
     /// # Errors
     /// Those of [`join`](Self::join).
     pub fn join_with(rank: &Rank, backend: Backend, options: GroupOptions) -> Result<Self> {
+        let options = options.bounded();
         let device = device(rank, backend, options.gpu)?;
         let store = meet::meet(rank, options.join_timeout)?;
         let group = meet::connect(&store, rank, options, |store| match device {

@@ -38,7 +38,10 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Rank r holds `[[100 r + 0, 100 r + 1], …]`, as many rows as there are ranks.
 fn exchanges(rank: &Rank, (): ()) -> Failable<usize> {
-    let group = ProcessGroup::join(rank, Backend::Gloo)?;
+    // No time is too long.
+    let options =
+        GroupOptions { join_timeout: Duration::MAX, timeout: Duration::MAX, ..GroupOptions::default() };
+    let group = ProcessGroup::join_with(rank, Backend::Gloo, options)?;
     let (own, world) = (group.rank(), group.world_size());
     same("device", group.device(), Device::Cpu)?;
     let row = |of: usize, part: usize| [(100 * of + 2 * part) as f64, (100 * of + 2 * part + 1) as f64];
