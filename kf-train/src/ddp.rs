@@ -47,7 +47,7 @@ impl Default for DdpOptions {
 /// then leaves every rank the mean of all ranks' gradients, exchanged in buckets while autograd is still at work, so
 /// that equal optimizers make equal steps. With batches of equal size, that is the gradient of the joint batch.
 pub struct DistributedDataParallel<'a> {
-    reducer: Reducer,
+    reducer: Reducer<'a>,
     group: &'a ProcessGroup,
     parameters: Vec<Tensor>,
     buffers: Vec<Tensor>,
