@@ -2,6 +2,7 @@
 
 mod collectives;
 mod meet;
+mod verify;
 
 use std::cell::Cell;
 use std::fmt;
@@ -34,12 +35,20 @@ pub struct GroupOptions {
     pub timeout: Duration,
     /// This rank's GPU, for NCCL: a number below that of the GPUs that the process sees. None is the local rank.
     pub gpu: Option<usize>,
+    /// Compare the ranks' calls before each collective, so that calls or tensors that do not fit are an error on every
+    /// rank; costs a small exchange each. The same on all ranks.
+    pub verify: bool,
 }
 
 impl Default for GroupOptions {
-    /// 2 and 5 minutes; the GPU of the local rank's number.
+    /// 2 and 5 minutes; the GPU of the local rank's number; calls compared where debug assertions are on.
     fn default() -> Self {
-        Self { join_timeout: Duration::from_secs(120), timeout: Duration::from_secs(300), gpu: None }
+        Self {
+            join_timeout: Duration::from_secs(120),
+            timeout: Duration::from_secs(300),
+            gpu: None,
+            verify: cfg!(debug_assertions),
+        }
     }
 }
 
@@ -54,9 +63,15 @@ impl GroupOptions {
 /// The ranks of a job, connected.
 ///
 /// All ranks must make the same calls in the same order, with tensors of the same shape and type, contiguous and on
-/// the group's [`device`](Self::device). A call returns when it is done on this rank, on the GPU too; it fails when
-/// another rank is gone, and when it takes longer than the group's timeout. After a failure the group is of no more
-/// use: end the rank, or drop the group and, on every rank alike, join another.
+/// the group's [`device`](Self::device). Where they don't, [`GroupOptions::verify`] makes it an error; without it, the
+/// values are wrong, time runs out, or, over Gloo, the process is ended from within.
+///
+/// A call returns when it is done on this rank, on the GPU too. It fails when it takes longer than the group's timeout,
+/// over NCCL up to about two seconds after that, for NCCL first waits for what the GPU is at. When another rank is gone,
+/// Gloo tells at once; NCCL on one machine does not, and the call fails when its time is over. After a failure the group
+/// is of no more use: end the rank, or drop the group and, on every rank alike, join another.
+///
+/// Over NCCL, dropping a group waits some seconds for the other ranks to drop theirs.
 pub struct ProcessGroup {
     // Before the store, which it uses while it ends.
     group: Group,
@@ -65,6 +80,7 @@ pub struct ProcessGroup {
     world_size: usize,
     device: Device,
     timeout: Duration,
+    verify: bool,
     exchanges: Cell<u64>,
 }
 
@@ -107,6 +123,7 @@ impl ProcessGroup {
             world_size: rank.world_size(),
             device,
             timeout: options.timeout,
+            verify: options.verify,
             exchanges: Cell::new(0),
         })
     }
