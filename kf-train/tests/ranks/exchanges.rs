@@ -320,6 +320,9 @@ fn nccl_without_a_gpu(rank: &Rank, (): ()) -> Failable<String> {
 #[cfg(feature = "nccl")]
 async fn nccl_is_refused(launcher: LocalLauncher) {
     let text: String = launcher.run(Job::ranks("nccl-without-a-gpu", 1)).await.unwrap();
-    let reasons = ["a GPU", "NVIDIA driver", "No CUDA GPUs", "without CUDA"];
+    if text == "a GPU" {
+        return eprintln!("skipped: this machine has a GPU, for which the example nccl_check is");
+    }
+    let reasons = ["NVIDIA driver", "No CUDA GPUs", "without CUDA"];
     assert!(reasons.iter().any(|reason| text.contains(reason)), "{text}");
 }
