@@ -1,6 +1,7 @@
 //! The collectives with a root, between two ranks, and of parts; time that runs out in each; groups after groups.
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use kf_core::worker::Workers;
 use kf_train::{
@@ -275,17 +276,22 @@ async fn misfits_are_errors(launcher: LocalLauncher) {
 }
 
 /// Each rank in turn comes late, and the other's join has timed out by then.
-fn one_late_for_the_meeting(rank: &Rank, (): ()) -> Failable<Vec<String>> {
+fn one_late_for_the_meeting(rank: &Rank, folder: PathBuf) -> Failable<Vec<String>> {
     let mut texts = Vec::new();
-    for late in [1, 0, 0, 1] {
+    for (round, late) in [1, 0, 0, 1].into_iter().enumerate() {
+        let given_up = folder.join(round.to_string());
         if rank.rank() == late {
-            std::thread::sleep(Duration::from_secs(3));
+            let began = Instant::now();
+            while !given_up.exists() && began.elapsed() < Duration::from_secs(60) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
         } else {
             let options = GroupOptions { join_timeout: Duration::from_secs(1), ..GroupOptions::default() };
             match ProcessGroup::join_with(rank, Backend::Gloo, options) {
                 Err(error @ Error::NotJoined { .. }) => texts.push(error.to_string()),
                 other => return Err(format!("no timeout: {other:?}").into()),
             }
+            std::fs::write(given_up, "")?;
         }
         let options = GroupOptions { join_timeout: Duration::from_secs(30), ..GroupOptions::default() };
         let group = ProcessGroup::join_with(rank, Backend::Gloo, options)?;
@@ -300,7 +306,9 @@ fn one_late_for_the_meeting(rank: &Rank, (): ()) -> Failable<Vec<String>> {
 }
 
 async fn joins_are_made_again(launcher: LocalLauncher) {
-    let texts: Vec<String> = launcher.run(Job::ranks("one-late-for-the-meeting", 2)).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let job = Job::ranks("one-late-for-the-meeting", 2).args(&folder.path());
+    let texts: Vec<String> = launcher.run(job).await.unwrap();
     let expected = "rank 1 of 2 did not join within 1s";
     assert_eq!(texts, [expected, expected], "rank 0's own");
 }
