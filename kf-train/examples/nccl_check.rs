@@ -28,6 +28,7 @@ const CHECKS: &[(&str, usize, Check)] = &[
     ("a training makes the plain one's steps", 1, training),
     ("time that runs out in a collective", 1, late_collective),
     ("time that runs out in a backward pass", 1, late_backward),
+    ("a backward pass that fails half-way", 1, half_a_backward),
     ("a GPU that is not there", 1, no_such_gpu),
     ("a rank that never comes", 2, never_comes),
     ("a rank that comes and never connects", 2, never_connects),
@@ -86,7 +87,11 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
 fn group(rank: &Rank, seconds: f64) -> kf_train::Result<ProcessGroup> {
     let timeout = Duration::from_secs_f64(seconds);
     let join_timeout = Duration::from_secs(30);
-    ProcessGroup::join_with(rank, Backend::Nccl, GroupOptions { timeout, join_timeout, gpu: Some(0) })
+    ProcessGroup::join_with(
+        rank,
+        Backend::Nccl,
+        GroupOptions { timeout, join_timeout, gpu: Some(0), ..GroupOptions::default() },
+    )
 }
 
 fn expect(what: &str, holds: bool) -> Result<(), String> {
@@ -98,14 +103,21 @@ fn gpu(rank: &Rank) -> Checked {
     expect("the group is on GPU 0", group.device() == Device::Cuda(0))?;
     let sum = Tensor::ones([1000, 1000], (Kind::Float, group.device())).sum(Kind::Double).double_value(&[]);
     expect("a sum on the GPU", sum == 1e6)?;
-    Ok(format!("{} GPU(s), cuDNN {}", tch::Cuda::device_count(), tch::Cuda::cudnn_is_available()))
+    let began = Instant::now();
+    drop(group);
+    let took = began.elapsed();
+    expect(&format!("a group is left at once, not after {took:?}"), took < Duration::from_secs(3))?;
+    let (gpus, cudnn) = (tch::Cuda::device_count(), tch::Cuda::cudnn_is_available());
+    Ok(format!("{gpus} GPU(s), cuDNN {cudnn}; a group is left in {:.0} ms", took.as_secs_f64() * 1e3))
 }
 
 fn values(rank: &Rank) -> Checked {
     let group = group(rank, 60.0)?;
     let mut done = 0;
     for kind in [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16, Kind::Int64] {
-        let given = || Tensor::arange(6, (kind, group.device())).view([2, 3]);
+        // Of one rank all is the identity: that outputs are written, whole, of the right shape and nobody's view.
+        let given = || (Tensor::arange(6, (kind, group.device())) - 2).view([2, 3]);
+        let unwritten = |shape: &[i64]| Tensor::full(shape, 99, (kind, group.device()));
         let mut check = |what: &str, found: Tensor, expected: Tensor| {
             done += 1;
             let same =
@@ -128,14 +140,24 @@ fn values(rank: &Rank) -> Checked {
             check("reduce_scatter", group.reduce_scatter(&given(), op)?, given())?;
         }
         check("all_gather", group.all_gather(&given())?, given().unsqueeze(0))?;
-        let mut whole = Tensor::zeros([1, 2, 3], (kind, group.device()));
+        let mut whole = unwritten(&[1, 2, 3]);
         group.all_gather_into(&mut whole, &given())?;
         check("all_gather_into", whole, given().unsqueeze(0))?;
         check("gather", group.gather(&given(), 0)?.ok_or("no tensor on the root")?, given().unsqueeze(0))?;
-        let mut part = Tensor::zeros([2, 3], (kind, group.device()));
+        let mut part = unwritten(&[2, 3]);
         group.scatter(&mut part, Some(&given().unsqueeze(0)), 0)?;
         check("scatter", part, given())?;
         check("all_to_all", group.all_to_all(&given())?, given())?;
+        let mut input = given();
+        let outputs = [
+            group.all_to_all(&input)?,
+            group.reduce_scatter(&input, ReduceOp::Sum)?,
+            group.all_gather(&input)?.squeeze_dim(0),
+        ];
+        let _ = input.fill_(7);
+        for output in outputs {
+            check("an output that is the input's view", output, given())?;
+        }
     }
     group.barrier()?;
     let mut big = Tensor::ones([64 << 20], (Kind::Float, group.device()));
@@ -209,10 +231,15 @@ fn training(rank: &Rank) -> Checked {
     Ok(told.join("; "))
 }
 
-/// Some seconds of work for the GPU, behind which a collective has to wait.
+/// Some six seconds of work for the GPU, behind which a collective has to wait.
 fn busy(device: Device) -> Tensor {
-    let side = Tensor::ones([8192, 8192], (Kind::Double, device)) / 8192.0;
-    (0..300).fold(side.shallow_clone(), |product, _| product.matmul(&side))
+    let side = Tensor::ones([8192, 8192], (Kind::Float, device)) / 8192.0;
+    let product = |times: usize| (0..times).fold(side.shallow_clone(), |product, _| product.matmul(&side));
+    product(1).sum(Kind::Float).double_value(&[]);
+    let began = Instant::now();
+    product(3).sum(Kind::Float).double_value(&[]);
+    let one = began.elapsed().as_secs_f64() / 3.0;
+    product(((6.0 / one) as usize).clamp(1, 900))
 }
 
 fn late(result: kf_train::Result<()>, began: Instant, operation: &str) -> Result<String, String> {
@@ -220,6 +247,8 @@ fn late(result: kf_train::Result<()>, began: Instant, operation: &str) -> Result
         Err(error @ Error::CollectiveTimedOut { .. }) => error.to_string(),
         other => return Err(format!("no timeout: {other:?} after {:?}", began.elapsed())),
     };
+    let took = began.elapsed();
+    expect(&format!("within two seconds of its time: after {took:?}"), took < Duration::from_secs(3))?;
     expect(&format!("names what, who and how long: {text}"), {
         text.starts_with(&format!("{operation} was not done on rank 0 within 1s"))
     })?;
@@ -233,7 +262,11 @@ fn late_collective(rank: &Rank) -> Checked {
     let began = Instant::now();
     let text = late(first.all_reduce(&mut tensor, ReduceOp::Sum), began, "all_reduce")?;
     let took = began.elapsed();
-    expect("the group is of no more use", first.all_reduce(&mut tensor, ReduceOp::Sum).is_err())?;
+    let again = match first.all_reduce(&mut tensor, ReduceOp::Sum) {
+        Err(error @ Error::Collective { .. }) => error.to_string(),
+        other => return Err(format!("the group is of use yet: {other:?}").into()),
+    };
+    expect(&format!("says that it was ended before: {again}"), again.contains("by an earlier failure"))?;
     drop(first);
     let second = group(rank, 60.0)?;
     let mut tensor = Tensor::ones([4], (Kind::Float, second.device()));
@@ -252,6 +285,35 @@ fn late_backward(rank: &Rank) -> Checked {
     let began = Instant::now();
     let text = late(ddp.backward(&loss), began, "backward")?;
     Ok(format!("after {:.2} s: {text}", began.elapsed().as_secs_f64()))
+}
+
+/// The last layer's gradients are on their way when the first layer's fail.
+fn half_a_backward(rank: &Rank) -> Checked {
+    let first = group(rank, 10.0)?;
+    let vs = nn::VarStore::new(first.device());
+    let layer = |name: &str| nn::linear(vs.root() / name, 512, 512, nn::LinearConfig::default());
+    let (a, b) = (layer("a"), layer("b"));
+    let options = DdpOptions { first_bucket_bytes: 64, bucket_bytes: 1024, ..DdpOptions::default() };
+    let ddp = DistributedDataParallel::with_options(&vs, &first, options)?;
+    let mut x = Tensor::ones([512, 512], (Kind::Float, first.device()));
+    let loss = b.forward(&a.forward(&x).relu()).mean(Kind::Float);
+    let _ = x.fill_(2);
+    let text = match ddp.backward(&loss) {
+        Err(error @ Error::Torch { .. }) => error.to_string(),
+        other => return Err(format!("no failure of autograd's: {other:?}").into()),
+    };
+    let again = match first.barrier() {
+        Err(error @ Error::Collective { .. }) => error.to_string(),
+        other => return Err(format!("the group is of use yet: {other:?}").into()),
+    };
+    expect(&format!("says that it was ended before: {again}"), again.contains("by an earlier failure"))?;
+    drop(ddp);
+    drop(first);
+    let second = group(rank, 10.0)?;
+    let mut tensor = Tensor::ones([4], (Kind::Float, second.device()));
+    second.all_reduce(&mut tensor, ReduceOp::Sum)?;
+    expect("a new group works", tensor.sum(Kind::Double).double_value(&[]) == 4.0)?;
+    Ok(text)
 }
 
 fn no_such_gpu(rank: &Rank) -> Checked {
@@ -288,17 +350,26 @@ fn never_comes(rank: &Rank) -> Checked {
 /// Rank 1 is at the store as one that is about to connect, and no more than that.
 fn never_connects(rank: &Rank) -> Checked {
     if rank.is_main() {
-        return missing(rank);
+        let text = missing(rank)?;
+        // What still waits for rank 1 is in nobody's way.
+        return Ok(format!("{text}; and again: {}", missing(rank)?));
     }
     let store = c10d_sys::Store::connect(rank.master_addr(), rank.master_port(), LIMIT)?;
-    store.prefixed(&format!("kf/{}/{}", rank.run_id(), rank.restart_count()))?.set("here/1", b"")?;
+    let store = store.prefixed(&format!("kf/{}/{}", rank.run_id(), rank.restart_count()))?;
+    let round = String::from_utf8(store.get("round", LIMIT)?)?;
+    store.prefixed(&round)?.set("here/1", b"")?;
     std::thread::sleep(4 * SHORT);
     Ok(String::new())
 }
 
 fn one_gpu_for_two(rank: &Rank) -> Checked {
     match group(rank, 20.0) {
-        Err(error @ (Error::Collective { .. } | Error::CollectiveTimedOut { .. })) => Ok(error.to_string()),
+        Err(error @ Error::Collective { .. }) => {
+            let text = error.to_string();
+            let told = text.contains("Duplicate GPU") || text.contains("invalid usage");
+            expect(&format!("tells of the GPU: {text}"), told)?;
+            Ok(text)
+        }
         other => Err(format!("no error: {other:?}").into()),
     }
 }

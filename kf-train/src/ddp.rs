@@ -47,7 +47,7 @@ impl Default for DdpOptions {
 /// then leaves every rank the mean of all ranks' gradients, exchanged in buckets while autograd is still at work, so
 /// that equal optimizers make equal steps. With batches of equal size, that is the gradient of the joint batch.
 pub struct DistributedDataParallel<'a> {
-    reducer: Reducer,
+    reducer: Reducer<'a>,
     group: &'a ProcessGroup,
     parameters: Vec<Tensor>,
     buffers: Vec<Tensor>,
@@ -123,7 +123,9 @@ impl<'a> DistributedDataParallel<'a> {
     /// [`Error::Torch`] when autograd fails.
     pub fn backward(&self, loss: &Tensor) -> Result<()> {
         let mut output = self.options.find_unused_parameters.then(|| loss.shallow_clone());
-        self.group.done("backward", self.reducer.prepare(output.as_mut()))?;
+        // The second pass compares how ranks have ordered their buckets.
+        let ready = self.group.raw().within_timeout(|| self.reducer.prepare(output.as_mut()));
+        self.group.done("backward", ready.and_then(|ready| ready))?;
         self.run(loss, true)?;
         if self.options.broadcast_buffers {
             spread(self.group, &self.buffers)?;

@@ -101,7 +101,7 @@
 //!   tells what works on a machine.
 //!
 //! # Limits
-//! Ranks on one machine; children of a foreign program are ended with it, but not after a SIGKILL of the launching
+//! Groups over NCCL were run with one rank on one GPU only, never with several GPUs. Ranks on one machine; children of a foreign program are ended with it, but not after a SIGKILL of the launching
 //! program. `Checkpoints` holds no optimizer moments, to which tch gives no access.
 
 #[cfg(feature = "torch")]

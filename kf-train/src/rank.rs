@@ -4,8 +4,6 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-#[cfg(feature = "torch")]
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,7 +30,7 @@ pub struct Rank {
     restart_count: u64,
     run_id: String,
     #[cfg(feature = "torch")]
-    joins: AtomicU64,
+    last_round: Mutex<Option<String>>,
     reports: Mutex<Reports>,
 }
 
@@ -75,7 +73,7 @@ impl Rank {
             restart_count: number(&lookup, "TORCHELASTIC_RESTART_COUNT", Some(0))?,
             run_id: lookup("TORCHELASTIC_RUN_ID").unwrap_or_default(),
             #[cfg(feature = "torch")]
-            joins: AtomicU64::new(0),
+            last_round: Mutex::new(None),
             reports: Mutex::new(Reports::to(lookup(PROGRESS_FILE).map(PathBuf::from))),
         })
     }
@@ -133,10 +131,15 @@ impl Rank {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).report(progress);
     }
 
-    /// How many groups this rank has joined, before this one.
+    /// The last meeting that this rank saw the end of.
     #[cfg(feature = "torch")]
-    pub(crate) fn next_join(&self) -> u64 {
-        self.joins.fetch_add(1, Ordering::Relaxed)
+    pub(crate) fn last_round(&self) -> Option<String> {
+        self.last_round.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    #[cfg(feature = "torch")]
+    pub(crate) fn note_round(&self, round: &str) {
+        *self.last_round.lock().unwrap_or_else(PoisonError::into_inner) = Some(round.to_owned());
     }
 
     pub(crate) fn note_started(&self) {

@@ -1,10 +1,12 @@
 // Groups over NCCL.
 //
-// Every call waits for the GPU, so that its failure is an error of that call. c10d's own watchdog, which ends the
-// process where a collective fails, gets nothing to watch: a Watch keeps the time, and ends the communication alone.
+// Every call waits for the GPU here, so that its failure is an error of that call, and within the group's time. c10d's
+// own watchdog, which ends the process where a collective fails, gets nothing to watch, and c10d's own wait, which
+// blocks without end where it gives up, is never called.
 #define USE_C10D_NCCL
 
 #include <condition_variable>
+#include <functional>
 #include <future>
 #include <mutex>
 #include <optional>
@@ -23,7 +25,67 @@ using Clock = std::chrono::steady_clock;
 
 // How much later than the wait for the GPU, which keeps the same time, a call is ended that never came to that wait.
 constexpr Millis GRACE{500};
-constexpr Millis POLL{1};
+// How long a wait only spins, and how long it then sleeps at a time.
+constexpr std::chrono::microseconds SPIN{1000}, NAP{50};
+// How long the end of a communication is waited for; NCCL waits for what the GPU still has to do before it.
+constexpr Millis ENDING{1000};
+// How long a rank that leaves waits for the others to leave.
+constexpr Millis LEAVING{3000};
+// How long the end of the process waits for what goes on aside: its libraries are taken down after that.
+constexpr Millis EXIT{5000};
+
+struct Asides {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int count = 0;
+};
+
+Asides& asides() {
+  // Never freed: threads may outlast it.
+  static Asides* const all = new Asides;
+  static const struct AtExit {
+    ~AtExit() {
+      std::unique_lock lock(all->mutex);
+      all->changed.wait_for(lock, EXIT, [] { return all->count == 0; });
+    }
+  } at_exit;
+  return *all;
+}
+
+// Does on a thread of its own what may never be done, and waits a while: whether it is done. It holds what it needs.
+bool aside(Millis time, std::function<void()> body) {
+  auto promise = std::make_shared<std::promise<void>>();
+  auto done = promise->get_future();
+  Asides& all = asides();
+  {
+    std::lock_guard lock(all.mutex);
+    ++all.count;
+  }
+  std::thread([body = std::move(body), promise, &all]() mutable {
+    std::exception_ptr failure;
+    try { body(); } catch (...) { failure = std::current_exception(); }
+    body = nullptr;
+    failure ? promise->set_exception(failure) : promise->set_value();
+    std::lock_guard lock(all.mutex);
+    --all.count;
+    all.changed.notify_all();
+  }).detach();
+  if (done.wait_for(time) != std::future_status::ready) return false;
+  done.get();
+  return true;
+}
+
+class NcclWatch;
+
+// A call's work, which its group's watch waits for.
+class Work final : public c10d::ProcessGroupNCCL::WorkNCCL {
+ public:
+  Work(const WorkNCCL& base, NcclWatch* watch) : WorkNCCL(base), watch_(watch) {}
+  bool wait(Millis) override;
+
+ private:
+  NcclWatch* const watch_;
+};
 
 class Nccl final : public c10d::ProcessGroupNCCL {
  public:
@@ -39,25 +101,25 @@ class Nccl final : public c10d::ProcessGroupNCCL {
     auto communicator = getNCCLComm(std::to_string(device.index()));
     return communicator ? checkForNCCLErrors(communicator) : nullptr;
   }
+
+  // None before the ranks are connected, and after the group has been dropped.
+  NcclWatch* watch = nullptr;
+
+ protected:
+  c10::intrusive_ptr<WorkNCCL> initWork(at::Device& device, int rank, c10d::OpType type, bool is_p2p,
+                                        const char* title, const std::vector<at::Tensor>& inputs,
+                                        const std::vector<at::Tensor>& outputs, bool record) override;
 };
 
 class NcclWatch final : public Watch {
  public:
-  NcclWatch(c10::intrusive_ptr<Nccl> group, at::Device device, Millis timeout)
-      : group_(std::move(group)), device_(device), timeout_(timeout), thread_([this] { run(); }) {}
+  NcclWatch(c10::intrusive_ptr<Nccl> group, c10::intrusive_ptr<c10d::Store> store, at::Device device, Millis timeout)
+      : group_(std::move(group)), store_(std::move(store)), device_(device), timeout_(timeout) {
+    group_->watch = this;
+    thread_ = std::thread([this] { run(); });
+  }
 
   ~NcclWatch() override {
-    try {
-      // Ranks that are well end in order; for the others there is nothing left to wait for.
-      if (failed_ || ended_) {
-        group_->abort();
-      } else {
-        begin();
-        group_->shutdown();
-      }
-    } catch (...) {
-      // The peers may be gone.
-    }
     {
       std::lock_guard lock(mutex_);
       stopping_ = true;
@@ -65,14 +127,37 @@ class NcclWatch final : public Watch {
     }
     changed_.notify_all();
     thread_.join();
+    // To end in order takes all ranks. Where some are about something else, or gone, the communication is ended.
+    if (!ended_ && all_leave()) {
+      try {
+        // One that does not come to its end is left to itself: it holds what abort() needs.
+        aside(ENDING + LEAVING, [group = group_] { group->shutdown(); });
+        ended_ = true;
+      } catch (...) {
+        // The peers may be gone.
+      }
+    }
+    abort("the group was dropped");
+    group_->watch = nullptr;
   }
 
   void begin() override {
     {
       std::lock_guard lock(mutex_);
-      deadline_ = Clock::now() + timeout_ + GRACE;
+      if (ended_) {
+        throw std::runtime_error("the group was ended by an earlier failure (" + reason_ +
+                                 "): drop it, and join another on every rank");
+      }
+      began_ = Clock::now();
+      deadline_ = began_ + timeout_ + GRACE;
     }
     changed_.notify_all();
+  }
+
+  // A work that has begun is kept until its call is over: the GPU may be at its tensors.
+  void add(c10::intrusive_ptr<Work> work) {
+    std::lock_guard lock(mutex_);
+    works_.push_back(std::move(work));
   }
 
   void settle() override {
@@ -80,32 +165,81 @@ class NcclWatch final : public Watch {
     c10::Event done(device_.type());
     done.record(devices.getStream(device_));
     const auto began = Clock::now();
-    while (!done.query()) {
-      {
-        std::lock_guard lock(mutex_);
-        if (ended_) return;
-      }
-      if (auto failure = group_->failure(device_)) {
-        group_->abort();
-        std::rethrow_exception(failure);
-      }
+    for (auto now = began; !done.query(); now = Clock::now()) {
+      if (auto failure = ended() ? nullptr : group_->failure(device_)) std::rethrow_exception(failure);
+      // Outside of a call, as where the reducer is made ready, the time is that of this wait.
+      if (ended() || now - within().value_or(began) > timeout_) throw std::runtime_error(late());
       // Most waits are short.
-      if (Clock::now() - began < POLL) std::this_thread::yield();
-      else std::this_thread::sleep_for(POLL / 10.0);
+      if (now - began < SPIN) std::this_thread::yield();
+      else std::this_thread::sleep_for(NAP);
     }
+    if (ended()) throw std::runtime_error(late());
     if (auto failure = group_->failure(device_)) std::rethrow_exception(failure);
   }
 
   void end(bool failed) override {
-    std::lock_guard lock(mutex_);
-    deadline_.reset();
-    failed_ = failed_ || failed || ended_;
-    if (!ended_) return;
-    throw std::runtime_error("timed out after " + std::to_string(timeout_.count()) +
-                             " ms, and NCCL's communication was ended");
+    bool late_already = false;
+    std::vector<c10::intrusive_ptr<Work>> works;
+    {
+      std::lock_guard lock(mutex_);
+      deadline_.reset();
+      late_already = ended_;
+      works.swap(works_);
+    }
+    // A call that failed before it began anything leaves the group as it was.
+    if (!late_already && (!failed || works.empty())) return;
+    // What is freed after this is used again only when the GPU is done with it.
+    for (const auto& work : works) {
+      try { work->synchronize(); } catch (...) {}
+    }
+    abort("a call failed");
+    if (late_already) throw std::runtime_error(late());
   }
 
  private:
+  bool ended() {
+    std::lock_guard lock(mutex_);
+    return ended_;
+  }
+
+  // When the present call began; none outside of calls.
+  std::optional<Clock::time_point> within() {
+    std::lock_guard lock(mutex_);
+    return deadline_ ? std::optional(began_) : std::nullopt;
+  }
+
+  std::string late() const {
+    return "timed out after " + std::to_string(timeout_.count()) + " ms, and NCCL's communication was ended";
+  }
+
+  // Ends the communication, once, and waits a while for that. The reason must not read as of a later call's time.
+  void abort(const std::string& reason) {
+    {
+      std::lock_guard lock(mutex_);
+      if (std::exchange(ended_, true)) return;
+      reason_ = reason;
+    }
+    try {
+      aside(ENDING, [group = group_] { group->abort(); });
+    } catch (...) {
+      // Why the call failed says more.
+    }
+  }
+
+  // Whether all ranks are leaving; waits a while for them.
+  bool all_leave() {
+    try {
+      std::vector<std::string> keys;
+      for (int rank = 0; rank < group_->getSize(); ++rank) keys.push_back("leaving/" + std::to_string(rank));
+      store_->set(keys.at(group_->getRank()), std::vector<uint8_t>{1});
+      store_->wait(keys, std::min(timeout_, LEAVING));
+      return true;
+    } catch (...) {
+      return false;
+    }
+  }
+
+  // Ends calls that never come to their wait, such as one that NCCL holds while it connects two ranks.
   void run() {
     std::unique_lock lock(mutex_);
     while (!stopping_) {
@@ -115,47 +249,48 @@ class NcclWatch final : public Watch {
         changed_.wait_until(lock, Clock::time_point(*deadline_));
       } else {
         deadline_.reset();
-        ended_ = true;
         lock.unlock();
-        try {
-          group_->abort();
-        } catch (...) {
-          // It was ended before.
-        }
+        abort("a call took too long");
         lock.lock();
       }
     }
   }
 
   const c10::intrusive_ptr<Nccl> group_;
+  const c10::intrusive_ptr<c10d::Store> store_;
   const at::Device device_;
   const Millis timeout_;
   std::mutex mutex_;
   std::condition_variable changed_;
+  Clock::time_point began_;
   std::optional<Clock::time_point> deadline_;
-  bool failed_ = false;
+  std::vector<c10::intrusive_ptr<Work>> works_;
+  std::string reason_;
   bool ended_ = false;
   bool stopping_ = false;
   std::thread thread_;
 };
 
+bool Work::wait(Millis) {
+  synchronize();
+  if (watch_ != nullptr) watch_->settle();
+  return true;
+}
+
+c10::intrusive_ptr<c10d::ProcessGroupNCCL::WorkNCCL> Nccl::initWork(
+    at::Device& device, int rank, c10d::OpType type, bool is_p2p, const char* title,
+    const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& outputs, bool record) {
+  const auto base = ProcessGroupNCCL::initWork(device, rank, type, is_p2p, title, inputs, outputs, record);
+  auto work = c10::make_intrusive<Work>(*base, watch);
+  if (watch != nullptr) watch->add(work);
+  return work;
+}
+
 // Connects to all other ranks. NCCL has no end to this wait: when time is up it goes on, aside, and holds the group.
 void connect(const c10::intrusive_ptr<Nccl>& group, at::Device device, Millis timeout) {
-  auto promise = std::make_shared<std::promise<void>>();
-  auto connected = promise->get_future();
-  std::thread([group, device, promise] {
-    try {
-      group->eagerConnectSingleDevice(device);
-      promise->set_value();
-    } catch (...) {
-      promise->set_exception(std::current_exception());
-    }
-  }).detach();
-  if (connected.wait_for(timeout) != std::future_status::ready) {
-    throw std::runtime_error("timed out after " + std::to_string(timeout.count()) +
-                             " ms: a rank that was at the store did not connect to the others");
-  }
-  connected.get();
+  if (aside(timeout, [group, device] { group->eagerConnectSingleDevice(device); })) return;
+  throw std::runtime_error("timed out after " + std::to_string(timeout.count()) +
+                           " ms: a rank that was at the store did not connect to the others");
 }
 
 } // namespace
@@ -173,17 +308,19 @@ int kf_group_nccl(const KfStore* store, int rank, int size, int gpu, int64_t con
     auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = Millis(timeout_ms);
     options->config.blocking = 1;
-    auto backend = c10::make_intrusive<Nccl>(store->store, rank, size, options);
+    // A connection of its own: where the group is never let go of, rank 0's server must not stay with it.
+    const auto own = store->store->clone();
+    auto backend = c10::make_intrusive<Nccl>(own, rank, size, options);
     backend->setBoundDeviceId(device);
     try {
       connect(backend, device, Millis(connect_ms));
     } catch (...) {
       // Not a word about a group that was not ended: it never was one.
-      try { backend->abort(); } catch (...) {}
+      try { aside(ENDING, [backend] { backend->abort(); }); } catch (...) {}
       throw;
     }
-    auto watch = std::make_unique<NcclWatch>(backend, device, Millis(timeout_ms));
-    auto group = c10::make_intrusive<c10d::ProcessGroup>(store->store, rank, size);
+    auto watch = std::make_unique<NcclWatch>(backend, own, device, Millis(timeout_ms));
+    auto group = c10::make_intrusive<c10d::ProcessGroup>(own, rank, size);
     group->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL, backend);
     group->setDefaultBackend(c10d::ProcessGroup::BackendType::NCCL);
     *out = new KfGroup{group, backend, std::move(watch)};

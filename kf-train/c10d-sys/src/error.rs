@@ -63,7 +63,8 @@ pub(crate) fn c_string(text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::new(format!("{text:?} holds a zero byte")))
 }
 
-/// Milliseconds for c10d, at least one.
+/// Milliseconds for c10d: at least one, and at most ten years of them, which its clocks bear to be added to them.
 pub(crate) fn millis(time: std::time::Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 1_000_000).clamp(1, i64::MAX / 1_000_000)
+    const LONGEST: i64 = 10 * 365 * 24 * 3600 * 1000;
+    i64::try_from(time.as_millis()).unwrap_or(LONGEST).clamp(1, LONGEST)
 }

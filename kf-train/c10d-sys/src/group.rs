@@ -108,11 +108,15 @@ impl Group {
     pub fn within_timeout<T, E>(&self, body: impl FnOnce() -> Result<T, E>) -> Result<Result<T, E>> {
         // SAFETY: the group is alive.
         call(|message| unsafe { ffi::kf_group_begin(self.raw.as_ptr(), message) })?;
+        let begun = Begun(self);
         let done = body();
-        let failed = done.is_err().into();
-        // SAFETY: the group is alive.
-        call(|message| unsafe { ffi::kf_group_end(self.raw.as_ptr(), failed, message) })?;
+        begun.end(done.is_err())?;
         Ok(done)
+    }
+
+    fn end(&self, failed: bool) -> Result<()> {
+        // SAFETY: the group is alive.
+        call(|message| unsafe { ffi::kf_group_end(self.raw.as_ptr(), failed.into(), message) })
     }
 
     /// Gives every rank the root's values.
@@ -267,6 +271,24 @@ impl Drop for Group {
     fn drop(&mut self) {
         // SAFETY: made by the shim and freed once.
         unsafe { ffi::kf_group_free(self.raw.as_ptr()) }
+    }
+}
+
+/// What has begun and must end, also where the body panics.
+struct Begun<'g>(&'g Group);
+
+impl Begun<'_> {
+    fn end(self, failed: bool) -> Result<()> {
+        let group = self.0;
+        std::mem::forget(self);
+        group.end(failed)
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        // The panic says more.
+        let _ = self.0.end(true);
     }
 }
 

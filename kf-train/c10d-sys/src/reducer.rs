@@ -1,6 +1,7 @@
 //! The averaging of gradients while they are computed.
 
 use std::ffi::{CString, c_char};
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use tch::Tensor;
@@ -37,19 +38,25 @@ impl Default for ReducerOptions {
 /// c10d's `Reducer`: gathers gradients into buckets as autograd makes them, and averages each bucket over the ranks
 /// while the rest is still being computed.
 #[derive(Debug)]
-pub struct Reducer {
+pub struct Reducer<'g> {
     raw: NonNull<ffi::KfReducer>,
+    // What it has begun uses the group.
+    group: PhantomData<&'g ()>,
 }
 
 // SAFETY: c10d's reducer locks where autograd's threads call it, and has no ties to the thread that made it.
-unsafe impl Send for Reducer {}
+unsafe impl Send for Reducer<'_> {}
 
-impl Reducer {
+impl<'g> Reducer<'g> {
     /// A reducer for these parameters, by name; the same ones in the same order on every rank.
     ///
     /// # Errors
     /// c10d's, such as a parameter that needs no gradient.
-    pub fn new(group: &Group, parameters: &mut [(String, Tensor)], options: ReducerOptions) -> Result<Self> {
+    pub fn new(
+        group: &'g Group,
+        parameters: &mut [(String, Tensor)],
+        options: ReducerOptions,
+    ) -> Result<Self> {
         let names: Vec<CString> = parameters.iter().map(|(name, _)| c_string(name)).collect::<Result<_>>()?;
         let names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
         let tensors: Vec<*mut AtTensor> =
@@ -71,7 +78,7 @@ impl Reducer {
             )
         })?;
         let raw = NonNull::new(out).ok_or_else(|| crate::Error::new("no reducer was made"))?;
-        Ok(Self { raw })
+        Ok(Self { raw, group: PhantomData })
     }
 
     /// Makes ready for one backward pass, whose gradients will be averaged. `loss` is needed only to find unused
@@ -86,7 +93,7 @@ impl Reducer {
     }
 }
 
-impl Drop for Reducer {
+impl Drop for Reducer<'_> {
     fn drop(&mut self) {
         // SAFETY: made by the shim and freed once.
         unsafe { ffi::kf_reducer_free(self.raw.as_ptr()) }

@@ -19,8 +19,9 @@ pub enum ReduceOp {
 }
 
 /// Every call fails with [`Error::Tensor`] where its tensors or ranks are not what it takes, before anything is sent;
-/// with [`Error::Collective`] where another rank is gone or the ranks' tensors do not fit one another; and with
-/// [`Error::CollectiveTimedOut`] where it is not done in the group's time.
+/// with [`Error::Collective`] where another rank is seen to be gone and, of a group that
+/// [verifies](crate::GroupOptions::verify) or in [`recv`](Self::recv), where the ranks' tensors do not fit one another;
+/// and with [`Error::CollectiveTimedOut`] where it is not done in the group's time.
 impl ProcessGroup {
     /// Gives every rank the values of rank `root`, in place.
     ///
@@ -29,6 +30,7 @@ impl ProcessGroup {
     pub fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<()> {
         self.check("broadcast", tensor)?;
         self.check_rank("broadcast's root", root)?;
+        self.verify("broadcast", &format!(" from rank {root}"), tensor)?;
         self.done("broadcast", self.raw().broadcast(tensor, root))
     }
 
@@ -38,6 +40,7 @@ impl ProcessGroup {
     /// [`Error::Tensor`], [`Error::Collective`], [`Error::CollectiveTimedOut`].
     pub fn all_reduce(&self, tensor: &mut Tensor, op: ReduceOp) -> Result<()> {
         self.check_reduced("all_reduce", tensor, op)?;
+        self.verify("all_reduce", &format!(" by {op:?}"), tensor)?;
         self.done("all_reduce", self.raw().all_reduce(tensor, reduction(op)))?;
         self.average(tensor, op);
         Ok(())
@@ -51,6 +54,7 @@ impl ProcessGroup {
     pub fn reduce(&self, tensor: &mut Tensor, root: usize, op: ReduceOp) -> Result<()> {
         self.check_reduced("reduce", tensor, op)?;
         self.check_rank("reduce's root", root)?;
+        self.verify("reduce", &format!(" to rank {root} by {op:?}"), tensor)?;
         self.done("reduce", self.raw().reduce(tensor, root, reduction(op)))?;
         if root == self.rank() {
             self.average(tensor, op);
@@ -80,6 +84,7 @@ impl ProcessGroup {
     }
 
     fn gather_all(&self, operation: &'static str, output: &mut Tensor, tensor: &Tensor) -> Result<()> {
+        self.verify(operation, "", tensor)?;
         // Gloo wants the first dimension to be world_size times the input's.
         let mut input = tensor.unsqueeze(0);
         self.done(operation, self.raw().all_gather(output, &mut input))
@@ -100,6 +105,7 @@ impl ProcessGroup {
         }
         let mut output = Tensor::empty(&shape, (tensor.kind(), tensor.device()));
         let mut input = tensor.shallow_clone();
+        self.verify("reduce_scatter", &format!(" by {op:?}"), tensor)?;
         self.done("reduce_scatter", self.raw().reduce_scatter(&mut output, &mut input, reduction(op)))?;
         self.average(&mut output, op);
         Ok(output)
@@ -115,6 +121,7 @@ impl ProcessGroup {
         let mut output = (root == self.rank())
             .then(|| Tensor::empty(self.of_all(tensor), (tensor.kind(), tensor.device())));
         let mut input = tensor.shallow_clone();
+        self.verify("gather", &format!(" to rank {root}"), tensor)?;
         self.done("gather", self.raw().gather(output.as_mut(), &mut input, root))?;
         Ok(output)
     }
@@ -142,6 +149,7 @@ impl ProcessGroup {
             }
         }
         let mut parts = parts.map(Tensor::shallow_clone);
+        self.verify("scatter", &format!(" from rank {root}"), output)?;
         self.done("scatter", self.raw().scatter(output, parts.as_mut(), root))
     }
 
@@ -156,27 +164,35 @@ impl ProcessGroup {
         self.part_of("all_to_all", tensor)?;
         let mut output = Tensor::empty(tensor.size(), (tensor.kind(), tensor.device()));
         let mut input = tensor.shallow_clone();
+        self.verify("all_to_all", "", tensor)?;
         self.done("all_to_all", self.raw().all_to_all(&mut output, &mut input))?;
         Ok(output)
     }
 
-    /// Sends a tensor to one other rank, which [receives](Self::recv) it. May return before that.
+    /// Sends a tensor to one other rank, which [receives](Self::recv) it: a description of it, and then the tensor, each
+    /// in the group's time.
+    ///
+    /// Over Gloo it may return before that, over NCCL it waits for the other: ranks in a ring that all send first wait
+    /// until time runs out.
     ///
     /// # Errors
     /// [`Error::Tensor`], [`Error::Collective`], [`Error::CollectiveTimedOut`].
     pub fn send(&self, tensor: &Tensor, to: usize) -> Result<()> {
         self.check("send", tensor)?;
         self.check_other("send's rank", to)?;
+        self.announce(tensor, to)?;
         self.done("send", self.raw().send(&mut tensor.shallow_clone(), to))
     }
 
     /// Fills a tensor with what one other rank [sends](Self::send): of this shape and type.
     ///
     /// # Errors
-    /// [`Error::Tensor`], [`Error::Collective`], [`Error::CollectiveTimedOut`].
+    /// [`Error::Tensor`]; [`Error::Collective`] also where another shape or type is sent, which leaves the tensor as it
+    /// was, and the sender to its own time; [`Error::CollectiveTimedOut`].
     pub fn recv(&self, tensor: &mut Tensor, from: usize) -> Result<()> {
         self.check("recv", tensor)?;
         self.check_other("recv's rank", from)?;
+        self.expect(tensor, from)?;
         self.done("recv", self.raw().recv(tensor, from))
     }
 

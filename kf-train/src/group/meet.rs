@@ -2,33 +2,82 @@
 
 use std::net::{TcpListener, ToSocketAddrs};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use c10d_sys::{Group, Store};
 
 use super::{GroupOptions, failed};
 use crate::{Error, Rank, Result};
 
-/// Waits for all ranks at the store of rank 0. `join` counts the groups that this rank joined before.
-pub(super) fn meet(rank: &Rank, join: u64, given: Duration) -> Result<Store> {
+/// Waits for all ranks at the store of rank 0.
+///
+/// Every meeting has a store of its own, and there a round that rank 0 names: ranks that tried in vain, however often,
+/// meet in rank 0's next one.
+pub(super) fn meet(rank: &Rank, given: Duration) -> Result<Store> {
     let deadline = Instant::now() + given;
-    let name = match join {
-        0 => format!("kf/{}/{}", rank.run_id(), rank.restart_count()),
-        _ => format!("kf/{}/{}/{join}", rank.run_id(), rank.restart_count()),
-    };
+    if rank.is_main() {
+        let store = job_store(serve(rank, given)?, rank, given)?;
+        let round = round_name();
+        let own = |error: c10d_sys::Error| failed(rank.rank(), "join", given, &error);
+        let here = store.prefixed(&round).map_err(own)?;
+        store.set(ROUND, round.as_bytes()).map_err(own)?;
+        count(&here, rank, deadline, given)?;
+        return Ok(here);
+    }
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let store = meeting_place(rank, left, given)?
-            .prefixed(&name)
-            .map_err(|error| failed(rank.rank(), "join", given, &error))?;
-        match gather(&store, rank, deadline, given) {
-            Ok(()) => return Ok(store),
-            // Rank 0 had not yet left the group before, and took its store with it.
-            Err(Error::Collective { .. }) if join > 0 && !rank.is_main() && Instant::now() < deadline => {
+        match attend(rank, deadline, given) {
+            Ok(Some(store)) => return Ok(store),
+            // Rank 0 has yet to leave the group before, or left it just now and took its store with it.
+            Ok(None) | Err(Error::Collective { .. }) if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(50));
             }
+            Ok(None) => return Err(not_joined(&[0], rank, given)),
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Where rank 0 writes the round's name.
+const ROUND: &str = "round";
+
+/// Unlike any before it, in this process or in an earlier one.
+fn round_name() -> String {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{}", std::process::id(), time.as_nanos())
+}
+
+/// The part of a store that belongs to this start of this job.
+fn job_store(store: Store, rank: &Rank, given: Duration) -> Result<Store> {
+    let name = format!("kf/{}/{}", rank.run_id(), rank.restart_count());
+    store.prefixed(&name).map_err(|error| failed(rank.rank(), "join", given, &error))
+}
+
+/// Comes to rank 0's present round; none where that is over, as far as this rank is concerned.
+fn attend(rank: &Rank, deadline: Instant, given: Duration) -> Result<Option<Store>> {
+    let own = |error: c10d_sys::Error| failed(rank.rank(), "join", given, &error);
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let store =
+        Store::connect(rank.master_addr(), rank.master_port(), left()).map_err(|error| {
+            match error.timed_out() {
+                true => not_joined(&[0], rank, given),
+                false => own(error),
+            }
+        })?;
+    let store = job_store(store, rank, given)?;
+    let round = store.get(ROUND, left()).map_err(own)?;
+    let round = String::from_utf8_lossy(&round);
+    if rank.last_round().as_deref() == Some(&*round) {
+        return Ok(None);
+    }
+    let here = store.prefixed(&round).map_err(own)?;
+    here.set(&format!("here/{}", rank.rank()), b"").map_err(own)?;
+    // Rank 0 may take until the deadline, and its answer a little longer.
+    let missing = here.get("missing", left() + Duration::from_secs(5)).map_err(own)?;
+    rank.note_round(&round);
+    match serde_json::from_slice::<Vec<usize>>(&missing) {
+        Ok(missing) if missing.is_empty() => Ok(Some(here)),
+        Ok(missing) => Err(not_joined(&missing, rank, given)),
+        Err(error) => Err(own_message(rank, format!("rank 0 says rubbish: {error}"))),
     }
 }
 
@@ -54,17 +103,10 @@ pub(super) fn connect(
     })
 }
 
-/// The store that rank 0 serves.
-fn meeting_place(rank: &Rank, timeout: Duration, given: Duration) -> Result<Store> {
-    let address = (rank.master_addr(), rank.master_port());
-    if !rank.is_main() {
-        return Store::connect(address.0, address.1, timeout).map_err(|error| match error.timed_out() {
-            true => not_joined(&[0], rank, given),
-            false => failed(rank.rank(), "join", given, &error),
-        });
-    }
+/// The store of rank 0, by itself.
+fn serve(rank: &Rank, given: Duration) -> Result<Store> {
     let refused = |message: String| Error::Collective { operation: "join", rank: 0, message };
-    let address = address
+    let address = (rank.master_addr(), rank.master_port())
         .to_socket_addrs()
         .ok()
         .and_then(|mut addresses| addresses.next())
@@ -73,25 +115,13 @@ fn meeting_place(rank: &Rank, timeout: Duration, given: Duration) -> Result<Stor
     let listener = TcpListener::bind(address).map_err(|error| {
         refused(format!("can't listen on {address}: {error}; set MASTER_PORT to a port that is free"))
     })?;
-    Store::serve(listener, timeout).map_err(|error| failed(0, "join", given, &error))
+    Store::serve(listener, given).map_err(|error| failed(0, "join", given, &error))
 }
 
-/// Waits until all ranks are there; rank 0 counts, and tells the others.
-fn gather(store: &Store, rank: &Rank, deadline: Instant, given: Duration) -> Result<()> {
+/// Waits until all ranks are there, and tells them whether they are.
+fn count(store: &Store, rank: &Rank, deadline: Instant, given: Duration) -> Result<()> {
     let own = |error: c10d_sys::Error| failed(rank.rank(), "join", given, &error);
     let left = || deadline.saturating_duration_since(Instant::now());
-    store.set(&format!("here/{}", rank.rank()), b"").map_err(own)?;
-    if !rank.is_main() {
-        // Rank 0 may take until the deadline, and its answer a little longer.
-        return match store.get("missing", left() + Duration::from_secs(5)) {
-            Ok(missing) => match serde_json::from_slice::<Vec<usize>>(&missing) {
-                Ok(missing) if missing.is_empty() => Ok(()),
-                Ok(missing) => Err(not_joined(&missing, rank, given)),
-                Err(error) => Err(own_message(rank, format!("rank 0 says rubbish: {error}"))),
-            },
-            Err(error) => Err(own(error)),
-        };
-    }
     let mut missing = Vec::new();
     for other in 1..rank.world_size() {
         match store.get(&format!("here/{other}"), left()) {

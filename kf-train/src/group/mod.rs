@@ -2,6 +2,7 @@
 
 mod collectives;
 mod meet;
+mod verify;
 
 use std::cell::Cell;
 use std::fmt;
@@ -25,7 +26,7 @@ pub enum Backend {
     Nccl,
 }
 
-/// How long a group waits, and where its tensors are.
+/// How long a group waits, and where its tensors are. Times of more than ten years are ten years.
 #[derive(Debug, Clone, Copy)]
 pub struct GroupOptions {
     /// For all ranks to come together, and then once more for them to connect.
@@ -34,21 +35,43 @@ pub struct GroupOptions {
     pub timeout: Duration,
     /// This rank's GPU, for NCCL: a number below that of the GPUs that the process sees. None is the local rank.
     pub gpu: Option<usize>,
+    /// Compare the ranks' calls before each collective, so that calls or tensors that do not fit are an error on every
+    /// rank; costs a small exchange each. The same on all ranks.
+    pub verify: bool,
 }
 
 impl Default for GroupOptions {
-    /// 2 and 5 minutes; the GPU of the local rank's number.
+    /// 2 and 5 minutes; the GPU of the local rank's number; calls compared where debug assertions are on.
     fn default() -> Self {
-        Self { join_timeout: Duration::from_secs(120), timeout: Duration::from_secs(300), gpu: None }
+        Self {
+            join_timeout: Duration::from_secs(120),
+            timeout: Duration::from_secs(300),
+            gpu: None,
+            verify: cfg!(debug_assertions),
+        }
+    }
+}
+
+impl GroupOptions {
+    /// With times that clocks bear to be added to them.
+    fn bounded(self) -> Self {
+        let longest = Duration::from_secs(10 * 365 * 24 * 3600);
+        Self { join_timeout: self.join_timeout.min(longest), timeout: self.timeout.min(longest), ..self }
     }
 }
 
 /// The ranks of a job, connected.
 ///
 /// All ranks must make the same calls in the same order, with tensors of the same shape and type, contiguous and on
-/// the group's [`device`](Self::device). A call returns when it is done on this rank, on the GPU too; it fails when
-/// another rank is gone, and when it takes longer than the group's timeout. After a failure the group is of no more
-/// use: end the rank, or drop the group and, on every rank alike, join another.
+/// the group's [`device`](Self::device). Where they don't, [`GroupOptions::verify`] makes it an error; without it, the
+/// values are wrong, time runs out, or, over Gloo, the process is ended from within.
+///
+/// A call returns when it is done on this rank, on the GPU too. It fails when it takes longer than the group's timeout,
+/// over NCCL up to about two seconds after that, for NCCL first waits for what the GPU is at. When another rank is gone,
+/// Gloo tells at once; NCCL on one machine does not, and the call fails when its time is over. After a failure the group
+/// is of no more use: end the rank, or drop the group and, on every rank alike, join another.
+///
+/// Over NCCL, dropping a group waits some seconds for the other ranks to drop theirs.
 pub struct ProcessGroup {
     // Before the store, which it uses while it ends.
     group: Group,
@@ -57,6 +80,7 @@ pub struct ProcessGroup {
     world_size: usize,
     device: Device,
     timeout: Duration,
+    verify: bool,
     exchanges: Cell<u64>,
 }
 
@@ -75,8 +99,9 @@ impl ProcessGroup {
     /// # Errors
     /// Those of [`join`](Self::join).
     pub fn join_with(rank: &Rank, backend: Backend, options: GroupOptions) -> Result<Self> {
+        let options = options.bounded();
         let device = device(rank, backend, options.gpu)?;
-        let store = meet::meet(rank, rank.next_join(), options.join_timeout)?;
+        let store = meet::meet(rank, options.join_timeout)?;
         let group = meet::connect(&store, rank, options, |store| match device {
             #[cfg(feature = "nccl")]
             Device::Cuda(gpu) => {
@@ -98,6 +123,7 @@ impl ProcessGroup {
             world_size: rank.world_size(),
             device,
             timeout: options.timeout,
+            verify: options.verify,
             exchanges: Cell::new(0),
         })
     }

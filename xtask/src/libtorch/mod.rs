@@ -1,8 +1,9 @@
 //! `cargo xtask libtorch`: a fitting libtorch, linked as `.libtorch` in the checkout.
 //!
-//! Taken, in this order: the `.libtorch` that is there; the folder `LIBTORCH` names; the PyTorch of `python3`; the
-//! user's cache folder, filled from the wheels of the package index that pip is set to. Only libraries and headers
-//! are unpacked: those for CPUs, or with `--nccl` those for GPUs too, in a folder of their own.
+//! Taken, in this order: the `.libtorch` that is there; the folder `LIBTORCH` names; but for `--nccl`, whose headers
+//! come with none, the PyTorch of `python3`; the user's cache folder, filled from the wheels of the package index that
+//! pip is set to. Only libraries and headers are unpacked: those for CPUs, or with `--nccl` those for GPUs too, in a
+//! folder of their own.
 
 mod wheels;
 
@@ -12,6 +13,8 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use crate::cargo::cargo_in;
 
 /// The release that the workspace's `tch` asks for.
 const VERSION: &str = "2.11.0";
@@ -36,8 +39,29 @@ pub(crate) fn ensure(root: &Path, flavor: Flavor) -> Result<PathBuf, String> {
         },
     };
     eprintln!("libtorch: {} -> {}", link.display(), found.display());
+    let moved = fs::read_link(&link).is_ok();
     place_link(&link, &found)?;
+    if moved {
+        forget_builds(root);
+    }
     Ok(link)
+}
+
+/// What was built against another libtorch is built anew; cargo sees the link's name alone, which is the same.
+fn forget_builds(root: &Path) {
+    for profile in ["dev", "release"] {
+        let arguments = ["clean", "--quiet", "--profile", profile, "-p", "torch-sys", "-p", "c10d-sys"];
+        let done = cargo_in(root, &arguments).status();
+        if !done.is_ok_and(|status| status.success()) {
+            eprintln!(
+                "libtorch: what is built against the former one could not be removed: run `cargo {}`",
+                arguments.join(" ")
+            );
+        }
+    }
+    eprintln!(
+        "libtorch: in other target folders run `cargo clean -p torch-sys -p c10d-sys`, for --release too"
+    );
 }
 
 /// Whether a folder is a libtorch of our release, with headers; one for GPUs does for CPUs, too.
@@ -45,7 +69,25 @@ fn fits(folder: &Path, flavor: Flavor) -> bool {
     version_of(folder).is_some_and(|version| version.split('+').next() == Some(VERSION))
         && folder.join("include/torch/csrc/api/include/torch/torch.h").is_file()
         && folder.join("lib").is_dir()
-        && (flavor == Flavor::Cpu || folder.join("lib/libtorch_cuda.so").is_file())
+        && (flavor == Flavor::Cpu || lacks_for_cuda(folder).is_none())
+}
+
+/// What a libtorch has not, and groups over NCCL need; the headers where the build script of `c10d-sys` seeks them.
+fn lacks_for_cuda(folder: &Path) -> Option<&'static str> {
+    if !folder.join("lib/libtorch_cuda.so").is_file() {
+        return Some("lib/libtorch_cuda.so");
+    }
+    let toolkit = std::env::var_os("CUDA_HOME").map_or_else(|| "/usr/local/cuda".into(), PathBuf::from);
+    let places = [
+        folder.join("cuda/include"),
+        folder.join("../nvidia/nccl/include"),
+        folder.join("../nvidia/cu13/include"),
+        toolkit.join("include"),
+        toolkit.join("include/cccl"),
+        "/usr/include".into(),
+    ];
+    let headers = ["nccl.h", "cuda_runtime_api.h", "crt/host_defines.h", "cusolverDn.h", "nv/target"];
+    headers.into_iter().find(|header| !places.iter().any(|place| place.join(header).is_file()))
 }
 
 /// The version that a libtorch states: in `build-version`, or, as a part of PyTorch, in its header.
@@ -82,9 +124,10 @@ fn given(link: &Path, flavor: Flavor) -> Result<Option<PathBuf>, String> {
     }
     let found = version_of(&folder).unwrap_or_else(|| "none that states its version".into());
     let (with, without) = match fits(&folder, Flavor::Cpu) {
-        true => (" with CUDA", " without lib/libtorch_cuda.so"),
-        false => ("", ""),
+        true => (" with CUDA", lacks_for_cuda(&folder).map(|lacks| format!(" without {lacks}"))),
+        false => ("", None),
     };
+    let without = without.unwrap_or_default();
     Err(format!(
         "LIBTORCH is {}, but libtorch {VERSION}{with} is needed and {found}{without} was found there; \
          set it to a fitting one, or unset it to have one fetched",

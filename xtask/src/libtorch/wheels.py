@@ -53,7 +53,7 @@ class Index:
         self.context.__enter__()
         self.session = self.command._build_session(self.options)
 
-    def address(self, filename):
+    def address(self, filename, folder):
         from pip._internal.models.target_python import TargetPython
 
         target = TargetPython(py_version_info=(3, 12), implementation="cp", abis=["cp312"])
@@ -66,7 +66,7 @@ class Index:
                 return candidate.link
         fail(
             f"pip's package index has no {filename}; set LIBTORCH to a libtorch 2.11.0, "
-            f"or download the file into {os.getcwd()} and start again"
+            f"or put the file into {folder} and start again"
         )
 
 
@@ -126,7 +126,7 @@ def fetch(folder, filename, sha256, index):
         say(f"  {filename} is damaged; fetching it again")
         os.remove(path)
     index = index or Index()
-    link = index.address(filename)
+    link = index.address(filename, folder)
     if link.is_file:
         shutil.copyfile(link.file_path, part)
     for attempt in range(TRIES):

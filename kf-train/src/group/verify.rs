@@ -1,0 +1,73 @@
+//! Whether what ranks do together fits, told before the tensors are on their way: backends don't look.
+
+use tch::{Device, Kind, Tensor};
+
+use super::ProcessGroup;
+use crate::{Error, Result};
+
+/// A description's bytes; what is longer is cut.
+const LENGTH: usize = 256;
+
+impl ProcessGroup {
+    /// Compares what all ranks are about to do, where the group is to; all ranks come to the same verdict.
+    pub(super) fn verify(&self, operation: &'static str, how: &str, tensor: &Tensor) -> Result<()> {
+        if !self.verify || self.world_size() == 1 {
+            return Ok(());
+        }
+        let own = self.packed(&format!("{operation}{how} of {}", described(tensor)));
+        let shape = [self.world_size() as i64, LENGTH as i64];
+        let mut all = Tensor::empty(shape, (Kind::Uint8, self.device()));
+        self.done(operation, self.raw().all_gather(&mut all, &mut own.unsqueeze(0)))?;
+        let all = all.to_device(Device::Cpu);
+        let first = unpacked(&all.get(0));
+        for rank in 1..self.world_size() {
+            let theirs = unpacked(&all.get(rank as i64));
+            if theirs != first {
+                return Err(
+                    self.differs(operation, format!("rank 0 is at {first}, and rank {rank} at {theirs}"))
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the rank that receives what will come.
+    pub(super) fn announce(&self, tensor: &Tensor, to: usize) -> Result<()> {
+        self.done("send", self.raw().send(&mut self.packed(&described(tensor)), to))
+    }
+
+    /// Compares what will come with where it is to go.
+    pub(super) fn expect(&self, tensor: &Tensor, from: usize) -> Result<()> {
+        let mut told = self.packed("");
+        self.done("recv", self.raw().recv(&mut told, from))?;
+        let (found, expected) = (unpacked(&told.to_device(Device::Cpu)), described(tensor));
+        match found == expected {
+            true => Ok(()),
+            false => {
+                Err(self
+                    .differs("recv", format!("rank {from} sends {found}, and {expected} is to be received")))
+            }
+        }
+    }
+
+    fn differs(&self, operation: &'static str, message: String) -> Error {
+        Error::Collective { operation, rank: self.rank(), message }
+    }
+
+    fn packed(&self, text: &str) -> Tensor {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.resize(LENGTH, 0);
+        Tensor::from_slice(&bytes).to_device(self.device())
+    }
+}
+
+fn described(tensor: &Tensor) -> String {
+    format!("{:?} {:?}", tensor.kind(), tensor.size()).chars().take(LENGTH / 2).collect()
+}
+
+/// A row of bytes as text; none where they are not what they should be.
+fn unpacked(row: &Tensor) -> String {
+    let bytes: Vec<u8> = row.try_into().unwrap_or_default();
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}
