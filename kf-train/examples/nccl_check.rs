@@ -242,13 +242,16 @@ fn busy(device: Device) -> Tensor {
     product(((6.0 / one) as usize).clamp(1, 900))
 }
 
+/// The error, which came when the time of 1 s was over, and after that soon: a collective's only when the GPU has done what
+/// it was at, since CUDA lets nothing else happen while NCCL ends.
 fn late(result: kf_train::Result<()>, began: Instant, operation: &str) -> Result<String, String> {
     let text = match result {
         Err(error @ Error::CollectiveTimedOut { .. }) => error.to_string(),
         other => return Err(format!("no timeout: {other:?} after {:?}", began.elapsed())),
     };
     let took = began.elapsed();
-    expect(&format!("within two seconds of its time: after {took:?}"), took < Duration::from_secs(3))?;
+    let most = Duration::from_secs(if operation == "backward" { 3 } else { 9 });
+    expect(&format!("soon after its time: after {took:?}"), took < most)?;
     expect(&format!("names what, who and how long: {text}"), {
         text.starts_with(&format!("{operation} was not done on rank 0 within 1s"))
     })?;

@@ -66,8 +66,8 @@ impl GroupOptions {
 /// the group's [`device`](Self::device). Where they don't, [`GroupOptions::verify`] makes it an error; without it, the
 /// values are wrong, time runs out, or, over Gloo, the process is ended from within.
 ///
-/// A call returns when it is done on this rank, on the GPU too. It fails when it takes longer than the group's timeout,
-/// over NCCL up to about two seconds after that, for NCCL first waits for what the GPU is at. When another rank is gone,
+/// A call returns when it is done on this rank, on the GPU too. It fails when it takes longer than the group's timeout;
+/// over NCCL only once the GPU has done what it was at before, which CUDA and NCCL wait for. When another rank is gone,
 /// Gloo tells at once; NCCL on one machine does not, and the call fails when its time is over. After a failure the group
 /// is of no more use: end the rank, or drop the group and, on every rank alike, join another.
 ///
