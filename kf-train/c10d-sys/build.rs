@@ -39,23 +39,22 @@ fn main() {
         .include("shim")
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
         .files(["shim/c10d.cpp", "shim/collectives.cpp"]);
-    if std::env::var_os("CARGO_FEATURE_NCCL").is_some() {
-        match lib.join("libtorch_cuda.so").is_file() {
-            true => {
-                let Some(headers) = nccl_headers(&libtorch) else { return };
-                shim.includes(headers).file("shim/nccl.cpp");
-                println!("cargo::rustc-cfg=libtorch_has_nccl");
-            }
-            false => println!(
-                "cargo::warning=feature `nccl`: the libtorch in LIBTORCH=`{}` has no CUDA, and groups over NCCL will \
-                 be refused; `cargo xtask libtorch --nccl` provides one that has",
-                libtorch.display()
-            ),
-        }
+    let (wanted, has_cuda) =
+        (std::env::var_os("CARGO_FEATURE_NCCL").is_some(), lib.join("libtorch_cuda.so").is_file());
+    if wanted && has_cuda {
+        let Some(headers) = nccl_headers(&libtorch) else { return };
+        shim.includes(headers).file("shim/nccl.cpp");
+        println!("cargo::rustc-cfg=libtorch_has_nccl");
+    } else if wanted {
+        println!(
+            "cargo::warning=feature `nccl`: the libtorch in LIBTORCH=`{}` has no CUDA, and groups over NCCL will be \
+             refused; `cargo xtask libtorch --nccl` provides one that has",
+            libtorch.display()
+        );
     }
     shim.compile("kf_c10d");
     // After the archive that needs them.
-    if lib.join("libtorch_cuda.so").is_file() && std::env::var_os("CARGO_FEATURE_NCCL").is_some() {
+    if wanted && has_cuda {
         println!("cargo::rustc-link-lib=torch_cuda");
         println!("cargo::rustc-link-lib=c10_cuda");
     }

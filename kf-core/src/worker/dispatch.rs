@@ -146,15 +146,15 @@ fn read_request(entry: &str) -> Result<Option<Request>, WorkerError> {
     let Some(path) = std::env::var_os(REQUEST) else {
         return Err(bad(format!("{REQUEST} is not set; it names the JSON file with the request").into()));
     };
+    // Where a person has set the variables, nobody waits for an answer.
+    let awaited = |(json, answer)| (json, std::env::var_os(PARENT).map(|_| answer));
     let read = match path.to_str() {
-        Some(STDIN) => exchange::read().map(Some),
-        Some(HANDED) => exchange::read_handed(),
+        Some(STDIN) => exchange::read().map(awaited).map(Some),
+        Some(HANDED) => exchange::read_handed().map(|read| read.map(awaited)),
         _ => std::fs::read_to_string(&path).map(|json| Some((json, None))),
     };
     let read = read.map_err(|error| bad(format!("can't read {}: {error}", path.to_string_lossy()).into()))?;
     let Some((json, answer)) = read else { return Ok(None) };
-    // Where a person has set the variables, nobody waits for an answer.
-    let answer = answer.filter(|_| std::env::var_os(PARENT).is_some());
     serde_json::from_str::<serde::de::IgnoredAny>(&json)
         .map_err(|error| bad(format!("{} is not JSON: {error}", path.to_string_lossy()).into()))?;
     Ok(Some(Request { entry: entry.to_owned(), json, answer }))

@@ -109,12 +109,12 @@ fn handed(socket: &OwnedFd) -> io::Result<Option<File>> {
 }
 
 /// Reads the request from standard input, which is empty from then on.
-pub(super) fn read() -> io::Result<(String, Option<Answer>)> {
+pub(super) fn read() -> io::Result<(String, Answer)> {
     read_from(stdin()?.into())
 }
 
 /// As [`read`], of a worker that was started ahead; none where it is not needed any more.
-pub(super) fn read_handed() -> io::Result<Option<(String, Option<Answer>)>> {
+pub(super) fn read_handed() -> io::Result<Option<(String, Answer)>> {
     handed(&stdin()?)?.map(read_from).transpose()
 }
 
@@ -122,12 +122,12 @@ fn stdin() -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?)
 }
 
-fn read_from(mut file: File) -> io::Result<(String, Option<Answer>)> {
+fn read_from(mut file: File) -> io::Result<(String, Answer)> {
     let mut request = String::new();
     file.read_to_string(&mut request)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     let at = request.len() as u64;
-    Ok((request, Some(Answer { file: Arc::new(file), at })))
+    Ok((request, Answer { file: Arc::new(file), at }))
 }
 
 fn without_name() -> io::Result<File> {

@@ -13,12 +13,15 @@ pub(super) fn is_inherited(expected: &str) -> bool {
             _ => true,
         }
     };
-    expected.trim().parse() != Ok(parent())
-        && !rustix::fs::fstat(rustix::stdio::stdin()).is_ok_and(is_request)
+    !is_parent(expected) && !rustix::fs::fstat(rustix::stdio::stdin()).is_ok_and(is_request)
 }
 
 fn parent() -> i32 {
     rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())
+}
+
+fn is_parent(expected: &str) -> bool {
+    expected.trim().parse() == Ok(parent())
 }
 
 /// Asks to be killed when the parent ends, then makes sure that the parent is still the one that started us.
@@ -28,9 +31,8 @@ pub(super) fn die_with_parent(expected: &str) -> Result<(), WorkerError> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .map_err(|error| WorkerError::failed(std::io::Error::from(error)))?;
-    let parent = parent();
-    if expected.trim().parse() == Ok(parent) {
-        return Ok(());
+    match is_parent(expected) {
+        true => Ok(()),
+        false => Err(WorkerError::Orphaned { expected: expected.to_owned(), found: parent().to_string() }),
     }
-    Err(WorkerError::Orphaned { expected: expected.to_owned(), found: parent.to_string() })
 }

@@ -370,6 +370,17 @@ impl Graph {
         self.problems.push(Problem::new(at, message));
     }
 
+    /// Whether a name of what the pipeline takes or gives is in order; notes where it is not.
+    pub(crate) fn check_name(&mut self, what: &str, name: &str, at: &Location<'_>) -> bool {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let is_word =
+            !name.is_empty() && name.chars().all(word) && !name.starts_with(|c: char| c.is_ascii_digit());
+        if !is_word {
+            self.problem(at, format!("{what} `{name}`: expected letters, digits and _, no digit first"));
+        }
+        is_word
+    }
+
     pub(crate) fn check_task_name(&mut self, name: &str, at: &Location<'_>) {
         if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') || name.is_empty() {
             self.problem(at, format!("task name `{name}`: expected letters, digits, - and _"));

@@ -89,10 +89,8 @@ impl<'p> Scope<'p> {
             );
             return graph.problem(at, message);
         }
-        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if name.is_empty() || !name.chars().all(word) || name.starts_with(|c: char| c.is_ascii_digit()) {
-            return graph
-                .problem(at, format!("output `{name}`: expected letters, digits and _, no digit first"));
+        if !graph.check_name("output", name, at) {
+            return;
         }
         if graph.outputs.iter().any(|output| output.name == name) {
             return graph.problem(at, format!("the pipeline has an output `{name}` already"));

@@ -50,12 +50,7 @@ impl<'p> Scope<'p> {
         at: &'static Location<'static>,
     ) -> Value<'p, T> {
         let mut graph = self.graph.borrow_mut();
-        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if name.is_empty() || !name.chars().all(word) || name.starts_with(|c: char| c.is_ascii_digit()) {
-            graph.problem(
-                at,
-                format!("parameter name `{name}`: expected letters, digits and _, no digit first"),
-            );
+        if !graph.check_name("parameter name", name, at) {
             return Value::new(Source::Nothing);
         }
         if graph.parameters.iter().any(|parameter| parameter.name == name) {

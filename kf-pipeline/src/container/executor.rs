@@ -433,7 +433,8 @@ impl Containers {
         let (step, exit) = server.run(step, output).await?;
         let ended = async move {
             let exit = exit.await.map_err(|_| "the Python server that ran it has ended".to_owned());
-            (exit, capture.finish(LAST_WORDS, SEARCHED_LINES).await)
+            let lines = searched(&exit);
+            (exit, capture.finish(LAST_WORDS, lines).await)
         };
         Ok((Process::Step(Arc::new(step)), feed, Box::pin(ended)))
     }
@@ -461,8 +462,9 @@ impl Containers {
         let child = Arc::new(child);
         let waits = Arc::clone(&child);
         let ended = async move {
-            let exit = waits.wait().await;
-            (Ok(exit), waits.tail(SEARCHED_LINES))
+            let exit = Ok(waits.wait().await);
+            let lines = searched(&exit);
+            (exit, waits.tail(lines))
         };
         let feed = child.log().cloned();
         Ok((Process::Child(child), feed, Box::pin(ended)))
@@ -500,6 +502,11 @@ fn end_of(
         Err(problem) => format!("{problem}{}", last_lines(last(tail), log)),
     };
     AttemptEnd::Failed { message: problem, permanent: false }
+}
+
+/// How many of the last lines the end of a step is told from: none of one that went well.
+fn searched(exit: &Result<Exit, String>) -> usize {
+    if exit.as_ref().is_ok_and(|exit| exit.success()) { 0 } else { SEARCHED_LINES }
 }
 
 fn last(lines: &[String]) -> &[String] {

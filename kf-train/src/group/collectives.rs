@@ -30,7 +30,7 @@ impl ProcessGroup {
     pub fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<()> {
         self.check("broadcast", tensor)?;
         self.check_rank("broadcast's root", root)?;
-        self.verify("broadcast", &format!(" from rank {root}"), tensor)?;
+        self.verify("broadcast", format_args!(" from rank {root}"), tensor)?;
         self.done("broadcast", self.raw().broadcast(tensor, root))
     }
 
@@ -40,7 +40,7 @@ impl ProcessGroup {
     /// [`Error::Tensor`], [`Error::Collective`], [`Error::CollectiveTimedOut`].
     pub fn all_reduce(&self, tensor: &mut Tensor, op: ReduceOp) -> Result<()> {
         self.check_reduced("all_reduce", tensor, op)?;
-        self.verify("all_reduce", &format!(" by {op:?}"), tensor)?;
+        self.verify("all_reduce", format_args!(" by {op:?}"), tensor)?;
         self.done("all_reduce", self.raw().all_reduce(tensor, reduction(op)))?;
         self.average(tensor, op);
         Ok(())
@@ -54,7 +54,7 @@ impl ProcessGroup {
     pub fn reduce(&self, tensor: &mut Tensor, root: usize, op: ReduceOp) -> Result<()> {
         self.check_reduced("reduce", tensor, op)?;
         self.check_rank("reduce's root", root)?;
-        self.verify("reduce", &format!(" to rank {root} by {op:?}"), tensor)?;
+        self.verify("reduce", format_args!(" to rank {root} by {op:?}"), tensor)?;
         self.done("reduce", self.raw().reduce(tensor, root, reduction(op)))?;
         if root == self.rank() {
             self.average(tensor, op);
@@ -84,7 +84,7 @@ impl ProcessGroup {
     }
 
     fn gather_all(&self, operation: &'static str, output: &mut Tensor, tensor: &Tensor) -> Result<()> {
-        self.verify(operation, "", tensor)?;
+        self.verify(operation, format_args!(""), tensor)?;
         // Gloo wants the first dimension to be world_size times the input's.
         let mut input = tensor.unsqueeze(0);
         self.done(operation, self.raw().all_gather(output, &mut input))
@@ -105,7 +105,7 @@ impl ProcessGroup {
         }
         let mut output = Tensor::empty(&shape, (tensor.kind(), tensor.device()));
         let mut input = tensor.shallow_clone();
-        self.verify("reduce_scatter", &format!(" by {op:?}"), tensor)?;
+        self.verify("reduce_scatter", format_args!(" by {op:?}"), tensor)?;
         self.done("reduce_scatter", self.raw().reduce_scatter(&mut output, &mut input, reduction(op)))?;
         self.average(&mut output, op);
         Ok(output)
@@ -121,7 +121,7 @@ impl ProcessGroup {
         let mut output = (root == self.rank())
             .then(|| Tensor::empty(self.of_all(tensor), (tensor.kind(), tensor.device())));
         let mut input = tensor.shallow_clone();
-        self.verify("gather", &format!(" to rank {root}"), tensor)?;
+        self.verify("gather", format_args!(" to rank {root}"), tensor)?;
         self.done("gather", self.raw().gather(output.as_mut(), &mut input, root))?;
         Ok(output)
     }
@@ -149,7 +149,7 @@ impl ProcessGroup {
             }
         }
         let mut parts = parts.map(Tensor::shallow_clone);
-        self.verify("scatter", &format!(" from rank {root}"), output)?;
+        self.verify("scatter", format_args!(" from rank {root}"), output)?;
         self.done("scatter", self.raw().scatter(output, parts.as_mut(), root))
     }
 
@@ -164,7 +164,7 @@ impl ProcessGroup {
         self.part_of("all_to_all", tensor)?;
         let mut output = Tensor::empty(tensor.size(), (tensor.kind(), tensor.device()));
         let mut input = tensor.shallow_clone();
-        self.verify("all_to_all", "", tensor)?;
+        self.verify("all_to_all", format_args!(""), tensor)?;
         self.done("all_to_all", self.raw().all_to_all(&mut output, &mut input))?;
         Ok(output)
     }

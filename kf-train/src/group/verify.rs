@@ -1,5 +1,7 @@
 //! Whether what ranks do together fits, told before the tensors are on their way: backends don't look.
 
+use std::fmt;
+
 use tch::{Device, Kind, Tensor};
 
 use super::ProcessGroup;
@@ -10,7 +12,12 @@ const LENGTH: usize = 256;
 
 impl ProcessGroup {
     /// Compares what all ranks are about to do, where the group is to; all ranks come to the same verdict.
-    pub(super) fn verify(&self, operation: &'static str, how: &str, tensor: &Tensor) -> Result<()> {
+    pub(super) fn verify(
+        &self,
+        operation: &'static str,
+        how: fmt::Arguments<'_>,
+        tensor: &Tensor,
+    ) -> Result<()> {
         if !self.verify || self.world_size() == 1 {
             return Ok(());
         }

@@ -106,30 +106,29 @@ impl Inner {
     }
 }
 
+/// How many runs were made: none where one of this id is there.
+fn insert_run(connection: &rusqlite::Connection, new: &NewRun) -> rusqlite::Result<usize> {
+    connection.execute(
+        "INSERT INTO runs (id, pipeline, spec_digest, args, created_at, spec) VALUES (?, ?, ?, ?, ?, ?)
+         ON CONFLICT DO NOTHING",
+        params![
+            new.id.as_str(),
+            new.pipeline,
+            new.spec_digest.to_string(),
+            new.args,
+            new.created_at.as_millis(),
+            new.spec
+        ],
+    )
+}
+
 #[async_trait]
 impl MetadataStore for SqliteMetadata {
     async fn create_run(&self, run: NewRun) -> Result<Created> {
         let new = run.clone();
-        let insert = move |connection: &mut rusqlite::Connection| {
-            let insert = |connection: &mut rusqlite::Connection| {
-                connection.execute(
-                "INSERT INTO runs (id, pipeline, spec_digest, args, created_at, spec) VALUES (?, ?, ?, ?, ?, ?)
-                 ON CONFLICT DO NOTHING",
-                params![
-                    new.id.as_str(),
-                    new.pipeline,
-                    new.spec_digest.to_string(),
-                    new.args,
-                    new.created_at.as_millis(),
-                    new.spec
-                ],
-            )
-            };
-            if new.spec.len() > LONG_SPEC {
-                open::past_the_cache(connection, insert)
-            } else {
-                insert(connection)
-            }
+        let insert = move |connection: &mut rusqlite::Connection| match new.spec.len() > LONG_SPEC {
+            true => open::past_the_cache(connection, |connection| insert_run(connection, &new)),
+            false => insert_run(connection, &new),
         };
         let made = self.0.connections.write(insert).await?;
         if made.map_err(self.0.failure("create a run in"))? > 0 {

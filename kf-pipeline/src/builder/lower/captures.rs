@@ -16,16 +16,7 @@ impl Lowering<'_> {
             match &node.kind {
                 NodeKind::Task { args, .. } => {
                     for (_, arg) in args {
-                        match arg {
-                            TaskArg::Parameter(arg) => self.demand_arg(node.scope, arg),
-                            TaskArg::Artifact(artifact) => {
-                                let kind =
-                                    Kind::Artifact { kind: artifact.kind.clone(), list: artifact.list };
-                                for source in &artifact.sources {
-                                    self.demand(node.scope, *source, &kind);
-                                }
-                            }
-                        }
+                        self.demand_all_of(node.scope, arg);
                     }
                 }
                 NodeKind::Import { uri, .. } => self.demand_arg(node.scope, uri),
@@ -71,11 +62,9 @@ impl Lowering<'_> {
     pub(super) fn demand_outputs(&mut self) {
         let graph = self.graph;
         for output in &graph.outputs {
-            let (from, kind) = (output.from.sources(), Kind::from(&output.from));
-            for source in &from {
-                self.demand(BODY, *source, &kind);
-            }
-            self.scopes.entry(BODY).or_default().outputs.insert(output.name.clone(), (from, kind));
+            self.demand_all_of(BODY, &output.from);
+            let given = (output.from.sources(), Kind::from(&output.from));
+            self.scopes.entry(BODY).or_default().outputs.insert(output.name.clone(), given);
         }
     }
 
@@ -97,6 +86,12 @@ impl Lowering<'_> {
             for (scope, source, kind) in lacking {
                 self.demand(scope, source, &kind);
             }
+        }
+    }
+
+    fn demand_all_of(&mut self, scope: ScopeId, arg: &TaskArg) {
+        for source in arg.sources() {
+            self.demand(scope, source, &Kind::from(arg));
         }
     }
 
