@@ -1,59 +1,83 @@
 //! torchrun's environment contract.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::JobSpec;
 use crate::error_file::ERROR_FILE;
 use crate::rank::PROGRESS_FILE;
 
-/// Where a rank finds the others, and its own files.
-pub(super) struct Place<'a> {
-    pub(super) rank: usize,
-    pub(super) attempt_id: &'a str,
-    pub(super) master_port: u16,
-    pub(super) error_file: &'a Path,
-    pub(super) progress_file: &'a Path,
+/// A node's place in a round of a job: which ranks it has, and where they find the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) run_id: String,
+    pub(crate) node: usize,
+    pub(crate) nodes: usize,
+    /// Its ranks are this one and those after it.
+    pub(crate) first_rank: usize,
+    pub(crate) local_world_size: usize,
+    pub(crate) world_size: usize,
+    pub(crate) master_addr: String,
+    pub(crate) master_port: u16,
+    /// Whether an agent serves the store there, so that rank 0 is one more client of it.
+    pub(crate) agent_store: bool,
+    /// The address that other nodes reach this one by; none where there are no others.
+    pub(crate) host: Option<String>,
+    pub(crate) restarts: u64,
+    pub(crate) max_restarts: u64,
+    /// Counts the starts on this node; names the folder of their files.
+    pub(crate) attempt: u64,
+    /// Where the files go.
+    pub(crate) folder: PathBuf,
 }
 
-/// What one of several ranks on one machine gets, the job's own variables first, so that the contract wins.
-pub(super) fn environment(spec: &JobSpec, place: &Place<'_>) -> Vec<(String, String)> {
-    let rank = place.rank.to_string();
-    let ranks = spec.ranks.to_string();
+/// The environment variable with the address that other nodes reach this one by.
+pub(crate) const HOST: &str = "KF_TRAIN_HOST";
+
+/// What one rank of a node gets, the job's own variables first, so that the contract wins.
+pub(crate) fn environment(
+    spec: &JobSpec,
+    place: &Place,
+    local_rank: usize,
+    error_file: &Path,
+    progress_file: &Path,
+) -> Vec<(String, String)> {
+    let rank = (place.first_rank + local_rank).to_string();
+    let world_size = place.world_size.to_string();
     let mut env: Vec<(String, String)> =
         spec.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    if let Some(threads) = threads(spec, std::env::var_os("OMP_NUM_THREADS").is_some()) {
+    let inherited = std::env::var_os("OMP_NUM_THREADS").is_some();
+    if let Some(threads) = threads(spec, place.local_world_size, inherited) {
         env.push(("OMP_NUM_THREADS".into(), threads.to_string()));
     }
     let contract = [
         ("RANK", rank.as_str()),
-        ("LOCAL_RANK", &rank),
-        ("WORLD_SIZE", &ranks),
-        ("LOCAL_WORLD_SIZE", &ranks),
-        ("GROUP_RANK", "0"),
-        ("GROUP_WORLD_SIZE", "1"),
+        ("LOCAL_RANK", &local_rank.to_string()),
+        ("WORLD_SIZE", &world_size),
+        ("LOCAL_WORLD_SIZE", &place.local_world_size.to_string()),
+        ("GROUP_RANK", &place.node.to_string()),
+        ("GROUP_WORLD_SIZE", &place.nodes.to_string()),
         ("ROLE_RANK", &rank),
         ("ROLE_NAME", "default"),
-        ("ROLE_WORLD_SIZE", &ranks),
-        ("MASTER_ADDR", "127.0.0.1"),
+        ("ROLE_WORLD_SIZE", &world_size),
+        ("MASTER_ADDR", &place.master_addr),
         ("MASTER_PORT", &place.master_port.to_string()),
-        ("TORCHELASTIC_RESTART_COUNT", "0"),
-        ("TORCHELASTIC_MAX_RESTARTS", "0"),
-        ("TORCHELASTIC_RUN_ID", place.attempt_id),
-        // Rank 0 serves the store, not the launcher.
-        ("TORCHELASTIC_USE_AGENT_STORE", "False"),
-        (ERROR_FILE, &place.error_file.to_string_lossy()),
+        ("TORCHELASTIC_RESTART_COUNT", &place.restarts.to_string()),
+        ("TORCHELASTIC_MAX_RESTARTS", &place.max_restarts.to_string()),
+        ("TORCHELASTIC_RUN_ID", &place.run_id),
+        ("TORCHELASTIC_USE_AGENT_STORE", if place.agent_store { "True" } else { "False" }),
+        (ERROR_FILE, &error_file.to_string_lossy()),
         ("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
-        (PROGRESS_FILE, &place.progress_file.to_string_lossy()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    env.extend(contract);
+        (PROGRESS_FILE, &progress_file.to_string_lossy()),
+    ];
+    env.extend(contract.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    env.extend(place.host.iter().map(|host| (HOST.to_owned(), host.clone())));
     env
 }
 
 /// `OMP_NUM_THREADS`, where it is to be set: ranks that each take all cores slow one another down.
-fn threads(spec: &JobSpec, inherited: bool) -> Option<usize> {
+fn threads(spec: &JobSpec, local_world_size: usize, inherited: bool) -> Option<usize> {
     let set = inherited || spec.env.contains_key("OMP_NUM_THREADS");
-    spec.threads_per_rank.or_else(|| (spec.ranks > 1 && !set).then_some(1))
+    spec.threads_per_rank.or_else(|| (local_world_size > 1 && !set).then_some(1))
 }
 
 #[cfg(test)]
@@ -63,31 +87,52 @@ mod tests {
 
     #[test]
     fn threads_are_limited_only_where_nobody_says_otherwise() {
-        let threads = |job: Job, inherited| threads(job.spec().unwrap(), inherited);
-        assert_eq!(threads(Job::ranks("a", 2), false), Some(1));
-        assert_eq!(threads(Job::ranks("a", 1), false), None);
-        assert_eq!(threads(Job::ranks("a", 2), true), None);
-        assert_eq!(threads(Job::ranks("a", 2).env("OMP_NUM_THREADS", "3"), false), None);
-        assert_eq!(threads(Job::ranks("a", 2).threads_per_rank(4), true), Some(4));
+        let threads = |job: Job, local, inherited| threads(job.spec().unwrap(), local, inherited);
+        assert_eq!(threads(Job::ranks("a", 2), 2, false), Some(1));
+        assert_eq!(threads(Job::ranks("a", 1), 1, false), None);
+        assert_eq!(threads(Job::ranks("a", 2), 2, true), None);
+        assert_eq!(threads(Job::ranks("a", 2).env("OMP_NUM_THREADS", "3"), 2, false), None);
+        assert_eq!(threads(Job::ranks("a", 2).threads_per_rank(4), 2, true), Some(4));
     }
 
     #[test]
     fn the_contract_wins_over_the_jobs_variables() {
         let job = Job::ranks("a", 3).env("RANK", "99").env("MINE", "x");
         let place = Place {
-            rank: 2,
-            attempt_id: "id",
+            run_id: "id".into(),
+            node: 1,
+            nodes: 2,
+            first_rank: 3,
+            local_world_size: 3,
+            world_size: 6,
+            master_addr: "10.0.0.1".into(),
             master_port: 5,
-            error_file: Path::new("/e"),
-            progress_file: Path::new("/p"),
+            agent_store: true,
+            host: Some("10.0.0.2".into()),
+            restarts: 1,
+            max_restarts: 4,
+            attempt: 7,
+            folder: "/f".into(),
         };
-        let env = environment(job.spec().unwrap(), &place);
+        let env = environment(job.spec().unwrap(), &place, 2, Path::new("/e"), Path::new("/p"));
         let last = |name: &str| env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
-        assert_eq!(last("RANK"), Some("2"));
-        assert_eq!(
-            (last("WORLD_SIZE"), last("LOCAL_WORLD_SIZE"), last("MINE")),
-            (Some("3"), Some("3"), Some("x"))
-        );
-        assert_eq!((last("MASTER_PORT"), last("TORCHELASTIC_ERROR_FILE")), (Some("5"), Some("/e")));
+        for (name, expected) in [
+            ("RANK", "5"),
+            ("LOCAL_RANK", "2"),
+            ("WORLD_SIZE", "6"),
+            ("LOCAL_WORLD_SIZE", "3"),
+            ("GROUP_RANK", "1"),
+            ("GROUP_WORLD_SIZE", "2"),
+            ("MASTER_ADDR", "10.0.0.1"),
+            ("MASTER_PORT", "5"),
+            ("TORCHELASTIC_RESTART_COUNT", "1"),
+            ("TORCHELASTIC_MAX_RESTARTS", "4"),
+            ("TORCHELASTIC_USE_AGENT_STORE", "True"),
+            ("TORCHELASTIC_ERROR_FILE", "/e"),
+            ("KF_TRAIN_HOST", "10.0.0.2"),
+            ("MINE", "x"),
+        ] {
+            assert_eq!(last(name), Some(expected), "{name}");
+        }
     }
 }

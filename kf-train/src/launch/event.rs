@@ -42,6 +42,13 @@ pub enum JobEvent {
         /// How.
         exit: Exit,
     },
+    /// A rank failed, and all of them are started anew.
+    Restarting {
+        /// How many times they were, with this one.
+        restarts: u64,
+        /// What failed.
+        failure: Box<Failure>,
+    },
     /// The job ended; the last event.
     Ended(JobEnd),
 }

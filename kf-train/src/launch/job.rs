@@ -21,8 +21,12 @@ pub struct JobSpec {
     pub name: String,
     /// What each rank runs.
     pub program: Program,
-    /// How many ranks.
-    pub ranks: usize,
+    /// How many nodes: machines, or what stands for them.
+    pub nodes: usize,
+    /// How many ranks on each node.
+    pub ranks_per_node: usize,
+    /// How many times the ranks are started anew when one has failed.
+    pub max_restarts: u64,
     /// Environment variables beside the caller's and torchrun's.
     pub env: BTreeMap<String, String>,
     /// The folder that the ranks start in; the caller's where not given.
@@ -33,7 +37,7 @@ pub struct JobSpec {
     pub start_timeout: Duration,
     /// How long ranks that are asked to end may take before they are killed.
     pub stop_grace: Duration,
-    /// Threads for each rank's numerics (`OMP_NUM_THREADS`). Where not given: 1 if there are several ranks and the
+    /// Threads for each rank's numerics (`OMP_NUM_THREADS`). Where not given: 1 if a node has several ranks and the
     /// variable is not set, as torchrun has it.
     pub threads_per_rank: Option<usize>,
 }
@@ -60,12 +64,17 @@ pub enum Program {
     },
 }
 
+/// More would be a mistake.
+const MOST_RANKS: usize = 1 << 20;
+
 impl JobSpec {
     fn new(name: String, program: Program, ranks: usize) -> Self {
         Self {
             name,
             program,
-            ranks,
+            nodes: 1,
+            ranks_per_node: ranks,
+            max_restarts: 0,
             env: BTreeMap::new(),
             cwd: None,
             timeout: None,
@@ -75,14 +84,25 @@ impl JobSpec {
         }
     }
 
+    /// How many ranks it has in all.
+    pub fn world_size(&self) -> usize {
+        self.nodes.saturating_mul(self.ranks_per_node)
+    }
+
     /// Refuses what no launcher can start.
     ///
     /// # Errors
     /// [`Error::Job`].
     pub fn check(&self) -> Result<()> {
         let wrong = |reason: String| Err(Error::Job { job: self.name.clone(), reason });
-        if self.ranks == 0 {
+        if self.nodes == 0 {
+            return wrong("it has 0 nodes; at least 1 is needed".into());
+        }
+        if self.ranks_per_node == 0 {
             return wrong("it has 0 ranks; at least 1 is needed".into());
+        }
+        if self.world_size() > MOST_RANKS {
+            return wrong(format!("it has {} ranks; at most {MOST_RANKS} are possible", self.world_size()));
         }
         if self.threads_per_rank == Some(0) {
             return wrong("threads_per_rank is 0; at least 1 is needed".into());
@@ -108,14 +128,14 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job that runs an entry of this program, made by [`ranks`](crate::ranks), on so many ranks.
+    /// A job that runs an entry of this program, made by [`ranks`](crate::ranks), on so many ranks of one node.
     pub fn ranks(entry: impl Into<String>, ranks: usize) -> Self {
         let entry = entry.into();
         let program = Program::Ranks { entry: entry.clone(), args: Value::Null };
         Self::of(JobSpec::new(entry, program, ranks))
     }
 
-    /// A job that runs another program on so many ranks: `Job::command("python", ["train.py"], 2)`.
+    /// A job that runs another program on so many ranks of one node: `Job::command("python", ["train.py"], 2)`.
     pub fn command<A: Into<String>>(
         program: impl Into<String>,
         args: impl IntoIterator<Item = A>,
@@ -142,6 +162,20 @@ impl Job {
             }
             (_, Err(error)) => self.wrong = Some(format!("its arguments are not JSON: {error}")),
         }
+        self
+    }
+
+    /// How many nodes; each has as many ranks as the job was made with. 1 where not given.
+    #[must_use]
+    pub fn nodes(mut self, nodes: usize) -> Self {
+        self.spec.nodes = nodes;
+        self
+    }
+
+    /// How many times the ranks, all of them, are started anew when one has failed; 0 where not given.
+    #[must_use]
+    pub fn max_restarts(mut self, restarts: u64) -> Self {
+        self.spec.max_restarts = restarts;
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::DropGuard;
 
 use super::carry::carry;
+use super::gang::{OUTPUT, rank_folder};
 use super::{Job, JobEnd, JobEvent, JobHandle, JobSpec, Launcher, run};
 use crate::{Error, Result};
 
@@ -26,7 +28,8 @@ const REMEMBERED: usize = 256;
 /// Runs the ranks of a job as processes of this machine.
 ///
 /// Its jobs end when it is dropped, and, on Linux, when this process ends in any way. In its folder, each attempt has a
-/// folder with what the ranks printed (`rank-0.log`) and their error files (`rank-0.error.json`). Needs a tokio
+/// folder with what the ranks printed (`attempt_0/1/output.log` for the first start of local rank 1) and their error
+/// files (`error.json` there); with several nodes, which all are this machine, below a folder a node (`node_0`). Needs a tokio
 /// runtime with I/O and time enabled.
 #[derive(Debug)]
 pub struct LocalLauncher {
@@ -51,6 +54,8 @@ pub(super) struct LocalJob {
     pub(super) folder: PathBuf,
     pub(super) cancel: CancellationToken,
     pub(super) events: broadcast::Sender<JobEvent>,
+    /// How many times its ranks were started anew.
+    pub(super) restarts: AtomicU64,
     /// Holds what happened before anybody listened.
     first_listener: Mutex<Option<broadcast::Receiver<JobEvent>>>,
     end: watch::Receiver<Option<JobEnd>>,
@@ -62,8 +67,18 @@ impl LocalJob {
         let _ = self.events.send(event);
     }
 
-    pub(super) fn log(&self, rank: usize) -> PathBuf {
-        self.folder.join(format!("rank-{rank}.log"))
+    /// Where the files of a node's ranks are.
+    pub(super) fn node_folder(&self, node: usize) -> PathBuf {
+        match self.spec.nodes {
+            1 => self.folder.clone(),
+            _ => self.folder.join(format!("node_{node}")),
+        }
+    }
+
+    fn log(&self, rank: usize) -> PathBuf {
+        let (node, local_rank) = (rank / self.spec.ranks_per_node, rank % self.spec.ranks_per_node);
+        let attempt = self.restarts.load(Ordering::Relaxed);
+        rank_folder(&self.node_folder(node), attempt, local_rank).join(OUTPUT)
     }
 }
 
@@ -149,6 +164,7 @@ impl Launcher for LocalLauncher {
             attempt_id: attempt_id.to_owned(),
             cancel: self.ends.child_token(),
             events,
+            restarts: AtomicU64::new(0),
             first_listener: Mutex::new(Some(first_listener)),
             end,
         });
@@ -179,8 +195,8 @@ impl Launcher for LocalLauncher {
 
     async fn logs(&self, handle: &JobHandle, rank: usize) -> Result<String> {
         let job = self.find(handle)?;
-        if rank >= job.spec.ranks {
-            let reason = format!("it has no rank {rank}; it has {}", job.spec.ranks);
+        if rank >= job.spec.world_size() {
+            let reason = format!("it has no rank {rank}; it has {}", job.spec.world_size());
             return Err(Error::Job { job: job.spec.name.clone(), reason });
         }
         let path = job.log(rank);

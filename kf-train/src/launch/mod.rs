@@ -4,6 +4,7 @@ mod carry;
 mod environment;
 mod event;
 mod failure;
+mod gang;
 mod job;
 mod local;
 mod port;

@@ -51,6 +51,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("launch::no_result", no_result),
         trial("launch::foreign_progress", foreign_progress),
         trial("launch::no_orphan_after_sigkill", no_orphan_after_sigkill),
+        trial("launch::restarts", restarts),
+        trial("launch::several_nodes", several_nodes),
     ]
 }
 
@@ -193,8 +195,7 @@ async fn a_rank_returns_an_error(launcher: LocalLauncher) {
     assert_eq!(failure.message.as_deref(), Some("no more memory for `layer3`"));
     assert!(text.contains("rank 0 of 2 ended with exit code 1: no more memory for `layer3`"), "{text}");
     let file: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(failure.log.with_file_name("rank-0.error.json")).unwrap())
-            .unwrap();
+        serde_json::from_slice(&std::fs::read(failure.log.with_file_name("error.json")).unwrap()).unwrap();
     assert_eq!(file["message"]["message"], "no more memory for `layer3`");
 }
 
@@ -392,4 +393,43 @@ async fn no_orphan_after_sigkill(_: LocalLauncher) {
         assert_eq!(parent.wait().await, Exit::Signal(9));
         until("the ranks are gone", || pids(&path).into_iter().all(|pid| !lives(pid))).await;
     }
+}
+
+async fn restarts(launcher: LocalLauncher) {
+    let script = r#"echo "start $TORCHELASTIC_RESTART_COUNT of $TORCHELASTIC_MAX_RESTARTS"
+        if [ $RANK = 1 ] && [ $TORCHELASTIC_RESTART_COUNT -lt $FAILURES ]; then exit 5; fi"#;
+    let job = |failures: &str| {
+        Job::command("sh", ["-c", script], 2).env("FAILURES", failures).max_restarts(2).attempt_id("again")
+    };
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = seen.clone();
+    let listening = job("2").on_event(move |event| {
+        if let JobEvent::Restarting { restarts, failure } = event {
+            sink.lock().unwrap().push((*restarts, failure.rank, failure.end));
+        }
+    });
+    launcher.run::<()>(listening).await.unwrap();
+    let five = RankEnd::Exited(Exit::Code(5));
+    assert_eq!(*seen.lock().unwrap(), [(1, 1, five), (2, 1, five)]);
+    let handle = kf_train::JobHandle::new("local", "again");
+    assert_eq!(launcher.logs(&handle, 1).await.unwrap(), "start 2 of 2\n");
+    let first = launcher.folder(&handle).join("attempt_0/1/output.log");
+    assert_eq!(std::fs::read_to_string(first).unwrap(), "start 0 of 2\n");
+    let (failure, text, _) = failure(&launcher, job("3").attempt_id("too-often")).await;
+    assert_eq!((failure.rank, failure.end), (1, five), "{text}");
+}
+
+async fn several_nodes(launcher: LocalLauncher) {
+    let script =
+        "echo $RANK/$WORLD_SIZE is $LOCAL_RANK/$LOCAL_WORLD_SIZE of node $GROUP_RANK/$GROUP_WORLD_SIZE";
+    let job = Job::command("sh", ["-c", script], 2).nodes(2).attempt_id("nodes");
+    launcher.run::<()>(job).await.unwrap();
+    let handle = kf_train::JobHandle::new("local", "nodes");
+    for (rank, said) in
+        ["0/4 is 0/2 of node 0/2", "1/4 is 1/2 of node 0/2", "2/4 is 0/2 of node 1/2"].iter().enumerate()
+    {
+        assert_eq!(launcher.logs(&handle, rank).await.unwrap().trim_end(), *said);
+    }
+    let error = launcher.run::<()>(Job::ranks("echo", 1 << 11).nodes(1 << 11)).await.unwrap_err();
+    assert!(error.to_string().contains("it has 4194304 ranks; at most 1048576"), "{error}");
 }
