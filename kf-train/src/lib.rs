@@ -108,6 +108,7 @@
 mod checkpoint;
 #[cfg(feature = "torch")]
 mod ddp;
+pub mod elastic;
 mod error;
 mod error_file;
 #[cfg(feature = "torch")]

@@ -1,0 +1,146 @@
+//! Why a round is made, or is not.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::round::Node;
+
+/// Why a round is made, or is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// There are too few nodes.
+    TooFew {
+        /// How many there are.
+        here: usize,
+        /// How many are needed.
+        min: usize,
+    },
+    /// There are enough nodes, and more may come.
+    LastCall {
+        /// How many there are.
+        here: usize,
+        /// How many would be taken.
+        max: usize,
+        /// For how long, if none comes.
+        open: Duration,
+    },
+    /// The first nodes have met.
+    Met {
+        /// How many.
+        nodes: usize,
+    },
+    /// The round goes on.
+    Runs {
+        /// Its number.
+        round: u64,
+        /// How many nodes it has.
+        nodes: usize,
+    },
+    /// Nodes have come to join, and others may come with them.
+    Joining {
+        /// How many.
+        nodes: usize,
+    },
+    /// Nodes have joined.
+    Joined {
+        /// Which.
+        nodes: Vec<Node>,
+    },
+    /// Some of the round's nodes are done, so that nobody joins any more.
+    Finishing {
+        /// The round's number.
+        round: u64,
+    },
+    /// Nodes were lost, or left.
+    Lost {
+        /// Which.
+        nodes: Vec<Node>,
+    },
+    /// A coordinator that has just taken over waits for the nodes of the round.
+    Gathering {
+        /// How many have come.
+        here: usize,
+        /// How many there were.
+        of: usize,
+    },
+    /// The nodes that are not here may go on without those that are.
+    Minority {
+        /// How many of the round's nodes are here.
+        here: usize,
+        /// How many have not ended for certain.
+        of: usize,
+    },
+    /// A rank failed; whether a lost node is the cause will be seen soon.
+    Settling {
+        /// What failed.
+        failure: String,
+    },
+    /// A rank failed, and all are started anew.
+    RankFailed {
+        /// What failed.
+        failure: String,
+        /// How many times they were started anew, with this one.
+        restarts: u64,
+        /// How many times they may be.
+        of: u64,
+    },
+    /// A rank failed, and no restart is left: the job has failed.
+    Failed {
+        /// What failed.
+        failure: String,
+        /// How many restarts were used.
+        restarts: u64,
+    },
+    /// All ranks of the round succeeded: the job is done.
+    Succeeded {
+        /// The round's number.
+        round: u64,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooFew { here, min } => write!(f, "{here} of at least {min} nodes are here"),
+            Self::LastCall { here, max, open } => {
+                write!(f, "{here} of at most {max} nodes are here; more may come for {open:.1?}")
+            }
+            Self::Met { nodes } => write!(f, "{nodes} nodes have met"),
+            Self::Runs { round, nodes } => write!(f, "round {round} runs on {nodes} nodes"),
+            Self::Joining { nodes } => write!(f, "{nodes} nodes join"),
+            Self::Joined { nodes } => write!(f, "{} joined", hosts(nodes)),
+            Self::Finishing { round } => {
+                write!(f, "some nodes are done with round {round}: nobody joins any more")
+            }
+            Self::Lost { nodes } => write!(f, "{} left or was lost", hosts(nodes)),
+            Self::Gathering { here, of } => {
+                write!(f, "{here} of {of} nodes have come to the new coordinator")
+            }
+            Self::Minority { here, of } => write!(
+                f,
+                "only {here} of {of} nodes are here: the others may go on without them, so these wait for them"
+            ),
+            Self::Settling { failure } => write!(f, "{failure}; whether a node was lost is yet to be seen"),
+            Self::RankFailed { failure, restarts, of } => write!(f, "restart {restarts} of {of}: {failure}"),
+            Self::Failed { failure, restarts } => {
+                write!(f, "{failure}; no restart is left, of which {restarts} were used")
+            }
+            Self::Succeeded { round } => write!(f, "all ranks of round {round} succeeded"),
+        }
+    }
+}
+
+/// `node a`, `nodes a and b`, `nodes a, b and c`; of many only the first ones.
+fn hosts(nodes: &[Node]) -> String {
+    const TOLD: usize = 8;
+    let mut names: Vec<_> = nodes.iter().take(TOLD).map(|node| node.host.clone()).collect();
+    if nodes.len() > TOLD {
+        names.push(format!("{} more", nodes.len() - TOLD));
+    }
+    match names.as_slice() {
+        [] => "no node".into(),
+        [one] => format!("node {one}"),
+        [most @ .., last] => format!("nodes {} and {last}", most.join(", ")),
+    }
+}
