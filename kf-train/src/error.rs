@@ -168,6 +168,37 @@ pub enum Error {
         /// What was found and expected.
         reason: String,
     },
+    /// A store can't be served or reached, or the connection to it is lost.
+    #[error("{what}, store at {address}: {source}")]
+    Store {
+        /// The call, with its key.
+        what: String,
+        /// Where the store is.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A call to a store was not done in its time. The connection is still in order.
+    #[error("{what}, store at {address}: not within {after:?}")]
+    StoreTimedOut {
+        /// The call, with its key.
+        what: String,
+        /// Where the store is.
+        address: String,
+        /// The time given.
+        after: Duration,
+    },
+    /// What no store takes.
+    #[error("{what}: {reason}")]
+    StoreRefused {
+        /// Which key or value.
+        what: String,
+        /// What was found and expected.
+        reason: String,
+    },
+    /// The store that was watched has ended.
+    #[error("the store has ended, with the `StoreServer` that served it")]
+    StoreEnded,
     /// The file system refused.
     #[error("{what} {path}: {source}")]
     Io {
@@ -190,6 +221,7 @@ impl Error {
             | Self::NotJoined { .. }
             | Self::Collective { .. }
             | Self::CollectiveTimedOut { .. }
+            | Self::StoreTimedOut { .. }
             | Self::Unknown { .. } => true,
             Self::Broken { retryable, .. } => *retryable,
             Self::Spawn { source, .. } => source.is_retryable(),
@@ -197,7 +229,13 @@ impl Error {
                 use std::io::ErrorKind::{Interrupted, ResourceBusy, StorageFull, TimedOut, WouldBlock};
                 matches!(source.kind(), Interrupted | ResourceBusy | StorageFull | TimedOut | WouldBlock)
             }
+            Self::Store { source, .. } => {
+                use std::io::ErrorKind::{AddrNotAvailable, InvalidData, InvalidInput, PermissionDenied};
+                !matches!(source.kind(), AddrNotAvailable | InvalidData | InvalidInput | PermissionDenied)
+            }
             Self::Job { .. }
+            | Self::StoreRefused { .. }
+            | Self::StoreEnded
             | Self::Conflict { .. }
             | Self::Canceled { .. }
             | Self::Result { .. }
@@ -208,6 +246,10 @@ impl Error {
             | Self::Torch { .. }
             | Self::Checkpoint { .. } => false,
         }
+    }
+
+    pub(crate) fn store(what: impl Into<String>, address: impl ToString, source: std::io::Error) -> Self {
+        Self::Store { what: what.into(), address: address.to_string(), source }
     }
 
     pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

@@ -118,6 +118,7 @@ mod progress;
 mod rank;
 mod ranks;
 mod sampler;
+pub mod store;
 
 #[cfg(feature = "torch")]
 pub use checkpoint::Checkpoints;
