@@ -44,6 +44,30 @@ pub enum Error {
         /// Why.
         source: kf_core::process::SpawnError,
     },
+    /// The agents of a job have no place to meet.
+    #[error("endpoint `{endpoint}`: {reason}; it is the `host:port` of a node where its agent can listen")]
+    Endpoint {
+        /// The endpoint.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No agent that coordinates was found.
+    #[error(
+        "no agent of the job answers at {endpoints} within {after:?}: is one running there, with the same run id?"
+    )]
+    NoCoordinator {
+        /// Where it was looked for.
+        endpoints: String,
+        /// For how long.
+        after: Duration,
+    },
+    /// This node was told to leave, and has left; the others go on.
+    #[error("this node has left job `{job}`")]
+    Left {
+        /// The job's name.
+        job: String,
+    },
     /// A rank failed, and the others were ended.
     #[error("job `{job}`: {failure}")]
     RankFailed {
@@ -219,6 +243,7 @@ impl Error {
             Self::RankFailed { .. }
             | Self::TimedOut { .. }
             | Self::NotJoined { .. }
+            | Self::NoCoordinator { .. }
             | Self::Collective { .. }
             | Self::CollectiveTimedOut { .. }
             | Self::StoreTimedOut { .. }
@@ -234,6 +259,8 @@ impl Error {
                 !matches!(source.kind(), AddrNotAvailable | InvalidData | InvalidInput | PermissionDenied)
             }
             Self::Job { .. }
+            | Self::Endpoint { .. }
+            | Self::Left { .. }
             | Self::StoreRefused { .. }
             | Self::StoreEnded
             | Self::Conflict { .. }

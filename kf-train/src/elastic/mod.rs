@@ -1,9 +1,17 @@
 //! Agents that keep the ranks of a job together while nodes come and go.
 
+mod agent;
+mod coordinator;
+mod meeting;
+mod messages;
+mod options;
 mod quorum;
+mod ranks;
 mod reason;
 mod round;
 
+pub use agent::Agent;
+pub use options::AgentOptions;
 pub use quorum::{NodeState, Phase, QuorumOptions, QuorumState, quorum};
 pub use reason::Reason;
 pub use round::{Node, Round};

@@ -78,6 +78,8 @@ pub enum Reason {
     },
     /// A rank failed, and all are started anew.
     RankFailed {
+        /// The id of the rank's node.
+        node: String,
         /// What failed.
         failure: String,
         /// How many times they were started anew, with this one.
@@ -87,6 +89,8 @@ pub enum Reason {
     },
     /// A rank failed, and no restart is left: the job has failed.
     Failed {
+        /// The id of the rank's node.
+        node: String,
         /// What failed.
         failure: String,
         /// How many restarts were used.
@@ -97,6 +101,21 @@ pub enum Reason {
         /// The round's number.
         round: u64,
     },
+}
+
+impl Reason {
+    /// Whether it means that the last round can't go on, though there is none after it yet.
+    pub(super) fn breaks_round(&self) -> bool {
+        matches!(self, Self::TooFew { .. } | Self::Minority { .. })
+    }
+
+    /// Whether it tells nothing new after the other: times that run down don't.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::LastCall { here, .. }, Self::LastCall { here: before, .. }) => here == before,
+            _ => self == other,
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -122,8 +141,10 @@ impl fmt::Display for Reason {
                 "only {here} of {of} nodes are here: the others may go on without them, so these wait for them"
             ),
             Self::Settling { failure } => write!(f, "{failure}; whether a node was lost is yet to be seen"),
-            Self::RankFailed { failure, restarts, of } => write!(f, "restart {restarts} of {of}: {failure}"),
-            Self::Failed { failure, restarts } => {
+            Self::RankFailed { failure, restarts, of, .. } => {
+                write!(f, "restart {restarts} of {of}: {failure}")
+            }
+            Self::Failed { failure, restarts, .. } => {
                 write!(f, "{failure}; no restart is left, of which {restarts} were used")
             }
             Self::Succeeded { round } => write!(f, "all ranks of round {round} succeeded"),

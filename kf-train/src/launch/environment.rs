@@ -30,6 +30,15 @@ pub(crate) struct Place {
     pub(crate) folder: PathBuf,
 }
 
+impl Place {
+    /// The file that is there when the ranks are to leave.
+    pub(crate) fn leave_file(&self) -> PathBuf {
+        self.folder.join(format!("attempt_{}", self.attempt)).join("leave")
+    }
+}
+
+/// The environment variable with the path of a file that is there once the rank is to leave.
+pub(crate) const LEAVE: &str = "KF_TRAIN_LEAVE";
 /// The environment variable with the address that other nodes reach this one by.
 pub(crate) const HOST: &str = "KF_TRAIN_HOST";
 
@@ -49,6 +58,7 @@ pub(crate) fn environment(
     if let Some(threads) = threads(spec, place.local_world_size, inherited) {
         env.push(("OMP_NUM_THREADS".into(), threads.to_string()));
     }
+    let leave = place.leave_file();
     let contract = [
         ("RANK", rank.as_str()),
         ("LOCAL_RANK", &local_rank.to_string()),
@@ -68,6 +78,7 @@ pub(crate) fn environment(
         (ERROR_FILE, &error_file.to_string_lossy()),
         ("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
         (PROGRESS_FILE, &progress_file.to_string_lossy()),
+        (LEAVE, &leave.to_string_lossy()),
     ];
     env.extend(contract.map(|(name, value)| (name.to_owned(), value.to_owned())));
     env.extend(place.host.iter().map(|host| (HOST.to_owned(), host.clone())));

@@ -42,6 +42,19 @@ pub enum JobEvent {
         /// How.
         exit: Exit,
     },
+    /// The nodes of an elastic job have agreed on who trains from now on; see [`elastic`](crate::elastic).
+    Round {
+        /// The round's number.
+        number: u64,
+        /// How many nodes it has.
+        nodes: usize,
+        /// How many ranks it has.
+        world_size: usize,
+        /// How many times a failed rank had the ranks started anew.
+        restarts: u64,
+        /// Why it was made.
+        reason: String,
+    },
     /// A rank failed, and all of them are started anew.
     Restarting {
         /// How many times they were, with this one.

@@ -141,6 +141,13 @@ impl Gang {
         }
     }
 
+    /// Waits until no rank is left, however they end.
+    pub(crate) async fn ended(&mut self) {
+        while let Some(ended) = self.ends.next().await {
+            self.note(ended);
+        }
+    }
+
     /// Ends the ranks that are left, all at once: asks, and kills those that are there when the grace is over.
     pub(crate) async fn stop(&mut self, grace: Duration) {
         let left = self.ranks.iter().filter(|rank| rank.child.exit().is_none());

@@ -115,15 +115,15 @@ impl JobSpec {
     }
 }
 
-type EventSink = Arc<dyn Fn(&JobEvent) + Send + Sync>;
+pub(crate) type EventSink = Arc<dyn Fn(&JobEvent) + Send + Sync>;
 
 /// A job with its caller's side: who listens, and how it is cancelled.
 #[derive(Clone)]
 pub struct Job {
     pub(super) spec: JobSpec,
     pub(super) attempt_id: Option<String>,
-    pub(super) on_event: Vec<EventSink>,
-    pub(super) cancel: CancellationToken,
+    pub(crate) on_event: Vec<EventSink>,
+    pub(crate) cancel: CancellationToken,
     pub(super) wrong: Option<String>,
 }
 

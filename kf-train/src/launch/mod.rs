@@ -15,6 +15,10 @@ use futures::stream::BoxStream;
 
 use crate::Result;
 
+pub(crate) use environment::Place;
+pub(crate) use gang::{Gang, GangEnd, Tell};
+pub(crate) use run::result_of;
+
 pub use event::{JobEnd, JobEvent};
 pub use failure::{Failure, RankEnd};
 pub use job::{Job, JobHandle, JobSpec, Program};

@@ -40,6 +40,11 @@ pub async fn run<R: DeserializeOwned>(launcher: &dyn Launcher, job: Job) -> Resu
         }
     };
     abandoned.handle = None;
+    result_of(name, end)
+}
+
+/// What a job's end is to its caller.
+pub(crate) fn result_of<R: DeserializeOwned>(name: String, end: JobEnd) -> Result<R> {
     match end {
         JobEnd::Succeeded { result } => serde_json::from_value(result)
             .map_err(|error| Error::Result { job: name, reason: error.to_string() }),

@@ -233,19 +233,19 @@ impl View<'_> {
         };
         // The cause rather than what it caused, and then the earliest.
         let cause = failures.iter().min_by_key(|node| (by_others(node), node.since));
-        let failure = match cause.map(|node| &node.phase) {
-            Some(Phase::Failed { text, .. }) => text.clone(),
-            _ => String::new(),
+        let (node, failure) = match cause.map(|node| (&node.node.id, &node.phase)) {
+            Some((id, Phase::Failed { text, .. })) => (id.clone(), text.clone()),
+            _ => (String::new(), String::new()),
         };
         if self.now < first + wait {
             return (None, Reason::Settling { failure });
         }
         if round.restarts >= self.options.max_restarts {
-            return (None, Reason::Failed { failure, restarts: round.restarts });
+            return (None, Reason::Failed { node, failure, restarts: round.restarts });
         }
         let restarts = round.restarts + 1;
         let of = self.options.max_restarts;
-        (Some(self.made_of(Some(round), restarts)), Reason::RankFailed { failure, restarts, of })
+        (Some(self.made_of(Some(round), restarts)), Reason::RankFailed { node, failure, restarts, of })
     }
 
     /// The next round: who is left of the one before, in its order, and then those that wait, in theirs.

@@ -1,0 +1,424 @@
+//! The agent of one node.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kf_core::process::Spawner;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use super::coordinator::{Lead, coordinate};
+use super::meeting::{Found, Known, Meeting};
+use super::messages::{Coordinator, News, Report, TICKETS, news, node};
+use super::options::AgentOptions;
+use super::quorum::Phase;
+use super::ranks::LocalRanks;
+use super::round::{Node, Round};
+use crate::launch::{GangEnd, result_of};
+use crate::store::{StoreClient, StoreWatch};
+use crate::{Error, Job, JobEnd, JobEvent, Result};
+
+/// Runs one node's ranks of a job, together with the agents of the job's other nodes.
+///
+/// The agents meet at their endpoints, agree on rounds, and start their ranks in each: see the
+/// [module's guide](super). Dropped, or when its process ends in any way, its ranks end.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    options: AgentOptions,
+}
+
+impl Agent {
+    /// An agent.
+    pub fn new(options: AgentOptions) -> Self {
+        Self { options }
+    }
+
+    /// Runs this node's part of a job to the job's end, and returns what rank 0 returned (`()` for a foreign program).
+    ///
+    /// The job is the same on all nodes, but for the number of its ranks, which is that of this node. Its own numbers of
+    /// nodes and restarts count for nothing: those of [`QuorumOptions`](super::QuorumOptions) do.
+    ///
+    /// # Errors
+    /// [`Error::RankFailed`] when a rank failed, here or elsewhere, and no restart was left; [`Error::Left`] when this node
+    /// was told to leave; [`Error::NoCoordinator`] and [`Error::Endpoint`] when the others can't be met; [`Error::TimedOut`],
+    /// [`Error::Canceled`], [`Error::Result`] as [`run`](crate::run).
+    pub async fn run<R: DeserializeOwned>(&self, job: Job) -> Result<R> {
+        let spec = job.spec()?.clone();
+        let name = spec.name.clone();
+        let run_id = match self.options.run_id.as_str() {
+            "" => uuid::Uuid::now_v7().to_string(),
+            id => id.to_owned(),
+        };
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        let meeting = Meeting::open(&self.options, &run_id, id, spec.ranks_per_node).await?;
+        let spawner = Spawner::new().map_err(|source| Error::Spawn { job: name.clone(), rank: 0, source })?;
+        let sinks = job.on_event.clone();
+        let tell: crate::launch::Tell = Arc::new(move |event| sinks.iter().for_each(|sink| sink(&event)));
+        let node = meeting.node.clone();
+        let ranks = LocalRanks::new(
+            spec.clone(),
+            run_id,
+            node.id.clone(),
+            node.host.clone(),
+            self.options.quorum.max_restarts,
+            std::path::absolute(&self.options.folder).unwrap_or_else(|_| self.options.folder.clone()),
+            Arc::new(spawner),
+            tell.clone(),
+        );
+        let report = Report {
+            node,
+            ticket: 0,
+            phase: Phase::Ready,
+            round: None,
+            failure: None,
+            result: Value::Null,
+            beat: 0,
+        };
+        let mut work = Work {
+            options: &self.options,
+            deadline: spec.timeout.map(|after| (Instant::now() + after, after)),
+            meeting: Arc::new(meeting),
+            ranks,
+            known: Known::default(),
+            report: watch::Sender::new(report),
+            lead: 0,
+            tell: tell.clone(),
+        };
+        let end = tokio::select! {
+            end = work.to_the_end() => end,
+            () = job.cancel.cancelled() => Ok(Over::Ended(JobEnd::Canceled)),
+        };
+        work.ranks.stop().await;
+        match end? {
+            Over::Left => Err(Error::Left { job: name }),
+            Over::Ended(end) => {
+                tell(JobEvent::Ended(end.clone()));
+                result_of(name, end)
+            }
+        }
+    }
+}
+
+/// How an agent's work ends.
+enum Over {
+    Ended(JobEnd),
+    Left,
+}
+
+/// How the time under one coordinator ends.
+enum Session {
+    Over(Over),
+    /// The coordinator is lost, or has given way to another one.
+    Lost,
+}
+
+struct Work<'a> {
+    options: &'a AgentOptions,
+    deadline: Option<(Instant, Duration)>,
+    meeting: Arc<Meeting>,
+    ranks: LocalRanks,
+    known: Known,
+    report: watch::Sender<Report>,
+    /// How often this node has coordinated.
+    lead: u64,
+    tell: crate::launch::Tell,
+}
+
+impl Work<'_> {
+    async fn to_the_end(&mut self) -> Result<Over> {
+        loop {
+            let found = {
+                let mut known = std::mem::take(&mut self.known);
+                let found = self.find(&mut known).await;
+                self.known = known;
+                match found? {
+                    Some(found) => found,
+                    None => return Ok(Over::Left),
+                }
+            };
+            let session = match found {
+                Found::Own => self.coordinate().await,
+                Found::Other(coordinator, client) => self.follow(&coordinator, client, None).await,
+            };
+            match session {
+                Ok(Session::Over(over)) => return Ok(over),
+                Ok(Session::Lost) => info!("the coordinator is lost"),
+                Err(error @ (Error::Store { .. } | Error::StoreTimedOut { .. } | Error::StoreEnded)) => {
+                    info!(%error, "the coordinator is lost");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Looks for the coordinator; the ranks run on meanwhile. None when this node is to leave.
+    async fn find(&mut self, known: &mut Known) -> Result<Option<Found>> {
+        let meeting = self.meeting.clone();
+        let mut find = pin!(meeting.find(known));
+        loop {
+            tokio::select! {
+                found = &mut find => return found.map(Some),
+                (round, end) = self.ranks.watch() => self.ended(round, end).await,
+                () = self.options.leave.cancelled() => {
+                    self.ranks.leave(self.options.leave_grace).await;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Coordinates, and follows itself.
+    async fn coordinate(&mut self) -> Result<Session> {
+        self.lead += 1;
+        info!(node = %self.meeting.node.host, "this node coordinates");
+        let lead = Lead {
+            node: self.meeting.node.clone(),
+            lead: self.lead,
+            round: self.known.round.clone(),
+            ended: self.known.ended.clone(),
+            deadline: self.deadline,
+        };
+        let coordinator = Coordinator {
+            node: self.meeting.node.clone(),
+            lead: self.lead,
+            round: self.known.round.as_ref().map_or(0, |round| round.number),
+            made: false,
+        };
+        self.meeting.record(&coordinator).await?;
+        let (meeting, options) = (self.meeting.clone(), self.options.quorum.clone());
+        let nodes = Arc::new(Mutex::new(
+            self.known.round.as_ref().map_or_else(Vec::new, |round| round.nodes.clone()),
+        ));
+        let around = nodes.clone();
+        let looking = self.meeting.clone();
+        let _looks = AbortOnDropHandle::new(tokio::spawn(async move {
+            let nodes = || around.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            looking.look_around(nodes).await;
+        }));
+        let coordinates = AbortOnDropHandle::new(tokio::spawn(async move {
+            coordinate(meeting.server.clone(), meeting.keys.clone(), lead, options).await
+        }));
+        let client = self.meeting.server.client(self.options.quorum.heartbeat_timeout);
+        let session = self.follow(&coordinator, client, Some(&nodes)).await?;
+        if matches!(session, Session::Over(_)) {
+            // The others are told first.
+            let _ = coordinates.await;
+        }
+        Ok(session)
+    }
+
+    /// Does what a coordinator says, until it is lost, gives way, or says that the job has ended.
+    async fn follow(
+        &mut self,
+        coordinator: &Coordinator,
+        client: StoreClient,
+        nodes: Option<&Mutex<Vec<Node>>>,
+    ) -> Result<Session> {
+        if nodes.is_none() {
+            info!(coordinator = %coordinator.node.host, "this node follows");
+            self.meeting.record(coordinator).await?;
+        }
+        let lead = self.meeting.keys.lead(coordinator.lead);
+        let client = client.prefixed(&lead).with_timeout(self.options.quorum.heartbeat_timeout);
+        let ticket = client.add(TICKETS, 1).await?.unsigned_abs();
+        self.report.send_modify(|report| {
+            report.ticket = ticket;
+            report.round.clone_from(&self.known.round);
+        });
+        let mut reporting =
+            pin!(report(client.connect_again().await?, self.report.subscribe(), self.options.heartbeat,));
+        let (told, mut news) = mpsc::channel(64);
+        let _reads = AbortOnDropHandle::new(tokio::spawn(read(client.connect_again().await?, told)));
+        let key = self.meeting.keys.coordinator();
+        let mut record = self.meeting.server.watch(&key);
+        let mut next: Option<Round> = None;
+        loop {
+            let local = async {
+                match &next {
+                    Some(round) => Step::Started(self.ranks.start(round, &client).await),
+                    None => Step::RanksEnded(self.ranks.watch().await),
+                }
+            };
+            let step = tokio::select! {
+                biased;
+                told = news.recv() => Step::News(told),
+                error = &mut reporting => return Err(error),
+                gives_way = gives_way(&self.meeting, &mut record, coordinator) => {
+                    gives_way?;
+                    info!("another coordinator goes on");
+                    return Ok(Session::Lost);
+                }
+                () = self.options.leave.cancelled() => Step::Leave,
+                step = local => step,
+            };
+            match step {
+                Step::News(None) => return Ok(Session::Lost),
+                Step::News(Some(News::End(end))) => {
+                    self.ranks.stop().await;
+                    return Ok(Session::Over(Over::Ended(end)));
+                }
+                Step::News(Some(News::Over { round, reason })) => {
+                    warn!(round, "the ranks are stopped: {reason}");
+                    next = None;
+                    self.stop().await;
+                }
+                Step::News(Some(News::Round { round, reason })) => {
+                    if let Some(nodes) = nodes {
+                        nodes.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&round.nodes);
+                    } else {
+                        let coordinator =
+                            Coordinator { round: round.number, made: true, ..coordinator.clone() };
+                        self.meeting.record(&coordinator).await?;
+                    }
+                    next = self.begin(round, reason).await;
+                }
+                Step::Started(started) => {
+                    let round = next.take().map_or(0, |round| round.number);
+                    self.started(round, started);
+                }
+                Step::Leave => {
+                    info!("this node leaves");
+                    let mut leave = pin!(self.ranks.leave(self.options.leave_grace));
+                    tokio::select! {
+                        () = &mut leave => {}
+                        error = &mut reporting => {
+                            info!(%error, "the coordinator is lost");
+                            leave.await;
+                        }
+                    }
+                    self.report.send_modify(|report| report.phase = Phase::Leaving);
+                    // Until it is written, or the coordinator is gone as well.
+                    let _ = tokio::time::timeout(self.options.heartbeat, &mut reporting).await;
+                    return Ok(Session::Over(Over::Left));
+                }
+                Step::RanksEnded((round, end)) => self.ended(round, end).await,
+            }
+        }
+    }
+
+    /// A round begins: whether this node is to start ranks of it.
+    async fn begin(&mut self, round: Round, reason: String) -> Option<Round> {
+        let before = self.known.round.replace(round.clone());
+        self.known.ended.clear();
+        if before.as_ref() == Some(&round) && self.ranks.round() == Some(round.number) {
+            return None;
+        }
+        info!(round = round.number, nodes = round.nodes.len(), "{reason}");
+        (self.tell)(JobEvent::Round {
+            number: round.number,
+            nodes: round.nodes.len(),
+            world_size: round.world_size(),
+            restarts: round.restarts,
+            reason,
+        });
+        self.stop().await;
+        round.has(&self.meeting.node.id).then_some(round)
+    }
+
+    async fn stop(&mut self) {
+        self.ranks.stop().await;
+        self.report.send_modify(|report| {
+            report.phase = Phase::Ready;
+            report.failure = None;
+            report.round.clone_from(&self.known.round);
+        });
+    }
+
+    fn started(&mut self, round: u64, started: Result<()>) {
+        let phase = match started {
+            Ok(()) => Phase::Running { round },
+            Err(error) => Phase::Failed { round, text: error.to_string(), of_another_rank: false },
+        };
+        self.report.send_modify(|report| report.phase = phase);
+    }
+
+    async fn ended(&mut self, round: u64, end: GangEnd) {
+        match end {
+            GangEnd::Succeeded => {
+                let result = self.ranks.result();
+                self.ranks.stop().await;
+                self.report.send_modify(|report| {
+                    report.phase = Phase::Succeeded { round };
+                    report.result = result;
+                });
+            }
+            GangEnd::Failed(failed) => {
+                let (text, of_another_rank) = (failed.failure.to_string(), failed.of_another_rank);
+                warn!(round, "{text}");
+                // Told before the others are ended, which may take a while.
+                self.report.send_modify(|report| {
+                    report.phase = Phase::Failed { round, text, of_another_rank };
+                    report.failure = Some(Box::new(failed.failure));
+                });
+                self.ranks.stop().await;
+            }
+        }
+    }
+}
+
+enum Step {
+    News(Option<News>),
+    Started(Result<()>),
+    Leave,
+    RanksEnded((u64, GangEnd)),
+}
+
+/// Waits until this node's store names another coordinator than the one that it follows.
+async fn gives_way(meeting: &Meeting, record: &mut StoreWatch, followed: &Coordinator) -> Result<()> {
+    loop {
+        if meeting.recorded().is_some_and(|recorded| recorded.node.id != followed.node.id) {
+            return Ok(());
+        }
+        record.changed().await?;
+    }
+}
+
+/// Tells the coordinator of this node, when something changes and every now and then. Ends when that fails.
+async fn report(client: StoreClient, mut reports: watch::Receiver<Report>, every: Duration) -> Error {
+    let mut beat = 0;
+    loop {
+        let mut report = reports.borrow_and_update().clone();
+        beat += 1;
+        report.beat = beat;
+        let json = match kf_core::json::to_json(&report) {
+            Ok(json) => json.to_string(),
+            Err(error) => {
+                return Error::StoreRefused { what: "this node's report".into(), reason: error.to_string() };
+            }
+        };
+        if let Err(error) = client.set(&node(&report.node.id), json).await {
+            return error;
+        }
+        tokio::select! {
+            changed = reports.changed() => if changed.is_err() { std::future::pending::<()>().await },
+            () = tokio::time::sleep(every) => {}
+        }
+    }
+}
+
+/// Reads the coordinator's news in order, until it is lost.
+async fn read(client: StoreClient, told: mpsc::Sender<News>) {
+    let mut number = 0;
+    loop {
+        match client.get(&news(number), Duration::from_secs(3600)).await {
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(news) => {
+                    if told.send(news).await.is_err() {
+                        return;
+                    }
+                    number += 1;
+                }
+                Err(error) => {
+                    warn!(%error, "the coordinator's news can't be read: are all nodes of one version?");
+                    return;
+                }
+            },
+            Err(error) if matches!(error, Error::StoreTimedOut { .. }) => {}
+            Err(_) => return,
+        }
+    }
+}

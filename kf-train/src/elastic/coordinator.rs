@@ -1,0 +1,222 @@
+//! The coordinator: one of the agents, which makes the rounds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tracing::{debug, info};
+
+use super::messages::{Coordinator, Keys, News, Report, news};
+use super::quorum::{NodeState, QuorumOptions, QuorumState, quorum};
+use super::reason::Reason;
+use super::round::{Node, Round};
+use crate::store::{StoreClient, StoreEntry, StoreServer};
+use crate::{JobEnd, Result};
+
+/// Decisions are looked for this often where nothing else asks for one.
+const TICK: Duration = Duration::from_millis(50);
+/// Reports that come this close together are looked at together.
+const TOGETHER: Duration = Duration::from_millis(2);
+/// How long the end of a job is told to nodes that have not left yet.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// What a coordinator begins with.
+pub(super) struct Lead {
+    pub(super) node: Node,
+    pub(super) lead: u64,
+    pub(super) round: Option<Round>,
+    pub(super) ended: BTreeSet<String>,
+    /// When the whole job must be done, and the time that it was given.
+    pub(super) deadline: Option<(Instant, Duration)>,
+}
+
+/// Makes rounds until the job has ended and all nodes know.
+pub(super) async fn coordinate(
+    server: Arc<StoreServer>,
+    keys: Keys,
+    lead: Lead,
+    options: QuorumOptions,
+) -> Result<()> {
+    let mut watch = server.watch(&keys.nodes(lead.lead));
+    let client = server.client(Duration::from_secs(60));
+    let mut driver = Driver {
+        began: Instant::now(),
+        state: QuorumState {
+            took_over: lead.round.is_some().then_some(Duration::ZERO),
+            round: lead.round,
+            ended: lead.ended,
+            nodes: BTreeMap::new(),
+        },
+        reports: BTreeMap::new(),
+        told: 0,
+        over: None,
+        last: None,
+        own: Coordinator { node: lead.node, lead: lead.lead, round: 0, made: false },
+        client: client.prefixed(&keys.lead(lead.lead)),
+        record: client,
+        key: keys.coordinator(),
+    };
+    driver.announce(false).await?;
+    loop {
+        driver.read(&watch.snapshot());
+        let late = lead.deadline.filter(|(deadline, _)| Instant::now() >= *deadline);
+        let end = match late {
+            Some((_, after)) => Some(JobEnd::TimedOut { after }),
+            None => driver.decide(&options).await?,
+        };
+        if let Some(end) = end {
+            driver.tell(News::End(end)).await?;
+            break;
+        }
+        tokio::select! {
+            changed = watch.changed() => {
+                changed?;
+                tokio::time::sleep(TOGETHER).await;
+            }
+            () = tokio::time::sleep(TICK) => {}
+        }
+    }
+    // The nodes learn it by themselves, and go.
+    let until = Instant::now() + LINGER;
+    let waits = |entries: BTreeMap<String, StoreEntry>, own: &str| {
+        entries.iter().any(|(key, entry)| entry.connected && !key.ends_with(own))
+    };
+    while Instant::now() < until && waits(watch.snapshot(), &driver.own.node.id) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+struct Driver {
+    began: Instant,
+    state: QuorumState,
+    /// The last report of each node, with its revision in the store.
+    reports: BTreeMap<String, (u64, Report)>,
+    /// How many news were told.
+    told: u64,
+    /// The round of which was told that it is over.
+    over: Option<u64>,
+    last: Option<Reason>,
+    own: Coordinator,
+    client: StoreClient,
+    /// The store's keys that are of no coordinator's time.
+    record: StoreClient,
+    key: String,
+}
+
+impl Driver {
+    /// Takes up what the nodes' reports say.
+    fn read(&mut self, entries: &BTreeMap<String, StoreEntry>) {
+        let now = self.began.elapsed();
+        for (key, entry) in entries {
+            let known = self.reports.get(key);
+            if known.is_none_or(|(revision, _)| *revision != entry.revision) {
+                match serde_json::from_slice::<Report>(&entry.value) {
+                    Ok(report) => {
+                        self.take(&report, now, entry.set_at.saturating_duration_since(self.began));
+                        self.reports.insert(key.clone(), (entry.revision, report));
+                    }
+                    Err(error) => debug!(%key, %error, "a report that can't be read"),
+                }
+            }
+            let Some((_, report)) = self.reports.get(key) else { continue };
+            if let Some(node) = self.state.nodes.get_mut(&report.node.id) {
+                match (entry.connected, node.disconnected) {
+                    (true, _) => node.disconnected = None,
+                    (false, None) => node.disconnected = Some(now),
+                    (false, Some(_)) => {}
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, report: &Report, now: Duration, heard: Duration) {
+        // Where the coordinator before told a round to some nodes only, that one counts.
+        if let Some(round) = &report.round
+            && !self.own.made
+            && self.state.round.as_ref().is_some_and(|own| own.number < round.number)
+        {
+            self.state.round = Some(round.clone());
+        }
+        let node = self.state.nodes.entry(report.node.id.clone()).or_insert_with(|| NodeState {
+            node: report.node.clone(),
+            phase: report.phase.clone(),
+            ticket: report.ticket,
+            joined: now,
+            since: now,
+            heard,
+            disconnected: None,
+        });
+        node.heard = heard;
+        if node.phase != report.phase {
+            node.phase = report.phase.clone();
+            node.since = now;
+        }
+    }
+
+    /// Decides, and tells the nodes. The job's end, where it has come.
+    async fn decide(&mut self, options: &QuorumOptions) -> Result<Option<JobEnd>> {
+        let (round, reason) = quorum(self.began.elapsed(), &self.state, options);
+        let is_new = self.last.as_ref().is_none_or(|last| !last.is_like(&reason));
+        if is_new {
+            info!(round = self.state.round.as_ref().map(|round| round.number), "{reason}");
+        }
+        let end = self.end(&reason);
+        if let Some(round) = round {
+            self.state.round = Some(round.clone());
+            self.over = None;
+            // Nodes that ended long ago need not be remembered.
+            self.state.ended.retain(|id| round.has(id));
+            self.announce(true).await?;
+            self.tell(News::Round { round, reason: reason.to_string() }).await?;
+        } else if let Some(broken) = self.state.round.as_ref().map(|round| round.number)
+            && reason.breaks_round()
+            && self.over != Some(broken)
+        {
+            self.over = Some(broken);
+            self.tell(News::Over { round: broken, reason: reason.to_string() }).await?;
+        }
+        self.last = Some(reason);
+        Ok(end)
+    }
+
+    fn end(&self, reason: &Reason) -> Option<JobEnd> {
+        match reason {
+            Reason::Succeeded { .. } => {
+                let first = self.state.round.as_ref().and_then(|round| round.nodes.first());
+                let report = first.and_then(|node| self.report(&node.id));
+                Some(JobEnd::Succeeded { result: report.map_or(Value::Null, |report| report.result.clone()) })
+            }
+            Reason::Failed { node, failure, .. } => {
+                let report = self.report(node).and_then(|report| report.failure.clone());
+                Some(match report {
+                    Some(failure) => JobEnd::Failed(failure),
+                    None => JobEnd::Broken { reason: failure.clone(), retryable: false },
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn report(&self, id: &str) -> Option<&Report> {
+        self.reports.values().map(|(_, report)| report).find(|report| report.node.id == id)
+    }
+
+    async fn tell(&mut self, told: News) -> Result<()> {
+        let json = kf_core::json::to_json(&told).map_err(|error| crate::Error::StoreRefused {
+            what: "the coordinator's news".into(),
+            reason: error.to_string(),
+        })?;
+        self.client.set(&news(self.told), json.to_string()).await?;
+        self.told += 1;
+        Ok(())
+    }
+
+    /// Tells whoever asks at this node's store that it coordinates.
+    async fn announce(&mut self, made: bool) -> Result<()> {
+        self.own.round = self.state.round.as_ref().map_or(0, |round| round.number);
+        self.own.made = made;
+        self.record.set(&self.key, serde_json::json!(self.own).to_string()).await
+    }
+}

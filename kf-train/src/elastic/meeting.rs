@@ -1,0 +1,278 @@
+//! How an agent finds who coordinates, or finds that it is the one who does.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use tracing::{debug, info};
+
+use super::messages::{Coordinator, Keys, address};
+use super::options::AgentOptions;
+use super::round::{Node, Round};
+use crate::store::{StoreClient, StoreServer};
+use crate::{Error, Result};
+
+/// How long one attempt to reach a node takes at most.
+const REACH: Duration = Duration::from_secs(1);
+/// How often is tried again.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How often a coordinator looks for another one.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What an agent knows of the job.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) round: Option<Round>,
+    /// Nodes of the round that have ended for certain.
+    pub(super) ended: BTreeSet<String>,
+}
+
+/// Who coordinates.
+pub(super) enum Found {
+    /// This node.
+    Own,
+    /// Another.
+    Other(Coordinator, StoreClient),
+}
+
+/// An agent's own place to meet.
+pub(super) struct Meeting {
+    pub(super) node: Node,
+    pub(super) server: Arc<StoreServer>,
+    pub(super) keys: Keys,
+    /// The endpoints that are not this node's.
+    seeds: Vec<String>,
+    /// Whether one of them is.
+    is_seed: bool,
+    join_timeout: Duration,
+    /// How long a node that was reached may take to find a coordinator.
+    patience: Duration,
+}
+
+impl Meeting {
+    /// Serves this node's store: at the first endpoint that is this node's, and else at any port.
+    pub(super) async fn open(options: &AgentOptions, run_id: &str, id: String, ranks: usize) -> Result<Self> {
+        let mut seeds = Vec::new();
+        let mut own = None;
+        for endpoint in &options.endpoints {
+            let addresses = resolve(endpoint).await?;
+            if own.is_none() {
+                own = serve_at(&addresses, endpoint).await?;
+                if own.is_some() {
+                    continue;
+                }
+            }
+            seeds.push(endpoint.clone());
+        }
+        let is_seed = own.is_some() || options.endpoints.is_empty();
+        let local = match (&own, seeds.first()) {
+            (Some(server), _) if !server.local_addr().ip().is_unspecified() => server.local_addr().ip(),
+            (_, Some(seed)) => local_address(seed, &resolve(seed).await?)?,
+            _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        let server = match own {
+            Some(server) => server,
+            None => StoreServer::bind(SocketAddr::new(local, 0)).await?,
+        };
+        let host = options.host.clone().unwrap_or_else(|| local.to_string());
+        let node = Node { id, host, port: server.local_addr().port(), ranks };
+        Ok(Self {
+            node,
+            server: Arc::new(server),
+            keys: Keys::of(run_id),
+            seeds,
+            is_seed,
+            join_timeout: options.join_timeout,
+            patience: options.quorum.heartbeat_timeout,
+        })
+    }
+
+    /// Looks for the coordinator, in the order in which the nodes of the last round succeed one another, so that all come to
+    /// the same one: each asks those before itself, and is the one when none of them can be reached.
+    pub(super) async fn find(&self, known: &mut Known) -> Result<Found> {
+        let deadline = Instant::now() + self.join_timeout;
+        loop {
+            if let Some(found) = self.look(known, deadline).await? {
+                return Ok(found);
+            }
+            if Instant::now() >= deadline {
+                let after = self.join_timeout;
+                return Err(Error::NoCoordinator { endpoints: self.seeds.join(", "), after });
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn look(&self, known: &mut Known, deadline: Instant) -> Result<Option<Found>> {
+        let nodes: Vec<_> = known.round.iter().flat_map(|round| round.nodes.clone()).collect();
+        for node in nodes.iter().filter(|node| !known.ended.contains(&node.id)).cloned().collect::<Vec<_>>() {
+            if node.id == self.node.id {
+                return Ok(Some(Found::Own));
+            }
+            match self.ask(&address(&node), known, self.patience).await {
+                Ok(Some((coordinator, client))) => return Ok(Some(Found::Other(coordinator, client))),
+                Ok(None) => {}
+                Err(error) if has_ended(&error) => {
+                    info!(node = %node.host, "its agent has ended");
+                    known.ended.insert(node.id);
+                }
+                Err(error) => debug!(node = %node.host, %error, "not reached"),
+            }
+        }
+        for seed in &self.seeds {
+            match self.ask(seed, known, Duration::ZERO).await {
+                Ok(Some((coordinator, client))) => return Ok(Some(Found::Other(coordinator, client))),
+                Ok(None) => {}
+                Err(error) => debug!(%seed, %error, "not reached"),
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+        // A node that was of no round, and is no endpoint, has nobody to coordinate.
+        Ok(self.is_seed.then_some(Found::Own))
+    }
+
+    /// Asks at a node who coordinates, and connects there. None where it knows of nobody who is fit.
+    async fn ask(
+        &self,
+        at: &str,
+        known: &Known,
+        patience: Duration,
+    ) -> Result<Option<(Coordinator, StoreClient)>> {
+        let client = StoreClient::connect(at, REACH).await?;
+        let until = Instant::now() + patience;
+        loop {
+            if let Some(coordinator) = self.read(&client).await? {
+                let older = known.round.as_ref().is_some_and(|round| coordinator.round < round.number);
+                let own = coordinator.node.id == self.node.id;
+                if !own && !older && !known.ended.contains(&coordinator.node.id) {
+                    if coordinator.address() == at {
+                        return Ok(Some((coordinator, client)));
+                    }
+                    // It may know only of one that is lost to it as well.
+                    if let Ok(there) = StoreClient::connect(coordinator.address(), REACH).await
+                        && let Some(present) = self.read(&there).await?
+                        && present.node.id == coordinator.node.id
+                    {
+                        return Ok(Some((present, there)));
+                    }
+                }
+            }
+            if Instant::now() >= until {
+                return Ok(None);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn read(&self, client: &StoreClient) -> Result<Option<Coordinator>> {
+        let value = client.try_get(&self.keys.coordinator()).await?;
+        Ok(value.and_then(|value| serde_json::from_slice(&value).ok()))
+    }
+
+    /// Who coordinates, as this node's own store has it: what it was told last, by itself or by another coordinator.
+    pub(super) fn recorded(&self) -> Option<Coordinator> {
+        let key = self.keys.coordinator();
+        let entry = self.server.snapshot(&key).remove(&key)?;
+        serde_json::from_slice(&entry.value).ok()
+    }
+
+    /// Notes at this node's store whom it follows, for those who ask there.
+    pub(super) async fn record(&self, coordinator: &Coordinator) -> Result<()> {
+        let json = serde_json::json!(coordinator).to_string();
+        self.server.client(REACH).set(&self.keys.coordinator(), json).await
+    }
+
+    /// While this node coordinates: looks at the endpoints, and at the nodes that it lost, for another coordinator, of which
+    /// only one may go on. Notes the other at this node's store where that is the one, and this one at the other's where
+    /// it is not.
+    pub(super) async fn look_around(&self, nodes: impl Fn() -> Vec<Node>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let others = nodes().into_iter().filter(|node| node.id != self.node.id);
+            let places: BTreeSet<_> =
+                self.seeds.iter().cloned().chain(others.map(|node| address(&node))).collect();
+            join_all(places.iter().map(|place| async move {
+                if let Err(error) = self.compare(place).await {
+                    debug!(%place, %error, "no other coordinator is there");
+                }
+            }))
+            .await;
+        }
+    }
+
+    async fn compare(&self, place: &str) -> Result<()> {
+        let client = StoreClient::connect(place, REACH / 2).await?;
+        let (Some(own), theirs) = (self.recorded(), self.read(&client).await?) else { return Ok(()) };
+        match theirs {
+            Some(theirs) if theirs == own => Ok(()),
+            Some(theirs) if own.gives_way_to(&theirs) => {
+                // What it points to must be there.
+                let there = StoreClient::connect(theirs.address(), REACH / 2).await?;
+                match self.read(&there).await? {
+                    Some(present) if present.node.id == theirs.node.id && own.gives_way_to(&present) => {
+                        self.record(&present).await
+                    }
+                    _ => Ok(()),
+                }
+            }
+            _ if own.node.id == self.node.id => {
+                client.set(&self.keys.coordinator(), serde_json::json!(own).to_string()).await
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether nobody listens there any more: a process that has ended for certain, and its ranks with it.
+fn has_ended(error: &Error) -> bool {
+    matches!(error, Error::Store { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+async fn resolve(endpoint: &str) -> Result<Vec<SocketAddr>> {
+    let wrong = |reason: String| Error::Endpoint { endpoint: endpoint.to_owned(), reason };
+    let addresses: Vec<_> =
+        tokio::net::lookup_host(endpoint).await.map_err(|error| wrong(error.to_string()))?.collect();
+    match addresses.is_empty() {
+        true => Err(wrong("it has no address".into())),
+        false => Ok(addresses),
+    }
+}
+
+/// Serves at an endpoint, where it is this machine's and nobody does already.
+async fn serve_at(addresses: &[SocketAddr], endpoint: &str) -> Result<Option<StoreServer>> {
+    use std::io::ErrorKind::{AddrInUse, AddrNotAvailable};
+    for address in addresses {
+        match StoreServer::bind(*address).await {
+            Ok(server) => return Ok(Some(server)),
+            Err(Error::Store { source, .. }) if matches!(source.kind(), AddrInUse | AddrNotAvailable) => {}
+            Err(error) => {
+                return Err(Error::Endpoint { endpoint: endpoint.to_owned(), reason: error.to_string() });
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The address from which this machine reaches another.
+fn local_address(endpoint: &str, addresses: &[SocketAddr]) -> Result<IpAddr> {
+    let found = addresses.first().map(|address| {
+        let any: SocketAddr = match address {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        // Nothing is sent: the system picks the address by its routes.
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(address)?;
+        Ok(socket.local_addr()?.ip())
+    });
+    found.unwrap_or_else(|| Err(std::io::Error::other("it has no address"))).map_err(
+        |error: std::io::Error| Error::Endpoint {
+            endpoint: endpoint.to_owned(),
+            reason: format!("no way there: {error}"),
+        },
+    )
+}

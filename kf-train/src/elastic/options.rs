@@ -1,0 +1,50 @@
+//! How an agent works.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kf_core::CancellationToken;
+
+use super::quorum::QuorumOptions;
+
+/// How an [`Agent`](super::Agent) works.
+#[derive(Debug, Clone)]
+pub struct AgentOptions {
+    /// The job's name among all that meet at the same endpoints; the same on all nodes. A new one where it is empty.
+    pub run_id: String,
+    /// Where the agents meet, as `host:port`: the same list on all nodes, of one node or more, each of which serves its
+    /// own. With several, a node that comes later finds the others while one of these lives. Empty for a job of one node.
+    pub endpoints: Vec<String>,
+    /// The name or address that other nodes reach this one by. Where not given, the address from which this machine
+    /// reaches the first endpoint.
+    pub host: Option<String>,
+    /// When a round is made.
+    pub quorum: QuorumOptions,
+    /// How often a node tells the coordinator that it lives.
+    pub heartbeat: Duration,
+    /// How long a node looks for a coordinator, or for enough others.
+    pub join_timeout: Duration,
+    /// How long ranks may take to end when the node is to leave, such as to write a checkpoint.
+    pub leave_grace: Duration,
+    /// Where the ranks' files go: `attempt_0/0/output.log`, `error.json` …, counted by this node's starts.
+    pub folder: PathBuf,
+    /// Cancelled, the node leaves in good order: its ranks are asked to end, and the others go on without it.
+    pub leave: CancellationToken,
+}
+
+impl AgentOptions {
+    /// A job of one node that keeps its files in this folder.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            run_id: String::new(),
+            endpoints: Vec::new(),
+            host: None,
+            quorum: QuorumOptions::default(),
+            heartbeat: Duration::from_secs(1),
+            join_timeout: Duration::from_secs(600),
+            leave_grace: Duration::from_secs(30),
+            folder: folder.into(),
+            leave: CancellationToken::new(),
+        }
+    }
+}
