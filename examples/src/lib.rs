@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod digits;
+pub mod launch;
 pub mod means;
 pub mod progress;
 pub mod query;

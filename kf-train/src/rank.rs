@@ -12,6 +12,8 @@ use crate::{Error, Result};
 
 /// The environment variable with the path that a rank's progress goes to.
 pub(crate) const PROGRESS_FILE: &str = "KF_TRAIN_PROGRESS";
+/// The environment variable with the path of a file that is there once the rank is to leave.
+pub(crate) const LEAVE: &str = "KF_TRAIN_LEAVE";
 /// Reports closer together than this are dropped, unless a new epoch begins.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// When a rank's progress file is longer, it is begun anew.
@@ -29,6 +31,7 @@ pub struct Rank {
     master_port: u16,
     restart_count: u64,
     run_id: String,
+    leave: Option<PathBuf>,
     #[cfg(feature = "torch")]
     last_round: Mutex<Option<String>>,
     reports: Mutex<Reports>,
@@ -72,6 +75,7 @@ impl Rank {
             master_port: number(&lookup, "MASTER_PORT", None)?,
             restart_count: number(&lookup, "TORCHELASTIC_RESTART_COUNT", Some(0))?,
             run_id: lookup("TORCHELASTIC_RUN_ID").unwrap_or_default(),
+            leave: lookup(LEAVE).map(PathBuf::from),
             #[cfg(feature = "torch")]
             last_round: Mutex::new(None),
             reports: Mutex::new(Reports::to(lookup(PROGRESS_FILE).map(PathBuf::from))),
@@ -121,6 +125,14 @@ impl Rank {
     /// The job's attempt id, empty where the launcher gives none.
     pub fn run_id(&self) -> &str {
         &self.run_id
+    }
+
+    /// Whether this rank's node is to leave the job, so that the rank should save what it has and return: soon, for it is
+    /// ended when its time is over. Cheap enough for each step.
+    ///
+    /// A rank that is no function of the launching program gets SIGTERM instead.
+    pub fn is_leaving(&self) -> bool {
+        self.leave.as_ref().is_some_and(|path| path.exists())
     }
 
     /// Tells the launcher how far it is; the caller sees it as [`JobEvent::Progress`](crate::JobEvent::Progress).

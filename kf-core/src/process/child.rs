@@ -169,7 +169,7 @@ pub(super) fn supervise(
     what: String,
     mut process: tokio::process::Child,
     unowned: Unowned,
-    output: Output,
+    (output, errors): (Output, Option<Output>),
     exchange: Exchange,
     ends: CancellationToken,
 ) -> io::Result<Child> {
@@ -198,7 +198,16 @@ pub(super) fn supervise(
             ended
         };
         // In one task: who ends closes its output too, and one thread sees both.
-        let kept = output.pump(enough.cancelled());
+        let kept = async {
+            let errors = async {
+                match errors {
+                    Some(errors) => errors.pump(enough.cancelled()).await,
+                    None => Ok(()),
+                }
+            };
+            let (output, errors) = tokio::join!(output.pump(enough.cancelled()), errors);
+            output.and(errors)
+        };
         let (ended, kept) = until_both(end, kept, || enough.cancel()).await;
         if let Err(error) = kept {
             tracing::warn!(child = %name, %error, "the log is incomplete");

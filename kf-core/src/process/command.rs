@@ -13,6 +13,13 @@ use crate::worker::{EXEC_ENTRY, ExecRequest};
 /// Called with each line of a child's output, without its end-of-line.
 pub(super) type LineSink = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// What becomes of standard error, where that is kept apart.
+#[derive(Clone)]
+pub(super) struct Stderr {
+    pub(super) log: Log,
+    pub(super) on_line: LineSink,
+}
+
 /// What to start: a worker entry of this program, or another program.
 #[derive(Clone)]
 pub struct Command {
@@ -23,6 +30,7 @@ pub struct Command {
     pub(super) cwd: Option<PathBuf>,
     pub(super) log: Option<Log>,
     pub(super) on_line: Option<LineSink>,
+    pub(super) stderr: Option<Stderr>,
     pub(super) ahead: bool,
 }
 
@@ -68,7 +76,17 @@ impl Command {
     }
 
     fn new(what: String, entry: String, request: String) -> Self {
-        Self { what, entry, request, env: Vec::new(), cwd: None, log: None, on_line: None, ahead: false }
+        Self {
+            what,
+            entry,
+            request,
+            env: Vec::new(),
+            cwd: None,
+            log: None,
+            on_line: None,
+            stderr: None,
+            ahead: false,
+        }
     }
 
     /// Sets an environment variable, beside those of this process.
@@ -96,6 +114,14 @@ impl Command {
     #[must_use]
     pub fn log(mut self, log: Log) -> Self {
         self.log = Some(log);
+        self
+    }
+
+    /// Keeps standard error apart from standard output: in a log of its own, and its lines to a function of its own, which
+    /// is called as that of [`on_line`](Self::on_line) is. How the two were mixed is lost.
+    #[must_use]
+    pub fn stderr(mut self, log: Log, on_line: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.stderr = Some(Stderr { log, on_line: Arc::new(on_line) });
         self
     }
 

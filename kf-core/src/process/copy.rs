@@ -23,6 +23,8 @@ pub(super) struct Form {
     pub(super) entry: String,
     pub(super) env: Vec<(String, Option<String>)>,
     pub(super) cwd: Option<PathBuf>,
+    /// Whether standard error goes into a pipe of its own.
+    pub(super) stderr_apart: bool,
 }
 
 /// A copy that was started. Dropped, it is killed with what it has started itself.
@@ -33,6 +35,8 @@ pub(super) struct Started {
     pub(super) process: tokio::process::Child,
     /// The end of the pipe into which it prints.
     pub(super) output: OwnedFd,
+    /// The same of standard error, where that has its own.
+    pub(super) errors: Option<OwnedFd>,
 }
 
 /// The process group of a copy that nobody watches yet.
@@ -65,13 +69,16 @@ impl Form {
         let (output, print) = io::pipe()?;
         let (program, name) = this_program()?;
         let mut command = std::process::Command::new(program);
-        command
-            .arg0(name)
-            .arg(&self.entry)
-            .stdin(stdin)
-            .stdout(print.try_clone()?)
-            .stderr(print)
-            .process_group(0);
+        command.arg0(name).arg(&self.entry).stdin(stdin).process_group(0);
+        let mut errors = None;
+        if self.stderr_apart {
+            let (read, write) = io::pipe()?;
+            errors = Some(read.into());
+            command.stderr(write);
+        } else {
+            command.stderr(print.try_clone()?);
+        }
+        command.stdout(print);
         for (name, value) in &self.env {
             match value {
                 Some(value) => command.env(name, value),
@@ -87,7 +94,7 @@ impl Form {
             .env(worker::PARENT, std::process::id().to_string());
         let process = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
         let group = Unowned(Some(Guarded::new(guard, process.id().unwrap_or_default())));
-        Ok(Started { group, process, output: output.into() })
+        Ok(Started { group, process, output: output.into(), errors })
     }
 }
 

@@ -16,7 +16,7 @@ use super::copy::{Ahead, Form, Started};
 use super::guard::{Guard, Guards};
 use super::log::LogWriter;
 use super::output::Output;
-use super::{Command, SpawnError};
+use super::{Command, Log, SpawnError};
 use crate::worker::{self, Exchange};
 
 /// How long a copy that was started ahead waits for a request.
@@ -142,7 +142,7 @@ impl Spawner {
     /// [`SpawnError`]; nothing was started then. A worker entry or program that does not exist is not among them: the
     /// child starts, and ends with [`EXIT_REFUSED`](worker::EXIT_REFUSED).
     pub async fn spawn(&self, command: Command) -> Result<Child, SpawnError> {
-        let Command { what, entry, request, env, cwd, log, on_line, ahead } = command;
+        let Command { what, entry, request, env, cwd, log, on_line, stderr, ahead } = command;
         if !worker::dispatches() {
             return Err(SpawnError::NoDispatch { what });
         }
@@ -150,15 +150,13 @@ impl Spawner {
         let start = |source| SpawnError::Start { what: what.clone(), source };
         let (exchange, request) =
             Exchange::of(&request).map_err(|source| SpawnError::Request { what: what.clone(), source })?;
-        let log = match &log {
-            None => None,
-            Some(options) => Some(LogWriter::create(options).map_err(|source| SpawnError::Log {
-                what: what.clone(),
-                path: options.path.clone(),
-                source,
-            })?),
+        let open = |log: &Log| {
+            let refused = |source| SpawnError::Log { what: what.clone(), path: log.path.clone(), source };
+            LogWriter::create(log).map_err(refused)
         };
-        let form = Form { entry, env, cwd };
+        let log = log.as_ref().map(open).transpose()?;
+        let stderr = stderr.map(|stderr| Ok((open(&stderr.log)?, stderr.on_line))).transpose()?;
+        let form = Form { entry, env, cwd, stderr_apart: stderr.is_some() };
         let closed = || start(io::Error::other("the spawner's thread has ended"));
         let taken = ahead.then(|| self.ahead.take(&form, &runtime, &request)).flatten();
         let copy = if let Some(copy) = taken {
@@ -171,13 +169,16 @@ impl Spawner {
             self.jobs.send(job).map_err(|_| closed())?;
             started.await.map_err(|_| closed())?.map_err(start)?
         };
-        let Started { process, group, output } = copy;
-        let output = Output {
-            pipe: pipe::Receiver::from_owned_fd(output).map_err(start)?,
-            log,
-            on_line,
-            recent: Arc::new(Mutex::default()),
+        let Started { process, group, output, errors } = copy;
+        let recent = Arc::new(Mutex::default());
+        let pump = |pipe, log, on_line| {
+            let pipe = pipe::Receiver::from_owned_fd(pipe).map_err(start)?;
+            Ok(Output { pipe, log, on_line, recent: recent.clone() })
         };
-        child::supervise(what.clone(), process, group, output, exchange, self.ends.clone()).map_err(start)
+        let output = pump(output, log, on_line)?;
+        let errors = errors.zip(stderr);
+        let errors = errors.map(|(pipe, (log, on_line))| pump(pipe, Some(log), Some(on_line))).transpose()?;
+        child::supervise(what.clone(), process, group, (output, errors), exchange, self.ends.clone())
+            .map_err(start)
     }
 }

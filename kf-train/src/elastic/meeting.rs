@@ -29,6 +29,24 @@ pub(super) struct Known {
     pub(super) ended: BTreeSet<String>,
 }
 
+impl Known {
+    /// Whether a coordinator is not behind what is known.
+    fn may_follow(&self, coordinator: &Coordinator) -> bool {
+        let behind = self.round.as_ref().is_some_and(|round| coordinator.round < round.number);
+        !behind && !self.ended.contains(&coordinator.node.id)
+    }
+
+    /// Notes what came of reaching for a node.
+    fn note(&mut self, node: &Node, error: &Error) {
+        if has_ended(error) {
+            info!(node = %node.host, "its agent has ended");
+            self.ended.insert(node.id.clone());
+        } else {
+            debug!(node = %node.host, %error, "not reached");
+        }
+    }
+}
+
 /// Who coordinates.
 pub(super) enum Found {
     /// This node.
@@ -106,19 +124,21 @@ impl Meeting {
     }
 
     async fn look(&self, known: &mut Known, deadline: Instant) -> Result<Option<Found>> {
+        if let Some(found) = self.follow_record(known).await {
+            return Ok(Some(found));
+        }
         let nodes: Vec<_> = known.round.iter().flat_map(|round| round.nodes.clone()).collect();
-        for node in nodes.iter().filter(|node| !known.ended.contains(&node.id)).cloned().collect::<Vec<_>>() {
+        for node in &nodes {
+            if known.ended.contains(&node.id) {
+                continue;
+            }
             if node.id == self.node.id {
                 return Ok(Some(Found::Own));
             }
-            match self.ask(&address(&node), known, self.patience).await {
+            match self.ask(&address(node), known, self.patience).await {
                 Ok(Some((coordinator, client))) => return Ok(Some(Found::Other(coordinator, client))),
                 Ok(None) => {}
-                Err(error) if has_ended(&error) => {
-                    info!(node = %node.host, "its agent has ended");
-                    known.ended.insert(node.id);
-                }
-                Err(error) => debug!(node = %node.host, %error, "not reached"),
+                Err(error) => known.note(node, &error),
             }
         }
         for seed in &self.seeds {
@@ -135,6 +155,25 @@ impl Meeting {
         Ok(self.is_seed.then_some(Found::Own))
     }
 
+    /// The coordinator that this node's own store names: the one before, which may be back, or one that has told this node
+    /// that it goes on.
+    async fn follow_record(&self, known: &mut Known) -> Option<Found> {
+        let recorded = self.recorded().filter(|recorded| recorded.node.id != self.node.id)?;
+        if !known.may_follow(&recorded) {
+            return None;
+        }
+        match StoreClient::connect(recorded.address(), REACH).await {
+            Ok(client) => {
+                let present = self.read(&client).await.ok()??;
+                (present.node.id == recorded.node.id).then_some(Found::Other(present, client))
+            }
+            Err(error) => {
+                known.note(&recorded.node, &error);
+                None
+            }
+        }
+    }
+
     /// Asks at a node who coordinates, and connects there. None where it knows of nobody who is fit.
     async fn ask(
         &self,
@@ -146,9 +185,7 @@ impl Meeting {
         let until = Instant::now() + patience;
         loop {
             if let Some(coordinator) = self.read(&client).await? {
-                let older = known.round.as_ref().is_some_and(|round| coordinator.round < round.number);
-                let own = coordinator.node.id == self.node.id;
-                if !own && !older && !known.ended.contains(&coordinator.node.id) {
+                if coordinator.node.id != self.node.id && known.may_follow(&coordinator) {
                     if coordinator.address() == at {
                         return Ok(Some((coordinator, client)));
                     }

@@ -121,12 +121,14 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooFew { here, min } => write!(f, "{here} of at least {min} nodes are here"),
+            Self::TooFew { here, min } => write!(f, "{here} of at least {} here", are(*min)),
             Self::LastCall { here, max, open } => {
-                write!(f, "{here} of at most {max} nodes are here; more may come for {open:.1?}")
+                write!(f, "{here} of at most {} here; more may come for {open:.1?}", are(*max))
             }
+            Self::Met { nodes: 1 } => f.write_str("the node is here"),
             Self::Met { nodes } => write!(f, "{nodes} nodes have met"),
-            Self::Runs { round, nodes } => write!(f, "round {round} runs on {nodes} nodes"),
+            Self::Runs { round, nodes } => write!(f, "round {round} runs on {}", counted(*nodes)),
+            Self::Joining { nodes: 1 } => f.write_str("a node joins"),
             Self::Joining { nodes } => write!(f, "{nodes} nodes join"),
             Self::Joined { nodes } => write!(f, "{} joined", hosts(nodes)),
             Self::Finishing { round } => {
@@ -150,6 +152,14 @@ impl fmt::Display for Reason {
             Self::Succeeded { round } => write!(f, "all ranks of round {round} succeeded"),
         }
     }
+}
+
+fn counted(nodes: usize) -> String {
+    if nodes == 1 { "1 node".into() } else { format!("{nodes} nodes") }
+}
+
+fn are(nodes: usize) -> String {
+    if nodes == 1 { "1 node is".into() } else { format!("{nodes} nodes are") }
 }
 
 /// `node a`, `nodes a and b`, `nodes a, b and c`; of many only the first ones.

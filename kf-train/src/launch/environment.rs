@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::JobSpec;
 use crate::error_file::ERROR_FILE;
-use crate::rank::PROGRESS_FILE;
+use crate::rank::{LEAVE, PROGRESS_FILE};
 
 /// A node's place in a round of a job: which ranks it has, and where they find the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +37,6 @@ impl Place {
     }
 }
 
-/// The environment variable with the path of a file that is there once the rank is to leave.
-pub(crate) const LEAVE: &str = "KF_TRAIN_LEAVE";
 /// The environment variable with the address that other nodes reach this one by.
 pub(crate) const HOST: &str = "KF_TRAIN_HOST";
 

@@ -27,6 +27,8 @@ pub enum JobEvent {
         rank: usize,
         /// The line; long ones come in pieces.
         line: String,
+        /// Whether it came by standard error; only where that is kept [apart](crate::JobSpec::stderr_apart).
+        stderr: bool,
     },
     /// A rank tells how far it is.
     Progress {

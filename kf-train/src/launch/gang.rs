@@ -242,17 +242,25 @@ async fn start_rank(
     if let Some(folder) = &spec.cwd {
         command = command.cwd(folder);
     }
-    let on_line_tell = tell.clone();
-    let log = folder.join(OUTPUT);
-    let on_line = move |line: &str| on_line_tell(JobEvent::Line { rank, line: line.to_owned() });
-    let child = spawner.spawn(command.log(Log::to(&log)).on_line(on_line)).await?;
+    let on_line = |stderr: bool| {
+        let tell = tell.clone();
+        move |line: &str| tell(JobEvent::Line { rank, line: line.to_owned(), stderr })
+    };
+    let log = folder.join(stdout_name(spec));
+    command = command.log(Log::to(&log)).on_line(on_line(false));
+    if spec.stderr_apart {
+        command = command.stderr(Log::to(folder.join("stderr.log")), on_line(true));
+    }
+    let child = spawner.spawn(command).await?;
     tell(JobEvent::RankStarted { rank, pid: child.pid() });
     let progress = ProgressFile::new(progress);
     Ok(RankProcess { rank, child: Arc::new(child), log, error_file, progress, started: false })
 }
 
-/// What a rank printed, in its folder.
-pub(crate) const OUTPUT: &str = "output.log";
+/// The file with what a rank printed, in its folder.
+pub(crate) fn stdout_name(spec: &JobSpec) -> &'static str {
+    if spec.stderr_apart { "stdout.log" } else { "output.log" }
+}
 
 /// The folder of a rank's files, as torchrun lays them out.
 pub(crate) fn rank_folder(folder: &Path, attempt: u64, local_rank: usize) -> PathBuf {

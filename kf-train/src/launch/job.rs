@@ -40,6 +40,9 @@ pub struct JobSpec {
     /// Threads for each rank's numerics (`OMP_NUM_THREADS`). Where not given: 1 if a node has several ranks and the
     /// variable is not set, as torchrun has it.
     pub threads_per_rank: Option<usize>,
+    /// Keep standard error apart from standard output (`stderr.log` and `stdout.log` in place of `output.log`), at the
+    /// price of how they were mixed.
+    pub stderr_apart: bool,
 }
 
 /// What each rank runs.
@@ -81,6 +84,7 @@ impl JobSpec {
             start_timeout: Duration::from_secs(60),
             stop_grace: Duration::from_millis(500),
             threads_per_rank: None,
+            stderr_apart: false,
         }
     }
 
@@ -228,6 +232,13 @@ impl Job {
         self
     }
 
+    /// Keeps what the ranks print to standard error apart from what they print to standard output.
+    #[must_use]
+    pub fn stderr_apart(mut self) -> Self {
+        self.spec.stderr_apart = true;
+        self
+    }
+
     /// Calls a function with each event, on the task that waits for the job. It must be quick.
     #[must_use]
     pub fn on_event(mut self, sink: impl Fn(&JobEvent) + Send + Sync + 'static) -> Self {
@@ -239,7 +250,7 @@ impl Job {
     #[must_use]
     pub fn on_line(self, sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.on_event(move |event| {
-            if let JobEvent::Line { rank, line } = event {
+            if let JobEvent::Line { rank, line, .. } = event {
                 sink(&format!("[rank {rank}] {line}"));
             }
         })

@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::DropGuard;
 
 use super::carry::carry;
-use super::gang::{OUTPUT, rank_folder};
+use super::gang::{rank_folder, stdout_name};
 use super::{Job, JobEnd, JobEvent, JobHandle, JobSpec, Launcher, run};
 use crate::{Error, Result};
 
@@ -78,7 +78,7 @@ impl LocalJob {
     fn log(&self, rank: usize) -> PathBuf {
         let (node, local_rank) = (rank / self.spec.ranks_per_node, rank % self.spec.ranks_per_node);
         let attempt = self.restarts.load(Ordering::Relaxed);
-        rank_folder(&self.node_folder(node), attempt, local_rank).join(OUTPUT)
+        rank_folder(&self.node_folder(node), attempt, local_rank).join(stdout_name(&self.spec))
     }
 }
 

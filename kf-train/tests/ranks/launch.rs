@@ -52,6 +52,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("launch::foreign_progress", foreign_progress),
         trial("launch::no_orphan_after_sigkill", no_orphan_after_sigkill),
         trial("launch::restarts", restarts),
+        trial("launch::stderr_apart", stderr_apart),
         trial("launch::several_nodes", several_nodes),
     ]
 }
@@ -316,7 +317,7 @@ async fn progress_and_lines(launcher: LocalLauncher) {
         assert_eq!(epochs, [0, 1, 2, 3, 4]);
         let started = |event: &JobEvent| matches!(event, JobEvent::RankStarted { rank, pid } if *rank == wanted && *pid > 0);
         assert!(events.iter().any(started));
-        assert!(events.contains(&JobEvent::Line { rank: wanted, line: "reported".into() }));
+        assert!(events.contains(&JobEvent::Line { rank: wanted, line: "reported".into(), stderr: false }));
         assert!(events.contains(&JobEvent::RankEnded { rank: wanted, exit: Exit::Code(0) }));
     }
     assert_eq!(events.last(), Some(&JobEvent::Ended(JobEnd::Succeeded { result: 7.into() })));
@@ -432,4 +433,27 @@ async fn several_nodes(launcher: LocalLauncher) {
     }
     let error = launcher.run::<()>(Job::ranks("echo", 1 << 11).nodes(1 << 11)).await.unwrap_err();
     assert!(error.to_string().contains("it has 4194304 ranks; at most 1048576"), "{error}");
+}
+
+async fn stderr_apart(launcher: LocalLauncher) {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let heard = lines.clone();
+    let job =
+        Job::command("sh", ["-c", "echo out; echo err >&2; exit 3"], 1).stderr_apart().attempt_id("apart");
+    let job = job.on_event(move |event| {
+        if let JobEvent::Line { line, stderr, .. } = event {
+            heard.lock().unwrap().push((line.clone(), *stderr));
+        }
+    });
+    let (failure, _, _) = failure(&launcher, job).await;
+    let mut lines = lines.lock().unwrap().clone();
+    lines.sort();
+    assert_eq!(lines, [("err".to_owned(), true), ("out".to_owned(), false)]);
+    let folder = launcher.folder(&kf_train::JobHandle::new("local", "apart")).join("attempt_0/0");
+    assert_eq!(failure.log, folder.join("stdout.log"));
+    assert_eq!(std::fs::read_to_string(failure.log).unwrap(), "out\n");
+    assert_eq!(std::fs::read_to_string(folder.join("stderr.log")).unwrap(), "err\n");
+    let mut last = failure.last_lines.clone();
+    last.sort();
+    assert_eq!(last, ["err", "out"]);
 }

@@ -6,6 +6,7 @@
 mod checkpoints;
 #[cfg(feature = "torch")]
 mod collectives;
+mod elastic;
 #[cfg(feature = "torch")]
 mod exchanges;
 mod launch;
@@ -28,13 +29,16 @@ fn main() -> ExitCode {
         println!("hanging in main");
         std::thread::sleep(Duration::from_secs(600));
     }
-    let workers = launch::workers(Workers::new());
+    let workers = elastic::workers(launch::workers(Workers::new()));
     #[cfg(feature = "torch")]
     let workers = checkpoints::workers(training::workers(exchanges::workers(collectives::workers(workers))));
     if let Some(code) = run_if_asked(&workers) {
         return code;
     }
-    let trials = launch::trials();
+    if let Some(code) = elastic::agent::run_if_asked() {
+        return code;
+    }
+    let trials: Vec<_> = [launch::trials(), elastic::trials()].into_iter().flatten().collect();
     #[cfg(feature = "torch")]
     let trials =
         [trials, collectives::trials(), exchanges::trials(), training::trials(), checkpoints::trials()]
