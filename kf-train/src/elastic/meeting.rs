@@ -162,7 +162,7 @@ impl Meeting {
         if !known.may_follow(&recorded) {
             return None;
         }
-        match StoreClient::connect(recorded.address(), REACH).await {
+        match StoreClient::connect_once(recorded.address(), REACH).await {
             Ok(client) => {
                 let present = self.read(&client).await.ok()??;
                 (present.node.id == recorded.node.id).then_some(Found::Other(present, client))
@@ -181,7 +181,7 @@ impl Meeting {
         known: &Known,
         patience: Duration,
     ) -> Result<Option<(Coordinator, StoreClient)>> {
-        let client = StoreClient::connect(at, REACH).await?;
+        let client = StoreClient::connect_once(at, REACH).await?;
         let until = Instant::now() + patience;
         loop {
             if let Some(coordinator) = self.read(&client).await? {
@@ -190,7 +190,7 @@ impl Meeting {
                         return Ok(Some((coordinator, client)));
                     }
                     // It may know only of one that is lost to it as well.
-                    if let Ok(there) = StoreClient::connect(coordinator.address(), REACH).await
+                    if let Ok(there) = StoreClient::connect_once(coordinator.address(), REACH).await
                         && let Some(present) = self.read(&there).await?
                         && present.node.id == coordinator.node.id
                     {
@@ -242,13 +242,13 @@ impl Meeting {
     }
 
     async fn compare(&self, place: &str) -> Result<()> {
-        let client = StoreClient::connect(place, REACH / 2).await?;
+        let client = StoreClient::connect_once(place, REACH / 2).await?;
         let (Some(own), theirs) = (self.recorded(), self.read(&client).await?) else { return Ok(()) };
         match theirs {
             Some(theirs) if theirs == own => Ok(()),
             Some(theirs) if own.gives_way_to(&theirs) => {
                 // What it points to must be there.
-                let there = StoreClient::connect(theirs.address(), REACH / 2).await?;
+                let there = StoreClient::connect_once(theirs.address(), REACH / 2).await?;
                 match self.read(&there).await? {
                     Some(present) if present.node.id == theirs.node.id && own.gives_way_to(&present) => {
                         self.record(&present).await

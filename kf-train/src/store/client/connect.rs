@@ -48,6 +48,15 @@ impl Connection {
         }
     }
 
+    /// Tries once.
+    pub(super) async fn open_once(address: String, timeout: Duration) -> Result<Self> {
+        match tokio::time::timeout(timeout, reach(&address)).await {
+            Ok(Ok(wire)) => Ok(Self::over(wire, Origin::Tcp(address))),
+            Ok(Err(error)) => Err(Error::store("connect", address, error)),
+            Err(_) => Err(Error::store("connect", address, io::ErrorKind::TimedOut.into())),
+        }
+    }
+
     /// A connection within this process.
     pub(super) fn within(server: Weak<Shared>, address: SocketAddr) -> Self {
         let (here, there) = tokio::io::duplex(64 << 10);

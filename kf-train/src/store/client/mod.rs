@@ -41,6 +41,15 @@ impl StoreClient {
         Ok(Self { connection: Arc::new(connection), prefix: String::new(), timeout })
     }
 
+    /// Like [`connect`](Self::connect), but tries only once: where nobody listens there, that is told at once.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when no store answers there just now.
+    pub async fn connect_once(address: impl ToString, timeout: Duration) -> Result<Self> {
+        let connection = Connection::open_once(address.to_string(), timeout).await?;
+        Ok(Self { connection: Arc::new(connection), prefix: String::new(), timeout })
+    }
+
     pub(super) fn within(
         server: std::sync::Weak<super::server::Shared>,
         address: std::net::SocketAddr,
