@@ -40,7 +40,7 @@ pub(crate) struct Fleet {
     pub(crate) folder: PathBuf,
     pub(crate) agents: Vec<AgentProcess>,
     /// What an agent of a node is started by, where it is not this machine itself: `ip netns exec NAME`.
-    pub(crate) within: fn(usize) -> Vec<String>,
+    pub(crate) within: Box<dyn Fn(usize) -> Vec<String>>,
 }
 
 pub(crate) struct AgentProcess {
@@ -67,7 +67,7 @@ impl Fleet {
             args: serde_json::json!(args),
             folder: folder.to_owned(),
         };
-        Self { setup, folder: folder.to_owned(), agents: Vec::new(), within: |_| Vec::new() }
+        Self { setup, folder: folder.to_owned(), agents: Vec::new(), within: Box::new(|_| Vec::new()) }
     }
 
     /// Starts the agent of a node.

@@ -1,7 +1,9 @@
 //! Agents that come, go, fail and are cut off, on one machine and in network namespaces of their own.
 
 pub(crate) mod agent;
+mod cuts;
 mod fleet;
+mod network;
 
 use std::io::Write;
 use std::time::Duration;
@@ -19,7 +21,8 @@ pub(crate) fn workers(workers: Workers) -> Workers {
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = cuts::trials();
+    trials.extend([
         trial("elastic::nodes_meet_and_succeed", nodes_meet_and_succeed),
         trial("elastic::a_node_joins_and_one_leaves", a_node_joins_and_one_leaves),
         trial("elastic::a_rank_is_killed", a_rank_is_killed),
@@ -30,7 +33,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("elastic::too_few_nodes_wait", too_few_nodes_wait),
         trial("elastic::killed_while_joining", killed_while_joining),
         trial("elastic::wrong_endpoints", wrong_endpoints),
-    ]
+    ]);
+    trials
 }
 
 /// Works until the job is done, or the node is to leave.
