@@ -20,6 +20,14 @@ pub enum Error {
         /// What is wrong with it and what would be right.
         reason: String,
     },
+    /// There is no framework of this name.
+    #[error("there is no framework `{found}`; there are: {known}")]
+    Framework {
+        /// The name given.
+        found: String,
+        /// The names that there are.
+        known: String,
+    },
     /// A job of this attempt id exists and is another one.
     #[error("attempt `{attempt}` runs another job already; use a new attempt id for a changed job")]
     Conflict {
@@ -263,6 +271,7 @@ impl Error {
             | Self::Left { .. }
             | Self::StoreRefused { .. }
             | Self::StoreEnded
+            | Self::Framework { .. }
             | Self::Conflict { .. }
             | Self::Canceled { .. }
             | Self::Result { .. }

@@ -106,6 +106,7 @@
 
 #[cfg(feature = "torch")]
 mod checkpoint;
+pub mod contract;
 #[cfg(feature = "torch")]
 mod ddp;
 pub mod elastic;
