@@ -7,18 +7,18 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::Shared;
 use crate::store::table::Connection;
-use crate::store::wire::{Answer, RequestReader};
+use crate::store::wire::{Answer, Request, RequestReader};
 
 /// What a connection is made of.
 pub(in crate::store) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 
-/// How long a peer may take to say what it is, to go on with a request, or to take a piece of an answer.
+/// How long a peer may take to say what it is, to send the whole of a request, or to take a piece of an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What a connection may have sent of a request before it has to wait for its turn.
 const LARGE: usize = 1 << 20;
@@ -47,8 +47,15 @@ pub(super) async fn serve(shared: &Shared, mut stream: impl Stream) -> io::Resul
     let mut requests = RequestReader::default();
     let mut buffer = BytesMut::new();
     let mut turn = None;
+    // By when the request that is under way must be whole; the first is at once.
+    let mut deadline = Some(Instant::now() + PATIENCE);
     loop {
         while let Some(request) = requests.next(&mut buffer).map_err(invalid)? {
+            deadline = None;
+            // All the keys may be much.
+            if request == Request::ListKeys && turn.is_none() {
+                turn = shared.large.acquire().await.ok();
+            }
             if let Some(answer) = shared.apply(number, request).map_err(invalid)? {
                 send(&mut stream, answer).await?;
             }
@@ -56,16 +63,22 @@ pub(super) async fn serve(shared: &Shared, mut stream: impl Stream) -> io::Resul
         let within = requests.is_within();
         if !within {
             turn = None;
+            if requests.is_validated() {
+                deadline = None;
+            }
             if buffer.capacity() > LARGE {
                 buffer = BytesMut::new();
             }
-        } else if turn.is_none() && buffer.len() > LARGE {
+        } else if turn.is_none() && requests.kept() + buffer.len() > LARGE {
             turn = shared.large.acquire().await.ok();
+            deadline = None;
+        }
+        if within && deadline.is_none() {
+            deadline = Some(Instant::now() + PATIENCE);
         }
         buffer.reserve(BUFFER);
-        let patience = within || !requests.is_validated();
         tokio::select! {
-            read = patient(patience, stream.read_buf(&mut buffer)) => match read? {
+            read = by(deadline, stream.read_buf(&mut buffer)) => match read? {
                 0 if within => return Err(io::ErrorKind::UnexpectedEof.into()),
                 0 => return Ok(()),
                 _ => {}
@@ -79,7 +92,7 @@ pub(super) async fn serve(shared: &Shared, mut stream: impl Stream) -> io::Resul
 
 async fn send(stream: &mut impl Stream, answer: Answer) -> io::Result<()> {
     for piece in answer.encode() {
-        patient(true, send_piece(stream, piece)).await?;
+        by(Some(Instant::now() + PATIENCE), send_piece(stream, piece)).await?;
     }
     Ok(())
 }
@@ -89,12 +102,10 @@ async fn send_piece(stream: &mut impl Stream, piece: Bytes) -> io::Result<()> {
     stream.flush().await
 }
 
-async fn patient<T>(limited: bool, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    if !limited {
-        return work.await;
-    }
-    timeout(PATIENCE, work).await.unwrap_or_else(|_| {
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("the peer did nothing for {PATIENCE:?}")))
+async fn by<T>(deadline: Option<Instant>, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let Some(deadline) = deadline else { return work.await };
+    timeout_at(deadline, work).await.unwrap_or_else(|_| {
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("the peer took more than {PATIENCE:?}")))
     })
 }
 

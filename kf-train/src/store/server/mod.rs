@@ -28,7 +28,7 @@ const CONNECTIONS: usize = 4096;
 
 /// Serves a store that clients of c10d's TCPStore can use: PyTorch's, libtorch's and [`StoreClient`].
 ///
-/// It ends when this value is dropped, and with it all connections. Anyone who reaches the address can read and write
+/// When this value is dropped, its runtime ends the server at once, and all connections with it. Anyone who reaches the address can read and write
 /// everything, so it belongs on loopback or a network of one's own.
 #[derive(Debug)]
 pub struct StoreServer {
@@ -108,6 +108,11 @@ impl StoreServer {
     /// What is under a prefix just now, by key: that of [`StoreClient::set`], with its prefixes.
     pub fn snapshot(&self, prefix: &str) -> BTreeMap<String, StoreEntry> {
         self.shared.snapshot(prefix)
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Tells of changes under a prefix from now on.

@@ -19,8 +19,10 @@ pub(super) type Connection = u64;
 
 /// The most keys and queued values that a table holds.
 const ITEMS: usize = 1 << 20;
-/// The most bytes of keys, values and keys waited for that a table holds.
-const BYTES: usize = 2 << 30;
+/// The most bytes that keys, values and waits may take.
+const BYTES: usize = 1 << 30;
+/// What each of them takes besides its own bytes, about.
+const OVERHEAD: usize = 128;
 
 /// A key's value, and how it came there.
 #[derive(Debug, Clone)]
@@ -158,7 +160,7 @@ impl Table {
             Request::QueuePush { queue, value } => {
                 self.room(1, queue.len() + value.len())?;
                 self.queued += 1;
-                self.bytes += queue.len() + value.len();
+                self.bytes += size(&queue, &value);
                 self.queues.entry(queue.clone()).or_default().push_back(value);
                 effects.woken.extend(self.waiting.wake_one(&queue));
                 None
@@ -187,7 +189,7 @@ impl Table {
                 "the store is full: it holds at most {ITEMS} keys and queued values"
             )));
         }
-        if self.bytes + self.waiting.bytes() + bytes > BYTES {
+        if self.bytes + self.waiting.bytes() + bytes + items * OVERHEAD > BYTES {
             return Err(refused(format!("the store is full: it holds at most {BYTES} bytes")));
         }
         Ok(())
@@ -195,10 +197,10 @@ impl Table {
 
     fn put(&mut self, setter: Connection, key: Arc<str>, value: Bytes, now: Instant, effects: &mut Effects) {
         self.revision += 1;
-        self.bytes += key.len() + value.len();
+        self.bytes += size(&key, &value);
         let entry = Entry { value, revision: self.revision, set_at: now, setter };
         if let Some(old) = self.entries.insert(key.clone(), entry) {
-            self.bytes -= key.len() + old.value.len();
+            self.bytes -= size(&key, &old.value);
             if old.setter != setter {
                 self.disown(old.setter, &key);
             }
@@ -247,7 +249,7 @@ impl Table {
     fn delete(&mut self, key: Arc<str>, effects: &mut Effects) -> i64 {
         let Some(old) = self.entries.remove(&key) else { return 0 };
         self.revision += 1;
-        self.bytes -= key.len() + old.value.len();
+        self.bytes -= size(&key, &old.value);
         self.disown(old.setter, &key);
         effects.changed.push(key);
         1
@@ -263,7 +265,7 @@ impl Table {
         }
         if let Some(value) = &value {
             self.queued -= 1;
-            self.bytes -= queue.len() + value.len();
+            self.bytes -= size(queue, value);
         }
         Answer::Popped(held, value)
     }
@@ -279,7 +281,7 @@ impl Table {
         if missing.is_empty() {
             return Ok(Some(Answer::Stopped));
         }
-        self.room(0, missing.iter().map(|key| key.len()).sum())?;
+        self.room(0, missing.iter().map(|key| size(key, &[])).sum())?;
         self.waiting.wait(connection, missing);
         Ok(None)
     }
@@ -292,6 +294,10 @@ impl Table {
             effects.woken.extend(self.waiting.wake_one(&queue));
         }
     }
+}
+
+fn size(key: &str, value: &[u8]) -> usize {
+    key.len() + value.len() + OVERHEAD
 }
 
 /// A decimal number as C's `strtoll` reads it: blanks and a sign may come first, and what follows the digits is ignored.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::Connection;
+use super::{Connection, size};
 
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
@@ -24,7 +24,7 @@ struct Wait {
 }
 
 impl Waiting {
-    /// The bytes of all keys waited for.
+    /// What the keys waited for take.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -32,7 +32,7 @@ impl Waiting {
     /// A connection that doesn't wait begins to.
     pub(super) fn wait(&mut self, connection: Connection, missing: HashSet<Arc<str>>) {
         for key in &missing {
-            self.bytes += key.len();
+            self.bytes += size(key, &[]);
             self.by_key.entry(key.clone()).or_default().push_back(connection);
         }
         self.waits.insert(connection, Wait { missing, ..Wait::default() });
@@ -41,7 +41,7 @@ impl Waiting {
     /// A key is there now: the connections that wait for nothing more.
     pub(super) fn wake_all(&mut self, key: &Arc<str>) -> Vec<Connection> {
         let waiters = self.by_key.remove(key).unwrap_or_default();
-        self.bytes -= key.len() * waiters.len();
+        self.bytes -= size(key, &[]) * waiters.len();
         waiters.into_iter().filter(|connection| self.arrived(*connection, key)).collect()
     }
 
@@ -54,7 +54,7 @@ impl Waiting {
                 self.by_key.remove(queue);
             }
             let connection = first?;
-            self.bytes -= queue.len();
+            self.bytes -= size(queue, &[]);
             if self.arrived(connection, queue) {
                 if let Some(wait) = self.waits.get_mut(&connection) {
                     wait.queue = Some(queue.clone());
@@ -94,7 +94,7 @@ impl Waiting {
     pub(super) fn end(&mut self, connection: Connection) -> Option<Arc<str>> {
         let wait = self.waits.remove(&connection)?;
         for key in &wait.missing {
-            self.bytes -= key.len();
+            self.bytes -= size(key, &[]);
             if let Some(waiters) = self.by_key.get_mut(key) {
                 waiters.retain(|other| *other != connection);
                 if waiters.is_empty() {

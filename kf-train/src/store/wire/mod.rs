@@ -6,6 +6,8 @@
 
 mod answer;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -144,6 +144,11 @@ impl RequestReader {
     pub(in crate::store) fn is_within(&self) -> bool {
         self.partial.is_some()
     }
+
+    /// What the fields of the request under way take that have arrived, about.
+    pub(in crate::store) fn kept(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.bytes + 64 * partial.keys.len())
+    }
 }
 
 impl Partial {
