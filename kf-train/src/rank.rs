@@ -7,13 +7,12 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::launch::HOST;
 use crate::progress::{Note, Progress};
 use crate::{Error, Result};
 
 /// The environment variable with the path that a rank's progress goes to.
 pub(crate) const PROGRESS_FILE: &str = "KF_TRAIN_PROGRESS";
-/// The environment variable with the name or address that other nodes reach a rank's node by.
-pub(crate) const HOST: &str = "KF_TRAIN_HOST";
 /// Reports closer together than this are dropped, unless a new epoch begins.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// When a rank's progress file is longer, it is begun anew.

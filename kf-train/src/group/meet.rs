@@ -82,7 +82,8 @@ pub(super) fn store_name(rank: &Rank) -> String {
 
 /// Connects to a store that another process serves.
 fn reach(rank: &Rank, deadline: Instant, given: Duration) -> Result<Store> {
-    let left = deadline.saturating_duration_since(Instant::now());
+    // At the very end of the time, too, a store that is there is found to be there.
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
     Store::connect(rank.master_addr(), rank.master_port(), left).map_err(|error| {
         match (error.timed_out(), rank.uses_agent_store()) {
             (true, false) => not_joined(&[0], rank.world_size(), given),
@@ -198,12 +199,12 @@ fn not_joined(missing: &[usize], world_size: usize, after: Duration) -> Error {
 
 /// Where the other ranks reach this one.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
+pub(super) enum Reach {
     Host(String),
     Interface(String),
 }
 
-impl Place {
+impl Reach {
     /// The host that the launcher names; the interface that PyTorch's variable names; where all ranks are on one machine,
     /// that of their meeting place; this machine's name.
     pub(super) fn of(rank: &Rank) -> Self {
@@ -247,18 +248,18 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_what_is_named_first() {
+    fn an_address_is_what_is_named_first() {
         let place = |pairs: &[(&str, &str)]| {
             let all =
                 [("RANK", "1"), ("WORLD_SIZE", "4"), ("MASTER_ADDR", "meeting"), ("MASTER_PORT", "29500")];
             let all: BTreeMap<&str, &str> = all.iter().chain(pairs).copied().collect();
-            Place::of(&Rank::from_lookup(|name| all.get(name).map(|&value| value.to_owned())).unwrap())
+            Reach::of(&Rank::from_lookup(|name| all.get(name).map(|&value| value.to_owned())).unwrap())
         };
         let (named, interface) = (("KF_TRAIN_HOST", "node-3"), ("GLOO_SOCKET_IFNAME", "eth0,eth1"));
-        assert!(matches!(place(&[named, interface]), Place::Host(host) if host == "node-3"));
-        assert!(matches!(place(&[interface]), Place::Interface(name) if name == "eth0,eth1"));
-        assert!(matches!(place(&[]), Place::Host(host) if host == "meeting"));
+        assert!(matches!(place(&[named, interface]), Reach::Host(host) if host == "node-3"));
+        assert!(matches!(place(&[interface]), Reach::Interface(name) if name == "eth0,eth1"));
+        assert!(matches!(place(&[]), Reach::Host(host) if host == "meeting"));
         let spread = place(&[("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "2")]);
-        assert!(matches!(spread, Place::Host(host) if host != "meeting"));
+        assert!(matches!(spread, Reach::Host(host) if host != "meeting"));
     }
 }

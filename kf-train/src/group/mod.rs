@@ -21,7 +21,7 @@ use c10d_sys::{Group, Store};
 use tch::Device;
 
 use self::calls::{Call, Calls, Seen};
-use self::meet::Place;
+use self::meet::Reach;
 use self::reporter::Reporter;
 use crate::{Error, Rank, Result};
 
@@ -99,10 +99,17 @@ pub struct ProcessGroup {
     /// The ranks' numbers in the job.
     members: Vec<usize>,
     place: Place,
-    device: Device,
     options: GroupOptions,
     exchanges: Cell<u64>,
     subgroups: Cell<u64>,
+}
+
+/// What a rank communicates by.
+#[derive(Debug, Clone)]
+struct Place {
+    backend: Backend,
+    device: Device,
+    reach: Reach,
 }
 
 impl ProcessGroup {
@@ -122,6 +129,7 @@ impl ProcessGroup {
     pub fn join_with(rank: &Rank, backend: Backend, options: GroupOptions) -> Result<Self> {
         let options = options.bounded();
         let device = device(rank, backend, options.gpu)?;
+        let place = Place { backend, device, reach: Reach::of(rank) };
         let store = meet::meet(rank, options.join_timeout)?;
         let calls = Calls::new(String::new(), rank.rank(), rank.world_size(), options.timeout);
         let reporter = match rank.world_size() {
@@ -129,7 +137,7 @@ impl ProcessGroup {
             _ => Some(reporter(rank, &store, options.join_timeout)?),
         };
         let members = (0..rank.world_size()).collect();
-        Self::connect(Arc::new(store), calls, members, reporter, Place::of(rank), device, options)
+        Self::connect(Arc::new(store), calls, members, reporter, place, options)
     }
 
     /// Connects ranks that know of one another.
@@ -139,7 +147,6 @@ impl ProcessGroup {
         members: Vec<usize>,
         reporter: Option<Arc<Reporter>>,
         place: Place,
-        device: Device,
         options: GroupOptions,
     ) -> Result<Self> {
         let (rank, world_size, connect) = (calls.rank, calls.world_size, options.join_timeout);
@@ -150,14 +157,12 @@ impl ProcessGroup {
         let own = |error| failed(rank, "join", connect, &error);
         let scoped = scoped.transpose().map_err(own)?;
         calls.publish(&store, &Seen::default()).map_err(own)?;
-        let group =
-            meet::connect(scoped.as_ref().unwrap_or(store.as_ref()), rank, world_size, connect, |store| {
-                match device {
-                    #[cfg(feature = "nccl")]
-                    Device::Cuda(gpu) => Group::nccl(store, rank, world_size, gpu, connect, options.timeout),
-                    _ => Group::gloo(store, rank, world_size, place.address(), connect, options.timeout),
-                }
-            })?;
+        let here = scoped.as_ref().unwrap_or(store.as_ref());
+        let group = meet::connect(here, rank, world_size, connect, |store| match place.device {
+            #[cfg(feature = "nccl")]
+            Device::Cuda(gpu) => Group::nccl(store, rank, world_size, gpu, connect, options.timeout),
+            _ => Group::gloo(store, rank, world_size, place.reach.address(), connect, options.timeout),
+        })?;
         let calls = Arc::new(calls);
         if let Some(reporter) = &reporter {
             reporter.tell(&calls);
@@ -169,7 +174,6 @@ impl ProcessGroup {
             store,
             members,
             place,
-            device,
             options,
             exchanges: Cell::new(0),
             subgroups: Cell::new(0),
@@ -193,7 +197,7 @@ impl ProcessGroup {
 
     /// Where the tensors of its calls have to be.
     pub fn device(&self) -> Device {
-        self.device
+        self.place.device
     }
 
     /// Every rank's bytes on every rank, through the store.
@@ -234,7 +238,8 @@ impl fmt::Debug for ProcessGroup {
         f.debug_struct("ProcessGroup")
             .field("rank", &self.rank())
             .field("members", &self.members)
-            .field("device", &self.device)
+            .field("backend", &self.place.backend)
+            .field("device", &self.place.device)
             .finish_non_exhaustive()
     }
 }

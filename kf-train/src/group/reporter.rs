@@ -95,9 +95,16 @@ impl fmt::Debug for Reporter {
 
 fn run(store: &Store, asked: &Receiver<Ask>) {
     let mut told: Vec<(Weak<Calls>, Seen)> = Vec::new();
+    let mut looks: Vec<(Look, Instant)> = Vec::new();
     let mut gone = false;
     loop {
-        let ask = asked.recv_timeout(BEAT);
+        let ask = asked.recv_timeout(if looks.is_empty() { BEAT } else { LOOK_EVERY });
+        match ask {
+            Ok(Ask::Tell(calls)) => told.push((calls, Seen::default())),
+            Ok(Ask::Look(look)) => looks.push((look, Instant::now() + SETTLE)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
         told.retain_mut(|(calls, last)| {
             let Some(calls) = calls.upgrade() else { return false };
             let seen = calls.seen();
@@ -108,27 +115,26 @@ fn run(store: &Store, asked: &Receiver<Ask>) {
             }
             true
         });
-        match ask {
-            Ok(Ask::Tell(calls)) => told.push((calls, Seen::default())),
-            // Who asked may have given up.
-            Ok(Ask::Look(look)) => drop(look.answer.send(looked(store, &look))),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
+        looks.retain(|(look, until)| match looked(store, look) {
+            Ok(seen) if !look.all_here(&seen) && Instant::now() < *until => true,
+            seen => {
+                // Who asked may have given up.
+                let _ = look.answer.send(seen);
+                false
+            }
+        });
     }
 }
 
 fn looked(store: &Store, look: &Look) -> c10d_sys::Result<Vec<Option<Seen>>> {
-    let until = Instant::now() + SETTLE;
-    loop {
-        let values = store.get_all(&look.keys)?;
-        let seen: Vec<Option<Seen>> = values.iter().map(|value| serde_json::from_slice(value).ok()).collect();
-        let here = |(rank, seen): (usize, &Option<Seen>)| {
-            rank == look.own || seen.as_ref().is_some_and(|seen| seen.call >= look.number)
-        };
-        if seen.iter().enumerate().all(here) || Instant::now() >= until {
-            return Ok(seen);
-        }
-        thread::sleep(LOOK_EVERY);
+    let values = store.get_all(&look.keys)?;
+    Ok(values.iter().map(|value| serde_json::from_slice(value).ok()).collect())
+}
+
+impl Look {
+    /// Whether all ranks have come to the call.
+    fn all_here(&self, seen: &[Option<Seen>]) -> bool {
+        let here = |seen: &Option<Seen>| seen.as_ref().is_some_and(|seen| seen.call >= self.number);
+        seen.iter().enumerate().all(|(rank, seen)| rank == self.own || here(seen))
     }
 }

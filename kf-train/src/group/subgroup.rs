@@ -81,7 +81,7 @@ impl ProcessGroup {
         let calls = Calls::new(scope.to_owned(), rank, ranks.len(), self.timeout());
         let members = ranks.iter().filter_map(|rank| self.members.get(*rank).copied()).collect();
         let (reporter, place) = (self.reporter.clone(), self.place.clone());
-        Self::connect(store, calls, members, reporter, place, self.device, self.options).map(Some)
+        Self::connect(store, calls, members, reporter, place, self.options).map(Some)
     }
 }
 
