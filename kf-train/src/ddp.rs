@@ -164,13 +164,7 @@ impl<'a> DistributedDataParallel<'a> {
         // What the exchange throws comes out of autograd; Gloo's errors tell of their source file.
         let of_exchange = ["gloo", "NCCL", "imed out"].iter().any(|mark| message.contains(mark));
         Err(match exchanging && of_exchange {
-            true if message.contains("imed out") => Error::CollectiveTimedOut {
-                operation: "backward",
-                rank: self.group.rank(),
-                after: self.group.timeout(),
-                message,
-            },
-            true => Error::Collective { operation: "backward", rank: self.group.rank(), message },
+            true => self.group.call("backward").failed(message.contains("imed out"), &message),
             false => Error::Torch { what: "backward".into(), message },
         })
     }

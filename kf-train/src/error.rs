@@ -141,19 +141,23 @@ pub enum Error {
         operation: &'static str,
         /// This process's rank.
         rank: usize,
-        /// c10d's own message.
+        /// c10d's own message, and what is known of the other ranks.
         message: String,
     },
     /// A collective was not done in the group's time.
-    #[error("{operation} was not done on rank {rank} within {after:?}: {message}")]
+    #[error("{operation}{} was not done on rank {rank} within {after:?}: {message}", numbered(*call))]
     CollectiveTimedOut {
         /// The call.
         operation: &'static str,
+        /// Its number in the group, from 1; none of what not all ranks do.
+        call: Option<u64>,
         /// This process's rank.
         rank: usize,
         /// The time given.
         after: Duration,
-        /// c10d's own message.
+        /// The ranks that were not seen to make the call; empty where all did, or nothing is known of them.
+        missing: Vec<usize>,
+        /// What these were last seen at; where there are none, c10d's own message.
         message: String,
     },
     /// The GPU that a rank is to use can't be used.
@@ -292,4 +296,8 @@ impl Error {
         let path = path.into();
         move |source| Self::Io { what, path, source }
     }
+}
+
+fn numbered(call: Option<u64>) -> String {
+    call.map(|call| format!(" (call {call} of this group)")).unwrap_or_default()
 }

@@ -127,7 +127,7 @@ pub use checkpoint::Checkpoints;
 pub use ddp::{DdpOptions, DistributedDataParallel};
 pub use error::{Error, Result};
 #[cfg(feature = "torch")]
-pub use group::{Backend, GroupOptions, ProcessGroup, ReduceOp};
+pub use group::{Backend, GroupOptions, ProcessGroup, ReduceOp, Work};
 pub use launch::{
     Failure, Job, JobEnd, JobEvent, JobHandle, JobSpec, Launcher, LocalLauncher, Program, RankEnd, run,
 };

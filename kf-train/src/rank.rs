@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::launch::HOST;
 use crate::progress::{Note, Progress};
 use crate::{Error, Result};
 
@@ -32,14 +33,17 @@ pub struct Rank {
     restart_count: u64,
     run_id: String,
     leave: Option<PathBuf>,
+    uses_agent_store: bool,
+    host: Option<String>,
     #[cfg(feature = "torch")]
-    last_round: Mutex<Option<String>>,
+    interface: Option<String>,
     reports: Mutex<Reports>,
 }
 
 impl Rank {
     /// Reads the environment: `RANK`, `WORLD_SIZE`, `MASTER_ADDR`, `MASTER_PORT`; `LOCAL_RANK` and
-    /// `LOCAL_WORLD_SIZE`, which default to the former two; `TORCHELASTIC_RESTART_COUNT` and `TORCHELASTIC_RUN_ID`.
+    /// `LOCAL_WORLD_SIZE`, which default to the former two; `TORCHELASTIC_RESTART_COUNT`, `TORCHELASTIC_RUN_ID`,
+    /// `TORCHELASTIC_USE_AGENT_STORE`; `KF_TRAIN_HOST` and `GLOO_SOCKET_IFNAME`, by which other nodes reach this one.
     ///
     /// # Errors
     /// [`Error::Environment`] with the first variable that is missing, is no number, or contradicts another.
@@ -76,8 +80,10 @@ impl Rank {
             restart_count: number(&lookup, "TORCHELASTIC_RESTART_COUNT", Some(0))?,
             run_id: lookup("TORCHELASTIC_RUN_ID").unwrap_or_default(),
             leave: lookup(LEAVE).map(PathBuf::from),
+            uses_agent_store: lookup("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True"),
+            host: lookup(HOST).filter(|value| !value.is_empty()),
             #[cfg(feature = "torch")]
-            last_round: Mutex::new(None),
+            interface: lookup("GLOO_SOCKET_IFNAME").filter(|value| !value.is_empty()),
             reports: Mutex::new(Reports::to(lookup(PROGRESS_FILE).map(PathBuf::from))),
         })
     }
@@ -107,12 +113,12 @@ impl Rank {
         self.rank == 0
     }
 
-    /// The host where rank 0 listens.
+    /// The host where the ranks' store listens: rank 0's, or the launcher's.
     pub fn master_addr(&self) -> &str {
         &self.master_addr
     }
 
-    /// The port on which rank 0 listens.
+    /// The port on which it listens.
     pub fn master_port(&self) -> u16 {
         self.master_port
     }
@@ -135,23 +141,28 @@ impl Rank {
         self.leave.as_ref().is_some_and(|path| path.exists())
     }
 
+    /// Whether the launcher's agent serves the store where ranks meet, as torchrun's does. If not, rank 0 serves it.
+    pub fn uses_agent_store(&self) -> bool {
+        self.uses_agent_store
+    }
+
+    /// The name or address that other nodes reach this one by, where the launcher gives one.
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// The network interface for Gloo, or several with commas between them, where one is given.
+    #[cfg(feature = "torch")]
+    pub(crate) fn interface(&self) -> Option<&str> {
+        self.interface.as_deref()
+    }
+
     /// Tells the launcher how far it is; the caller sees it as [`JobEvent::Progress`](crate::JobEvent::Progress).
     ///
     /// Cheap enough for each step: reports closer than 100 ms together are dropped, unless they are of a new epoch.
     /// Does nothing where the launcher does not listen, and never fails.
     pub fn report(&self, progress: Progress) {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).report(progress);
-    }
-
-    /// The last meeting that this rank saw the end of.
-    #[cfg(feature = "torch")]
-    pub(crate) fn last_round(&self) -> Option<String> {
-        self.last_round.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    #[cfg(feature = "torch")]
-    pub(crate) fn note_round(&self, round: &str) {
-        *self.last_round.lock().unwrap_or_else(PoisonError::into_inner) = Some(round.to_owned());
     }
 
     pub(crate) fn note_started(&self) {
@@ -255,7 +266,15 @@ mod tests {
             (1, 4, 0, 2)
         );
         assert_eq!((rank.master_addr(), rank.master_port(), rank.restart_count()), ("localhost", 29500, 3));
-        assert!(!rank.is_main());
+        assert!(!rank.is_main() && !rank.uses_agent_store() && rank.host().is_none());
+    }
+
+    #[test]
+    fn only_torchruns_true_is_an_agents_store() {
+        let uses = |value| rank(&[("TORCHELASTIC_USE_AGENT_STORE", value)]).unwrap().uses_agent_store();
+        assert!(uses("True") && !uses("False") && !uses("") && !uses("1"));
+        assert_eq!(rank(&[("KF_TRAIN_HOST", "node-3")]).unwrap().host(), Some("node-3"));
+        assert_eq!(rank(&[("KF_TRAIN_HOST", "")]).unwrap().host(), None);
     }
 
     #[test]

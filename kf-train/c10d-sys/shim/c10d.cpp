@@ -1,6 +1,8 @@
 // Stores, groups over Gloo, the reducer.
 #define USE_C10D_GLOO
 
+#include <algorithm>
+#include <sstream>
 #include <unordered_map>
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -60,6 +62,24 @@ int kf_store_get(const KfStore* store, const char* key, int64_t timeout_ms, uint
   });
 }
 
+int kf_store_clone(const KfStore* store, KfStore** out, char** message) {
+  return guarded(message, [&] { *out = new KfStore{store->store->clone()}; });
+}
+
+// One message for all keys, which must be there. The values follow one another; `lengths` has room for theirs.
+int kf_store_get_all(const KfStore* store, const char* const* keys, size_t count, uint8_t** bytes, size_t* lengths,
+                     char** message) {
+  return guarded(message, [&] {
+    const auto values = store->store->multiGet(std::vector<std::string>(keys, keys + count));
+    size_t total = 0;
+    for (size_t i = 0; i < count; ++i) total += lengths[i] = values.at(i).size();
+    *bytes = static_cast<uint8_t*>(malloc(total + 1));
+    if (*bytes == nullptr) throw std::bad_alloc();
+    uint8_t* to = *bytes;
+    for (const auto& value : values) to = std::copy(value.begin(), value.end(), to);
+  });
+}
+
 int kf_store_check(const KfStore* store, const char* key, int* exists, char** message) {
   return guarded(message, [&] { *exists = store->store->check({key}) ? 1 : 0; });
 }
@@ -68,17 +88,24 @@ int kf_store_add(const KfStore* store, const char* key, int64_t amount, int64_t*
   return guarded(message, [&] { *sum = store->store->add(key, amount); });
 }
 
-int kf_group_gloo(const KfStore* store, int rank, int size, const char* host, int64_t connect_ms,
-                  int64_t timeout_ms, KfGroup** out, char** message) {
+int kf_group_gloo(const KfStore* store, int rank, int size, const char* address, int is_interface,
+                  int64_t connect_ms, int64_t timeout_ms, KfGroup** out, char** message) {
   return guarded(message, [&] {
     auto options = c10d::ProcessGroupGloo::Options::create(Millis(connect_ms));
-    options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(host, false));
+    if (is_interface != 0) {
+      std::istringstream names(address);
+      for (std::string name; std::getline(names, name, ',');) {
+        options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForInterface(name, false));
+      }
+    } else {
+      options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address, false));
+    }
     auto backend = c10::make_intrusive<c10d::ProcessGroupGloo>(store->store, rank, size, options);
     backend->setTimeout(Millis(timeout_ms));
     auto group = c10::make_intrusive<c10d::ProcessGroup>(store->store, rank, size);
     group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, backend);
     group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
-    *out = new KfGroup{group, backend, nullptr};
+    *out = new KfGroup{group, backend, nullptr, /*futures=*/true};
   });
 }
 

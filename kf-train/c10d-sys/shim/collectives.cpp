@@ -14,6 +14,21 @@ std::vector<std::vector<at::Tensor>> parts(at::Tensor* whole) {
 // Gloo keeps the time of a message only where it is told.
 Millis timeout_of(const KfGroup* group) { return group->backend->getBackendOptions()->timeout; }
 
+// Begins a collective; without a work where it is done already.
+template <typename Issue>
+int begun(const KfGroup* group, KfWork** work, char** message, Issue issue) {
+  if (!group->futures) return timed(group, message, [&] { issue()->wait(); });
+  return guarded(message, [&] { *work = new KfWork{issue()->getFuture(), nullptr}; });
+}
+
+// Whom to tell of a work's end; freed where that never comes, too.
+struct Listener {
+  void (*wake)(void*);
+  void (*drop)(void*);
+  void* context;
+  ~Listener() { drop(context); }
+};
+
 } // namespace
 
 extern "C" {
@@ -34,75 +49,89 @@ int kf_group_end(const KfGroup* group, int failed, char** message) {
   });
 }
 
-int kf_group_broadcast(const KfGroup* group, at::Tensor* tensor, int root, char** message) {
-  return timed(group, message, [&] {
+int kf_group_broadcast(const KfGroup* group, at::Tensor* tensor, int root, KfWork** work, char** message) {
+  return begun(group, work, message, [&] {
     std::vector<at::Tensor> tensors{tensor->detach()};
     c10d::BroadcastOptions options;
     options.rootRank = root;
-    group->backend->broadcast(tensors, options)->wait();
+    return group->backend->broadcast(tensors, options);
   });
 }
 
-int kf_group_all_reduce(const KfGroup* group, at::Tensor* tensor, int op, char** message) {
-  return timed(group, message, [&] {
+int kf_group_all_reduce(const KfGroup* group, at::Tensor* tensor, int op, KfWork** work, char** message) {
+  return begun(group, work, message, [&] {
     std::vector<at::Tensor> tensors{tensor->detach()};
     c10d::AllreduceOptions options;
     options.reduceOp = reduction(op);
-    group->backend->allreduce(tensors, options)->wait();
+    return group->backend->allreduce(tensors, options);
   });
 }
 
-int kf_group_reduce(const KfGroup* group, at::Tensor* tensor, int root, int op, char** message) {
-  return timed(group, message, [&] {
+int kf_group_reduce(const KfGroup* group, at::Tensor* tensor, int root, int op, KfWork** work, char** message) {
+  return begun(group, work, message, [&] {
     std::vector<at::Tensor> tensors{tensor->detach()};
     c10d::ReduceOptions options;
     options.rootRank = root;
     options.reduceOp = reduction(op);
-    group->backend->reduce(tensors, options)->wait();
+    return group->backend->reduce(tensors, options);
   });
 }
 
-int kf_group_all_gather(const KfGroup* group, at::Tensor* output, at::Tensor* input, char** message) {
-  return timed(group, message, [&] {
+int kf_group_all_gather(const KfGroup* group, at::Tensor* output, at::Tensor* input, KfWork** work, char** message) {
+  return begun(group, work, message, [&] {
     at::Tensor to = output->detach(), from = input->detach();
-    group->backend->_allgather_base(to, from, c10d::AllgatherOptions())->wait();
+    return group->backend->_allgather_base(to, from, c10d::AllgatherOptions());
   });
 }
 
-int kf_group_reduce_scatter(const KfGroup* group, at::Tensor* output, at::Tensor* input, int op, char** message) {
-  return timed(group, message, [&] {
-    at::Tensor to = output->detach(), from = input->detach();
-    c10d::ReduceScatterOptions options;
+int kf_group_reduce_scatter(const KfGroup* group, at::Tensor* output, at::Tensor* input, int op, KfWork** work,
+                            char** message) {
+  if (!group->futures) {
+    return timed(group, message, [&] {
+      at::Tensor to = output->detach(), from = input->detach();
+      c10d::ReduceScatterOptions options;
+      options.reduceOp = reduction(op);
+      group->backend->_reduce_scatter_base(to, from, options)->wait();
+    });
+  }
+  // Gloo does the same, but takes this rank's part in a wait, of which no future tells.
+  return guarded(message, [&] {
+    std::vector<at::Tensor> whole{input->detach().clone()};
+    c10d::AllreduceOptions options;
     options.reduceOp = reduction(op);
-    group->backend->_reduce_scatter_base(to, from, options)->wait();
+    auto future = group->backend->allreduce(whole, options)->getFuture();
+    auto part = whole[0].chunk(group->backend->getSize())[group->backend->getRank()];
+    *work = new KfWork{future, [to = output->detach(), part] { to.copy_(part); }};
   });
 }
 
-int kf_group_gather(const KfGroup* group, at::Tensor* output, at::Tensor* input, int root, char** message) {
-  return timed(group, message, [&] {
+int kf_group_gather(const KfGroup* group, at::Tensor* output, at::Tensor* input, int root, KfWork** work,
+                    char** message) {
+  return begun(group, work, message, [&] {
     auto to = parts(output);
     std::vector<at::Tensor> from{input->detach()};
     c10d::GatherOptions options;
     options.rootRank = root;
-    group->backend->gather(to, from, options)->wait();
+    return group->backend->gather(to, from, options);
   });
 }
 
-int kf_group_scatter(const KfGroup* group, at::Tensor* output, at::Tensor* input, int root, char** message) {
-  return timed(group, message, [&] {
+int kf_group_scatter(const KfGroup* group, at::Tensor* output, at::Tensor* input, int root, KfWork** work,
+                    char** message) {
+  return begun(group, work, message, [&] {
     std::vector<at::Tensor> to{output->detach()};
     auto from = parts(input);
     c10d::ScatterOptions options;
     options.rootRank = root;
-    group->backend->scatter(to, from, options)->wait();
+    return group->backend->scatter(to, from, options);
   });
 }
 
-int kf_group_all_to_all(const KfGroup* group, at::Tensor* output, at::Tensor* input, char** message) {
-  return timed(group, message, [&] {
+int kf_group_all_to_all(const KfGroup* group, at::Tensor* output, at::Tensor* input, KfWork** work, char** message) {
+  return begun(group, work, message, [&] {
     at::Tensor to = output->detach(), from = input->detach();
     std::vector<int64_t> equal;
-    group->backend->alltoall_base(to, from, equal, equal, c10d::AllToAllOptions())->wait();
+    return group->backend->alltoall_base(to, from, equal, equal, c10d::AllToAllOptions());
   });
 }
 
@@ -120,11 +149,34 @@ int kf_group_recv(const KfGroup* group, at::Tensor* tensor, int from, char** mes
   });
 }
 
-int kf_group_barrier(const KfGroup* group, char** message) {
-  return timed(group, message, [&] {
+void kf_work_free(KfWork* work) {
+  char* message = nullptr;
+  guarded(&message, [&] { delete work; });
+  free(message);
+}
+
+int kf_work_done(const KfWork* work) { return work->future->completed() ? 1 : 0; }
+
+int kf_work_wait(KfWork* work, char** message) {
+  return guarded(message, [&] {
+    work->future->waitAndThrow();
+    if (auto last = std::exchange(work->last, nullptr)) last();
+  });
+}
+
+// Calls `wake` once, from whichever thread ends the work, and `drop` once, in any case.
+int kf_work_then(const KfWork* work, void (*wake)(void*), void (*drop)(void*), void* context, char** message) {
+  return guarded(message, [&] {
+    std::shared_ptr<Listener> listener(new Listener{wake, drop, context});
+    work->future->addCallback([listener](c10::ivalue::Future&) { listener->wake(listener->context); });
+  });
+}
+
+int kf_group_barrier(const KfGroup* group, KfWork** work, char** message) {
+  return begun(group, work, message, [&] {
     c10d::BarrierOptions options;
     options.device = group->backend->getBoundDeviceId();
-    group->backend->barrier(options)->wait();
+    return group->backend->barrier(options);
   });
 }
 

@@ -6,11 +6,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include <ATen/core/ivalue.h>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
@@ -61,6 +63,15 @@ struct KfGroup {
   c10::intrusive_ptr<c10d::Backend> backend;
   // None for Gloo, which keeps time itself. It ends before the backend does.
   std::unique_ptr<Watch> watch;
+  // Whether the backend's works tell by a future that they are done. Where not, each call waits for its work.
+  bool futures = false;
+};
+
+// A collective under way. The backend holds the tensors until it is done with them.
+struct KfWork {
+  c10::intrusive_ptr<c10::ivalue::Future> future;
+  // A last step on the side of the one who waits; may be empty.
+  std::function<void()> last;
 };
 
 // What has begun ends here, with a last step that may fail, too.

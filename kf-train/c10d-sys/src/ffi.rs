@@ -1,6 +1,6 @@
 //! The C interface of `shim`.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 
 /// libtorch's `at::Tensor`, which tch points to.
 #[repr(C)]
@@ -20,6 +20,11 @@ pub(crate) struct KfGroup {
 
 #[repr(C)]
 pub(crate) struct KfReducer {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+pub(crate) struct KfWork {
     _opaque: [u8; 0],
 }
 
@@ -61,6 +66,19 @@ unsafe extern "C" {
         length: *mut usize,
         message: *mut *mut c_char,
     ) -> c_int;
+    pub(crate) fn kf_store_clone(
+        store: *const KfStore,
+        out: *mut *mut KfStore,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_store_get_all(
+        store: *const KfStore,
+        keys: *const *const c_char,
+        count: usize,
+        bytes: *mut *mut u8,
+        lengths: *mut usize,
+        message: *mut *mut c_char,
+    ) -> c_int;
     pub(crate) fn kf_store_check(
         store: *const KfStore,
         key: *const c_char,
@@ -79,7 +97,8 @@ unsafe extern "C" {
         store: *const KfStore,
         rank: c_int,
         size: c_int,
-        host: *const c_char,
+        address: *const c_char,
+        is_interface: c_int,
         connect_ms: i64,
         timeout_ms: i64,
         out: *mut *mut KfGroup,
@@ -105,12 +124,14 @@ unsafe extern "C" {
         group: *const KfGroup,
         tensor: *mut AtTensor,
         root: c_int,
+        work: *mut *mut KfWork,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_group_all_reduce(
         group: *const KfGroup,
         tensor: *mut AtTensor,
         op: c_int,
+        work: *mut *mut KfWork,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_group_reduce(
@@ -118,12 +139,14 @@ unsafe extern "C" {
         tensor: *mut AtTensor,
         root: c_int,
         op: c_int,
+        work: *mut *mut KfWork,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_group_all_gather(
         group: *const KfGroup,
         output: *mut AtTensor,
         input: *mut AtTensor,
+        work: *mut *mut KfWork,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_group_reduce_scatter(
@@ -131,6 +154,7 @@ unsafe extern "C" {
         output: *mut AtTensor,
         input: *mut AtTensor,
         op: c_int,
+        work: *mut *mut KfWork,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_group_gather(
@@ -138,6 +162,7 @@ unsafe extern "C" {
         output: *mut AtTensor,
         input: *mut AtTensor,
         root: c_int,
+        work: *mut *mut KfWork,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_group_scatter(
@@ -145,12 +170,14 @@ unsafe extern "C" {
         output: *mut AtTensor,
         input: *mut AtTensor,
         root: c_int,
+        work: *mut *mut KfWork,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_group_all_to_all(
         group: *const KfGroup,
         output: *mut AtTensor,
         input: *mut AtTensor,
+        work: *mut *mut KfWork,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_group_send(
@@ -165,7 +192,22 @@ unsafe extern "C" {
         from: c_int,
         message: *mut *mut c_char,
     ) -> c_int;
-    pub(crate) fn kf_group_barrier(group: *const KfGroup, message: *mut *mut c_char) -> c_int;
+    pub(crate) fn kf_group_barrier(
+        group: *const KfGroup,
+        work: *mut *mut KfWork,
+        message: *mut *mut c_char,
+    ) -> c_int;
+
+    pub(crate) fn kf_work_free(work: *mut KfWork);
+    pub(crate) fn kf_work_done(work: *const KfWork) -> c_int;
+    pub(crate) fn kf_work_wait(work: *mut KfWork, message: *mut *mut c_char) -> c_int;
+    pub(crate) fn kf_work_then(
+        work: *const KfWork,
+        wake: extern "C" fn(*mut c_void),
+        drop: extern "C" fn(*mut c_void),
+        context: *mut c_void,
+        message: *mut *mut c_char,
+    ) -> c_int;
 
     pub(crate) fn kf_reducer_new(
         group: *const KfGroup,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tch::Tensor;
 
 use crate::error::{Result, c_string, call, millis};
-use crate::{Store, ffi};
+use crate::{Store, Work, ffi};
 
 /// How values of several ranks become one; c10d's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +20,20 @@ pub enum Reduction {
     Max = 4,
 }
 
+/// Where other ranks reach this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address<'a> {
+    /// A host's name or address.
+    Host(&'a str),
+    /// The address of a network interface, such as `eth0`; of several, separated by commas, in turns.
+    Interface(&'a str),
+}
+
 /// A process group: over Gloo, for CPU tensors and with TCP between the ranks, or over NCCL, for those of one GPU.
 ///
-/// All ranks must make the same calls in the same order. Each call blocks until the collective is done on this rank,
-/// or the group's timeout is over.
+/// All ranks must make the same calls in the same order. Over Gloo a collective only begins in its call, and its
+/// [`Work`] tells when it is done on this rank, or the group's timeout is over: until then its tensors must be left
+/// alone. Over NCCL it is done when the call returns.
 #[derive(Debug)]
 pub struct Group {
     raw: NonNull<ffi::KfGroup>,
@@ -35,8 +45,7 @@ unsafe impl Send for Group {}
 impl Group {
     /// Meets the other ranks at the store and connects to each, over Gloo.
     ///
-    /// `host` is the name or address under which the others can reach this rank. `connect` is for the meeting,
-    /// `timeout` for every collective.
+    /// `address` is where the others can reach this rank. `connect` is for the meeting, `timeout` for every collective.
     ///
     /// # Errors
     /// c10d's, timed out where a rank does not come.
@@ -44,17 +53,30 @@ impl Group {
         store: &Store,
         rank: usize,
         size: usize,
-        host: &str,
+        address: Address<'_>,
         connect: Duration,
         timeout: Duration,
     ) -> Result<Self> {
-        let host = c_string(host)?;
+        let (address, is_interface) = match address {
+            Address::Host(host) => (c_string(host)?, 0),
+            Address::Interface(name) => (c_string(name)?, 1),
+        };
         let (rank, size) = (int(rank)?, int(size)?);
         let (connect, timeout) = (millis(connect), millis(timeout));
         let mut out = std::ptr::null_mut();
-        // SAFETY: store and host outlive the call, the group holds the store itself; `out` is written on OK.
+        // SAFETY: store and address outlive the call, the group holds the store itself; `out` is written on OK.
         call(|message| unsafe {
-            ffi::kf_group_gloo(store.raw(), rank, size, host.as_ptr(), connect, timeout, &mut out, message)
+            ffi::kf_group_gloo(
+                store.raw(),
+                rank,
+                size,
+                address.as_ptr(),
+                is_interface,
+                connect,
+                timeout,
+                &mut out,
+                message,
+            )
         })?;
         let raw = NonNull::new(out).ok_or_else(|| crate::Error::new("no group was made"))?;
         Ok(Self { raw })
@@ -123,11 +145,11 @@ impl Group {
     ///
     /// # Errors
     /// c10d's.
-    pub fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<()> {
+    pub fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<Work> {
         let root = int(root)?;
         // SAFETY: group and tensor are alive.
-        call(|message| unsafe {
-            ffi::kf_group_broadcast(self.raw.as_ptr(), tensor.as_mut_ptr().cast(), root, message)
+        Work::begun(|work, message| unsafe {
+            ffi::kf_group_broadcast(self.raw.as_ptr(), tensor.as_mut_ptr().cast(), root, work, message)
         })
     }
 
@@ -135,10 +157,10 @@ impl Group {
     ///
     /// # Errors
     /// c10d's.
-    pub fn all_reduce(&self, tensor: &mut Tensor, how: Reduction) -> Result<()> {
+    pub fn all_reduce(&self, tensor: &mut Tensor, how: Reduction) -> Result<Work> {
         // SAFETY: group and tensor are alive.
-        call(|message| unsafe {
-            ffi::kf_group_all_reduce(self.raw.as_ptr(), tensor.as_mut_ptr().cast(), how as i32, message)
+        Work::begun(|work, message| unsafe {
+            ffi::kf_group_all_reduce(self.raw.as_ptr(), tensor.as_mut_ptr().cast(), how as i32, work, message)
         })
     }
 
@@ -146,11 +168,18 @@ impl Group {
     ///
     /// # Errors
     /// c10d's.
-    pub fn reduce(&self, tensor: &mut Tensor, root: usize, how: Reduction) -> Result<()> {
+    pub fn reduce(&self, tensor: &mut Tensor, root: usize, how: Reduction) -> Result<Work> {
         let root = int(root)?;
         // SAFETY: group and tensor are alive.
-        call(|message| unsafe {
-            ffi::kf_group_reduce(self.raw.as_ptr(), tensor.as_mut_ptr().cast(), root, how as i32, message)
+        Work::begun(|work, message| unsafe {
+            ffi::kf_group_reduce(
+                self.raw.as_ptr(),
+                tensor.as_mut_ptr().cast(),
+                root,
+                how as i32,
+                work,
+                message,
+            )
         })
     }
 
@@ -158,13 +187,14 @@ impl Group {
     ///
     /// # Errors
     /// c10d's.
-    pub fn all_gather(&self, output: &mut Tensor, input: &mut Tensor) -> Result<()> {
+    pub fn all_gather(&self, output: &mut Tensor, input: &mut Tensor) -> Result<Work> {
         // SAFETY: group and tensors are alive.
-        call(|message| unsafe {
+        Work::begun(|work, message| unsafe {
             ffi::kf_group_all_gather(
                 self.raw.as_ptr(),
                 output.as_mut_ptr().cast(),
                 input.as_mut_ptr().cast(),
+                work,
                 message,
             )
         })
@@ -174,14 +204,15 @@ impl Group {
     ///
     /// # Errors
     /// c10d's.
-    pub fn reduce_scatter(&self, output: &mut Tensor, input: &mut Tensor, how: Reduction) -> Result<()> {
+    pub fn reduce_scatter(&self, output: &mut Tensor, input: &mut Tensor, how: Reduction) -> Result<Work> {
         // SAFETY: group and tensors are alive.
-        call(|message| unsafe {
+        Work::begun(|work, message| unsafe {
             ffi::kf_group_reduce_scatter(
                 self.raw.as_ptr(),
                 output.as_mut_ptr().cast(),
                 input.as_mut_ptr().cast(),
                 how as i32,
+                work,
                 message,
             )
         })
@@ -191,12 +222,12 @@ impl Group {
     ///
     /// # Errors
     /// c10d's.
-    pub fn gather(&self, output: Option<&mut Tensor>, input: &mut Tensor, root: usize) -> Result<()> {
+    pub fn gather(&self, output: Option<&mut Tensor>, input: &mut Tensor, root: usize) -> Result<Work> {
         let root = int(root)?;
         let output = output.map_or(std::ptr::null_mut(), |output| output.as_mut_ptr().cast());
         // SAFETY: group and tensors are alive, or the output is null.
-        call(|message| unsafe {
-            ffi::kf_group_gather(self.raw.as_ptr(), output, input.as_mut_ptr().cast(), root, message)
+        Work::begun(|work, message| unsafe {
+            ffi::kf_group_gather(self.raw.as_ptr(), output, input.as_mut_ptr().cast(), root, work, message)
         })
     }
 
@@ -204,12 +235,12 @@ impl Group {
     ///
     /// # Errors
     /// c10d's.
-    pub fn scatter(&self, output: &mut Tensor, input: Option<&mut Tensor>, root: usize) -> Result<()> {
+    pub fn scatter(&self, output: &mut Tensor, input: Option<&mut Tensor>, root: usize) -> Result<Work> {
         let root = int(root)?;
         let input = input.map_or(std::ptr::null_mut(), |input| input.as_mut_ptr().cast());
         // SAFETY: group and tensors are alive, or the input is null.
-        call(|message| unsafe {
-            ffi::kf_group_scatter(self.raw.as_ptr(), output.as_mut_ptr().cast(), input, root, message)
+        Work::begun(|work, message| unsafe {
+            ffi::kf_group_scatter(self.raw.as_ptr(), output.as_mut_ptr().cast(), input, root, work, message)
         })
     }
 
@@ -217,13 +248,14 @@ impl Group {
     ///
     /// # Errors
     /// c10d's.
-    pub fn all_to_all(&self, output: &mut Tensor, input: &mut Tensor) -> Result<()> {
+    pub fn all_to_all(&self, output: &mut Tensor, input: &mut Tensor) -> Result<Work> {
         // SAFETY: group and tensors are alive.
-        call(|message| unsafe {
+        Work::begun(|work, message| unsafe {
             ffi::kf_group_all_to_all(
                 self.raw.as_ptr(),
                 output.as_mut_ptr().cast(),
                 input.as_mut_ptr().cast(),
+                work,
                 message,
             )
         })
@@ -257,9 +289,9 @@ impl Group {
     ///
     /// # Errors
     /// c10d's, timed out where a rank does not come.
-    pub fn barrier(&self) -> Result<()> {
+    pub fn barrier(&self) -> Result<Work> {
         // SAFETY: the group is alive.
-        call(|message| unsafe { ffi::kf_group_barrier(self.raw.as_ptr(), message) })
+        Work::begun(|work, message| unsafe { ffi::kf_group_barrier(self.raw.as_ptr(), work, message) })
     }
 
     pub(crate) fn raw(&self) -> *const ffi::KfGroup {

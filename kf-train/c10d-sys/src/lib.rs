@@ -21,10 +21,12 @@ mod ffi;
 mod group;
 mod reducer;
 mod store;
+mod work;
 
 pub use error::{Error, Result};
 #[cfg(feature = "nccl")]
 pub use group::gpus;
-pub use group::{Group, Reduction};
+pub use group::{Address, Group, Reduction};
 pub use reducer::{Reducer, ReducerOptions};
 pub use store::Store;
+pub use work::Work;

@@ -1,23 +1,30 @@
 //! How the ranks of a job come together.
 
+use std::collections::BTreeMap;
 use std::net::{TcpListener, ToSocketAddrs};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use c10d_sys::{Group, Store};
+use c10d_sys::{Address, Group, Store};
+use serde::{Deserialize, Serialize};
 
-use super::{GroupOptions, failed};
+use super::failed;
 use crate::{Error, Rank, Result};
 
-/// Waits for all ranks at the store of rank 0.
+/// Waits for all ranks at the store of rank 0, or at the launcher's.
 ///
-/// Every meeting has a store of its own, and there a round that rank 0 names: ranks that tried in vain, however often,
-/// meet in rank 0's next one.
+/// Every meeting has a round of its own there, which rank 0 names: ranks that tried in vain, however often, meet in rank
+/// 0's next one, also where the store has outlived the round.
 pub(super) fn meet(rank: &Rank, given: Duration) -> Result<Store> {
     let deadline = Instant::now() + given;
     if rank.is_main() {
-        let store = job_store(serve(rank, given)?, rank, given)?;
-        let round = round_name();
+        let store = match rank.uses_agent_store() {
+            true => reach(rank, deadline, given)?,
+            false => serve(rank, given)?,
+        };
+        let store = job_store(store, rank, given)?;
+        let round = unlike_any();
         let own = |error: c10d_sys::Error| failed(rank.rank(), "join", given, &error);
         let here = store.prefixed(&round).map_err(own)?;
         store.set(ROUND, round.as_bytes()).map_err(own)?;
@@ -31,7 +38,7 @@ pub(super) fn meet(rank: &Rank, given: Duration) -> Result<Store> {
             Ok(None) | Err(Error::Collective { .. }) if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(50));
             }
-            Ok(None) => return Err(not_joined(&[0], rank, given)),
+            Ok(None) => return Err(not_joined(&[0], rank.world_size(), given)),
             Err(error) => return Err(error),
         }
     }
@@ -39,11 +46,26 @@ pub(super) fn meet(rank: &Rank, given: Duration) -> Result<Store> {
 
 /// Where rank 0 writes the round's name.
 const ROUND: &str = "round";
+/// Where rank 0 writes its answer.
+const ANSWER: &str = "answer";
+/// How often a rank that waits for the answer looks whether the round is still the present one.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long rank 0's answer may take once its time is over.
+const GRACE: Duration = Duration::from_secs(5);
 
-/// Unlike any before it, in this process or in an earlier one.
-fn round_name() -> String {
+/// What rank 0 says when the ranks are there, or its time is over.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer {
+    missing: Vec<usize>,
+    /// What each of the others said: only to those is this an answer.
+    came: BTreeMap<usize, String>,
+}
+
+/// A name unlike any before it, in this process or in another.
+fn unlike_any() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{}-{}", std::process::id(), time.as_nanos())
+    format!("{}-{}-{}", std::process::id(), time.as_nanos(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The part of a store that belongs to this start of this job.
@@ -52,53 +74,80 @@ fn job_store(store: Store, rank: &Rank, given: Duration) -> Result<Store> {
     store.prefixed(&name).map_err(|error| failed(rank.rank(), "join", given, &error))
 }
 
+/// Whose store it is, and where.
+pub(super) fn store_name(rank: &Rank) -> String {
+    let whose = if rank.uses_agent_store() { "the launcher's" } else { "rank 0's" };
+    format!("{whose} store at {}:{}", rank.master_addr(), rank.master_port())
+}
+
+/// Connects to a store that another process serves.
+fn reach(rank: &Rank, deadline: Instant, given: Duration) -> Result<Store> {
+    // At the very end of the time, too, a store that is there is found to be there.
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
+    Store::connect(rank.master_addr(), rank.master_port(), left).map_err(|error| {
+        match (error.timed_out(), rank.uses_agent_store()) {
+            (true, false) => not_joined(&[0], rank.world_size(), given),
+            (true, true) => {
+                let unreached = format!("{} can't be reached within {given:?}: {error}", store_name(rank));
+                own_message(rank, unreached)
+            }
+            (false, _) => failed(rank.rank(), "join", given, &error),
+        }
+    })
+}
+
 /// Comes to rank 0's present round; none where that is over, as far as this rank is concerned.
 fn attend(rank: &Rank, deadline: Instant, given: Duration) -> Result<Option<Store>> {
     let own = |error: c10d_sys::Error| failed(rank.rank(), "join", given, &error);
     let left = || deadline.saturating_duration_since(Instant::now());
-    let store =
-        Store::connect(rank.master_addr(), rank.master_port(), left()).map_err(|error| {
-            match error.timed_out() {
-                true => not_joined(&[0], rank, given),
-                false => own(error),
+    let store = job_store(reach(rank, deadline, given)?, rank, given)?;
+    let round = match store.get(ROUND, left()) {
+        Err(error) if error.timed_out() => return Err(not_joined(&[0], rank.world_size(), given)),
+        round => round.map_err(own)?,
+    };
+    let here = store.prefixed(&String::from_utf8_lossy(&round)).map_err(own)?;
+    let said = unlike_any();
+    here.set(&format!("here/{}", rank.rank()), said.as_bytes()).map_err(own)?;
+    let answer = loop {
+        match here.get(ANSWER, LOOK_EVERY.min(left() + GRACE)) {
+            Err(error) if error.timed_out() => {
+                if Instant::now() >= deadline + GRACE || store.get(ROUND, LOOK_EVERY).map_err(own)? != round {
+                    return Ok(None);
+                }
             }
-        })?;
-    let store = job_store(store, rank, given)?;
-    let round = store.get(ROUND, left()).map_err(own)?;
-    let round = String::from_utf8_lossy(&round);
-    if rank.last_round().as_deref() == Some(&*round) {
+            answer => break answer.map_err(own)?,
+        }
+    };
+    let answer: Answer = serde_json::from_slice(&answer)
+        .map_err(|error| own_message(rank, format!("rank 0 says rubbish: {error}")))?;
+    if answer.came.get(&rank.rank()) != Some(&said) {
         return Ok(None);
     }
-    let here = store.prefixed(&round).map_err(own)?;
-    here.set(&format!("here/{}", rank.rank()), b"").map_err(own)?;
-    // Rank 0 may take until the deadline, and its answer a little longer.
-    let missing = here.get("missing", left() + Duration::from_secs(5)).map_err(own)?;
-    rank.note_round(&round);
-    match serde_json::from_slice::<Vec<usize>>(&missing) {
-        Ok(missing) if missing.is_empty() => Ok(Some(here)),
-        Ok(missing) => Err(not_joined(&missing, rank, given)),
-        Err(error) => Err(own_message(rank, format!("rank 0 says rubbish: {error}"))),
+    match answer.missing.is_empty() {
+        true => Ok(Some(here)),
+        false => Err(not_joined(&answer.missing, rank.world_size(), given)),
     }
 }
 
 /// Connects the ranks that have met, and names those that met and then did not connect.
 pub(super) fn connect(
     store: &Store,
-    rank: &Rank,
-    options: GroupOptions,
+    own: usize,
+    world_size: usize,
+    given: Duration,
     connect: impl FnOnce(&Store) -> c10d_sys::Result<Group>,
 ) -> Result<Group> {
-    let own = |error: c10d_sys::Error| failed(rank.rank(), "join", options.join_timeout, &error);
+    let refused = |error: c10d_sys::Error| failed(own, "join", given, &error);
     let key = |rank: usize| format!("connecting/{rank}");
-    store.set(&key(rank.rank()), b"").map_err(own)?;
+    store.set(&key(own), b"").map_err(refused)?;
     let connected = store.prefixed("connection").and_then(|store| connect(&store));
     connected.map_err(|error| {
         // Where the store is gone, too, nothing more is known.
         let absent = |other: &usize| matches!(store.check(&key(*other)), Ok(false));
-        let missing: Vec<_> = (0..rank.world_size()).filter(absent).collect();
+        let missing: Vec<_> = (0..world_size).filter(absent).collect();
         match error.timed_out() && !missing.is_empty() {
-            true => not_joined(&missing, rank, options.join_timeout),
-            false => own(error),
+            true => not_joined(&missing, world_size, given),
+            false => refused(error),
         }
     })
 }
@@ -122,19 +171,21 @@ fn serve(rank: &Rank, given: Duration) -> Result<Store> {
 fn count(store: &Store, rank: &Rank, deadline: Instant, given: Duration) -> Result<()> {
     let own = |error: c10d_sys::Error| failed(rank.rank(), "join", given, &error);
     let left = || deadline.saturating_duration_since(Instant::now());
-    let mut missing = Vec::new();
+    let mut answer = Answer { missing: Vec::new(), came: BTreeMap::new() };
     for other in 1..rank.world_size() {
         match store.get(&format!("here/{other}"), left()) {
-            Ok(_) => {}
-            Err(error) if error.timed_out() => missing.push(other),
+            Ok(said) => {
+                answer.came.insert(other, String::from_utf8_lossy(&said).into_owned());
+            }
+            Err(error) if error.timed_out() => answer.missing.push(other),
             Err(error) => return Err(own(error)),
         }
     }
-    let told = serde_json::to_vec(&missing).map_err(|error| own_message(rank, error.to_string()))?;
-    store.set("missing", &told).map_err(own)?;
-    match missing.is_empty() {
+    let told = serde_json::to_vec(&answer).map_err(|error| own_message(rank, error.to_string()))?;
+    store.set(ANSWER, &told).map_err(own)?;
+    match answer.missing.is_empty() {
         true => Ok(()),
-        false => Err(not_joined(&missing, rank, given)),
+        false => Err(not_joined(&answer.missing, rank.world_size(), given)),
     }
 }
 
@@ -142,20 +193,41 @@ fn own_message(rank: &Rank, message: String) -> Error {
     Error::Collective { operation: "join", rank: rank.rank(), message }
 }
 
-fn not_joined(missing: &[usize], rank: &Rank, after: Duration) -> Error {
-    Error::NotJoined { missing: name_ranks(missing), world_size: rank.world_size(), after }
+fn not_joined(missing: &[usize], world_size: usize, after: Duration) -> Error {
+    Error::NotJoined { missing: name_ranks(missing), world_size, after }
 }
 
-/// The name that other ranks reach this one by: where all are on one machine, that of their meeting place.
-pub(super) fn own_address(rank: &Rank) -> String {
-    match rank.local_world_size() == rank.world_size() {
-        true => rank.master_addr().to_owned(),
-        false => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+/// Where the other ranks reach this one.
+#[derive(Debug, Clone)]
+pub(super) enum Reach {
+    Host(String),
+    Interface(String),
+}
+
+impl Reach {
+    /// The host that the launcher names; the interface that PyTorch's variable names; where all ranks are on one machine,
+    /// that of their meeting place; this machine's name.
+    pub(super) fn of(rank: &Rank) -> Self {
+        match (rank.host(), rank.interface()) {
+            (Some(host), _) => Self::Host(host.to_owned()),
+            (None, Some(interface)) => Self::Interface(interface.to_owned()),
+            (None, None) if rank.local_world_size() == rank.world_size() => {
+                Self::Host(rank.master_addr().to_owned())
+            }
+            (None, None) => Self::Host(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+        }
+    }
+
+    pub(super) fn address(&self) -> Address<'_> {
+        match self {
+            Self::Host(host) => Address::Host(host),
+            Self::Interface(name) => Address::Interface(name),
+        }
     }
 }
 
 /// `rank 1`, `ranks 1 and 3`, `ranks 1, 2 and 3`.
-fn name_ranks(ranks: &[usize]) -> String {
+pub(super) fn name_ranks(ranks: &[usize]) -> String {
     let names: Vec<_> = ranks.iter().map(usize::to_string).collect();
     match names.as_slice() {
         [] => "no rank".into(),
@@ -173,5 +245,21 @@ mod tests {
         assert_eq!(name_ranks(&[1]), "rank 1");
         assert_eq!(name_ranks(&[1, 3]), "ranks 1 and 3");
         assert_eq!(name_ranks(&[1, 2, 3]), "ranks 1, 2 and 3");
+    }
+
+    #[test]
+    fn an_address_is_what_is_named_first() {
+        let place = |pairs: &[(&str, &str)]| {
+            let all =
+                [("RANK", "1"), ("WORLD_SIZE", "4"), ("MASTER_ADDR", "meeting"), ("MASTER_PORT", "29500")];
+            let all: BTreeMap<&str, &str> = all.iter().chain(pairs).copied().collect();
+            Reach::of(&Rank::from_lookup(|name| all.get(name).map(|&value| value.to_owned())).unwrap())
+        };
+        let (named, interface) = (("KF_TRAIN_HOST", "node-3"), ("GLOO_SOCKET_IFNAME", "eth0,eth1"));
+        assert!(matches!(place(&[named, interface]), Reach::Host(host) if host == "node-3"));
+        assert!(matches!(place(&[interface]), Reach::Interface(name) if name == "eth0,eth1"));
+        assert!(matches!(place(&[]), Reach::Host(host) if host == "meeting"));
+        let spread = place(&[("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "2")]);
+        assert!(matches!(spread, Reach::Host(host) if host != "meeting"));
     }
 }

@@ -1,19 +1,32 @@
 //! The ranks of a job as one group that communicates.
 
+mod begin;
+mod calls;
+mod checks;
+mod coalesced;
 mod collectives;
 mod meet;
+mod missing;
+mod reporter;
+mod subgroup;
 mod verify;
+mod work;
 
 use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use c10d_sys::{Group, Store};
 use tch::Device;
 
+use self::calls::{Call, Calls, Seen};
+use self::meet::Reach;
+use self::reporter::Reporter;
 use crate::{Error, Rank, Result};
 
-pub use self::collectives::ReduceOp;
+pub use self::checks::ReduceOp;
+pub use self::work::Work;
 
 /// What carries a group's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,28 +73,43 @@ impl GroupOptions {
     }
 }
 
-/// The ranks of a job, connected.
+/// The ranks of a job, or [some of them](Self::subgroup), connected.
 ///
 /// All ranks must make the same calls in the same order, with tensors of the same shape and type, contiguous and on
 /// the group's [`device`](Self::device). Where they don't, [`GroupOptions::verify`] makes it an error; without it, the
 /// values are wrong, time runs out, or, over Gloo, the process is ended from within.
 ///
-/// A call returns when it is done on this rank, on the GPU too. It fails when it takes longer than the group's timeout;
-/// over NCCL only once the GPU has done what it was at before, which CUDA and NCCL wait for. When another rank is gone,
-/// Gloo tells at once; NCCL on one machine does not, and the call fails when its time is over. After a failure the group
-/// is of no more use: end the rank, or drop the group and, on every rank alike, join another.
+/// A call returns when it is done on this rank, on the GPU too; those whose names end with `async` return a [`Work`]
+/// that is a future of that. It fails when it takes longer than the group's timeout; over NCCL only once the GPU has done
+/// what it was at before, which CUDA and NCCL wait for. When another rank is gone, Gloo tells at once; NCCL on one machine
+/// does not, and the call fails when its time is over. After a failure the group is of no more use: end the rank, or drop
+/// the group and, on every rank alike, join another.
+///
+/// Calls have numbers, and each rank has a thread that writes the number of its last to the store, once a second where it
+/// has changed. A call that fails looks there for up to 1.3 s, and its error tells which ranks were missing and what they
+/// were last seen at.
 ///
 /// Over NCCL, dropping a group waits some seconds for the other ranks to drop theirs.
 pub struct ProcessGroup {
-    // Before the store, which it uses while it ends.
+    // Before the store, which these use while they end.
     group: Group,
-    store: Store,
-    rank: usize,
-    world_size: usize,
-    device: Device,
-    timeout: Duration,
-    verify: bool,
+    reporter: Option<Arc<Reporter>>,
+    calls: Arc<Calls>,
+    store: Arc<Store>,
+    /// The ranks' numbers in the job.
+    members: Vec<usize>,
+    place: Place,
+    options: GroupOptions,
     exchanges: Cell<u64>,
+    subgroups: Cell<u64>,
+}
+
+/// What a rank communicates by.
+#[derive(Debug, Clone)]
+struct Place {
+    backend: Backend,
+    device: Device,
+    reach: Reach,
 }
 
 impl ProcessGroup {
@@ -101,55 +129,94 @@ impl ProcessGroup {
     pub fn join_with(rank: &Rank, backend: Backend, options: GroupOptions) -> Result<Self> {
         let options = options.bounded();
         let device = device(rank, backend, options.gpu)?;
+        let place = Place { backend, device, reach: Reach::of(rank) };
         let store = meet::meet(rank, options.join_timeout)?;
-        let group = meet::connect(&store, rank, options, |store| match device {
+        let calls = Calls::new(String::new(), rank.rank(), rank.world_size(), options.timeout);
+        let reporter = match rank.world_size() {
+            1 => None,
+            _ => Some(reporter(rank, &store, options.join_timeout)?),
+        };
+        let members = (0..rank.world_size()).collect();
+        Self::connect(Arc::new(store), calls, members, reporter, place, options)
+    }
+
+    /// Connects ranks that know of one another.
+    fn connect(
+        store: Arc<Store>,
+        calls: Calls,
+        members: Vec<usize>,
+        reporter: Option<Arc<Reporter>>,
+        place: Place,
+        options: GroupOptions,
+    ) -> Result<Self> {
+        let (rank, world_size, connect) = (calls.rank, calls.world_size, options.join_timeout);
+        let scoped = match calls.scope.as_str() {
+            "" => None,
+            scope => Some(store.prefixed(scope.trim_end_matches('/'))),
+        };
+        let own = |error| failed(rank, "join", connect, &error);
+        let scoped = scoped.transpose().map_err(own)?;
+        calls.publish(&store, &Seen::default()).map_err(own)?;
+        let here = scoped.as_ref().unwrap_or(store.as_ref());
+        let group = meet::connect(here, rank, world_size, connect, |store| match place.device {
             #[cfg(feature = "nccl")]
-            Device::Cuda(gpu) => {
-                Group::nccl(store, rank.rank(), rank.world_size(), gpu, options.join_timeout, options.timeout)
-            }
-            _ => Group::gloo(
-                store,
-                rank.rank(),
-                rank.world_size(),
-                &meet::own_address(rank),
-                options.join_timeout,
-                options.timeout,
-            ),
+            Device::Cuda(gpu) => Group::nccl(store, rank, world_size, gpu, connect, options.timeout),
+            _ => Group::gloo(store, rank, world_size, place.reach.address(), connect, options.timeout),
         })?;
+        let calls = Arc::new(calls);
+        if let Some(reporter) = &reporter {
+            reporter.tell(&calls);
+        }
         Ok(Self {
             group,
+            reporter,
+            calls,
             store,
-            rank: rank.rank(),
-            world_size: rank.world_size(),
-            device,
-            timeout: options.timeout,
-            verify: options.verify,
+            members,
+            place,
+            options,
             exchanges: Cell::new(0),
+            subgroups: Cell::new(0),
         })
     }
 
-    /// This process's rank.
+    /// This process's rank in this group.
     pub fn rank(&self) -> usize {
-        self.rank
+        self.calls.rank
     }
 
     /// How many ranks there are.
     pub fn world_size(&self) -> usize {
-        self.world_size
+        self.calls.world_size
+    }
+
+    /// The numbers in the job of this group's ranks, in their order.
+    pub fn members(&self) -> &[usize] {
+        &self.members
     }
 
     /// Where the tensors of its calls have to be.
     pub fn device(&self) -> Device {
-        self.device
+        self.place.device
     }
 
     /// Every rank's bytes on every rank, through the store.
     pub(crate) fn exchange(&self, what: &'static str, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.exchange_in(&self.call(what), bytes)
+    }
+
+    fn exchange_in(&self, call: &Call, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
         let round = self.exchanges.get();
         self.exchanges.set(round + 1);
-        let key = |rank: usize| format!("{what}/{round}/{rank}");
-        self.done(what, self.store.set(&key(self.rank), bytes))?;
-        (0..self.world_size).map(|rank| self.done(what, self.store.get(&key(rank), self.timeout))).collect()
+        let key = |rank: usize| format!("{}{}/{round}/{rank}", self.calls.scope, call.operation());
+        call.done(self.store.set(&key(self.rank()), bytes))?;
+        let from = |rank| call.done(self.store.get(&key(rank), self.timeout()));
+        (0..self.world_size()).map(from).collect()
+    }
+
+    /// Begins the group's next call, which all ranks make.
+    pub(crate) fn call(&self, operation: &'static str) -> Call {
+        Call::of_all(&self.calls, self.reporter.as_ref(), operation)
     }
 
     pub(crate) fn raw(&self) -> &Group {
@@ -157,20 +224,22 @@ impl ProcessGroup {
     }
 
     pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
+        self.options.timeout
     }
 
+    /// The result of a call of all ranks that is over already.
     pub(crate) fn done<T>(&self, operation: &'static str, result: c10d_sys::Result<T>) -> Result<T> {
-        result.map_err(|error| failed(self.rank, operation, self.timeout, &error))
+        self.call(operation).done(result)
     }
 }
 
 impl fmt::Debug for ProcessGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessGroup")
-            .field("rank", &self.rank)
-            .field("world_size", &self.world_size)
-            .field("device", &self.device)
+            .field("rank", &self.rank())
+            .field("members", &self.members)
+            .field("backend", &self.place.backend)
+            .field("device", &self.place.device)
             .finish_non_exhaustive()
     }
 }
@@ -178,9 +247,19 @@ impl fmt::Debug for ProcessGroup {
 fn failed(rank: usize, operation: &'static str, after: Duration, error: &c10d_sys::Error) -> Error {
     let message = error.message().to_owned();
     match error.timed_out() {
-        true => Error::CollectiveTimedOut { operation, rank, after, message },
+        true => {
+            Error::CollectiveTimedOut { operation, call: None, rank, after, missing: Vec::new(), message }
+        }
         false => Error::Collective { operation, rank, message },
     }
+}
+
+fn reporter(rank: &Rank, store: &Store, given: Duration) -> Result<Arc<Reporter>> {
+    let store = store.reconnected().map_err(|error| failed(rank.rank(), "join", given, &error))?;
+    Reporter::start(store, meet::store_name(rank)).map_err(|error| {
+        let message = format!("can't start the group's thread: {error}");
+        Error::Collective { operation: "join", rank: rank.rank(), message }
+    })
 }
 
 /// Where a rank's tensors are.

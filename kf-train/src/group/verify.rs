@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use super::ProcessGroup;
+use super::calls::Call;
 use crate::{Error, Result};
 
 /// A description's bytes; what is longer is cut.
@@ -12,19 +14,39 @@ const LENGTH: usize = 256;
 
 impl ProcessGroup {
     /// Compares what all ranks are about to do, where the group is to; all ranks come to the same verdict.
-    pub(super) fn verify(
-        &self,
-        operation: &'static str,
-        how: fmt::Arguments<'_>,
-        tensor: &Tensor,
-    ) -> Result<()> {
-        if !self.verify || self.world_size() == 1 {
+    pub(super) fn verify(&self, call: &Call, how: fmt::Arguments<'_>, tensor: &Tensor) -> Result<()> {
+        self.compare(call, format_args!("{how} of {}", described(tensor)))
+    }
+
+    /// Like [`verify`](Self::verify), of many tensors.
+    pub(super) fn verify_all(&self, call: &Call, how: fmt::Arguments<'_>, tensors: &[Tensor]) -> Result<()> {
+        if !self.verifies() {
             return Ok(());
         }
-        let own = self.packed(&format!("{operation}{how} of {}", described(tensor)));
+        let all: Vec<_> = tensors.iter().map(described).collect();
+        // The list may be cut, its digest is not.
+        let digest = Sha256::digest(all.join(", "));
+        let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        self.compare(
+            call,
+            format_args!("{how} of {} tensors (digest {digest}): {}", all.len(), all.join(", ")),
+        )
+    }
+
+    fn verifies(&self) -> bool {
+        self.options.verify && self.world_size() > 1
+    }
+
+    fn compare(&self, call: &Call, what: fmt::Arguments<'_>) -> Result<()> {
+        if !self.verifies() {
+            return Ok(());
+        }
+        let operation = call.operation();
+        let own = self.packed(&format!("{operation}{what}"));
         let shape = [self.world_size() as i64, LENGTH as i64];
         let mut all = Tensor::empty(shape, (Kind::Uint8, self.device()));
-        self.done(operation, self.raw().all_gather(&mut all, &mut own.unsqueeze(0)))?;
+        let begun = self.raw().all_gather(&mut all, &mut own.unsqueeze(0));
+        call.done(begun.and_then(|mut work| work.wait()))?;
         let all = all.to_device(Device::Cpu);
         let first = unpacked(&all.get(0));
         for rank in 1..self.world_size() {
@@ -39,14 +61,14 @@ impl ProcessGroup {
     }
 
     /// Tells the rank that receives what will come.
-    pub(super) fn announce(&self, tensor: &Tensor, to: usize) -> Result<()> {
-        self.done("send", self.raw().send(&mut self.packed(&described(tensor)), to))
+    pub(super) fn announce(&self, call: &Call, tensor: &Tensor, to: usize) -> Result<()> {
+        call.done(self.raw().send(&mut self.packed(&described(tensor)), to))
     }
 
     /// Compares what will come with where it is to go.
-    pub(super) fn expect(&self, tensor: &Tensor, from: usize) -> Result<()> {
+    pub(super) fn expect(&self, call: &Call, tensor: &Tensor, from: usize) -> Result<()> {
         let mut told = self.packed("");
-        self.done("recv", self.raw().recv(&mut told, from))?;
+        call.done(self.raw().recv(&mut told, from))?;
         let (found, expected) = (unpacked(&told.to_device(Device::Cpu)), described(tensor));
         match found == expected {
             true => Ok(()),
@@ -57,7 +79,7 @@ impl ProcessGroup {
         }
     }
 
-    fn differs(&self, operation: &'static str, message: String) -> Error {
+    pub(super) fn differs(&self, operation: &'static str, message: String) -> Error {
         Error::Collective { operation, rank: self.rank(), message }
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::JobSpec;
 use crate::error_file::ERROR_FILE;
-use crate::rank::{LEAVE, PROGRESS_FILE};
+use crate::rank::{HOST, LEAVE, PROGRESS_FILE};
 
 /// A node's place in a round of a job: which ranks it has, and where they find the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +36,6 @@ impl Place {
         self.folder.join(format!("attempt_{}", self.attempt)).join("leave")
     }
 }
-
-/// The environment variable with the address that other nodes reach this one by.
-pub(crate) const HOST: &str = "KF_TRAIN_HOST";
 
 /// What one rank of a node gets, the job's own variables first, so that the contract wins.
 pub(crate) fn environment(

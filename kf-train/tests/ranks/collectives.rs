@@ -147,7 +147,8 @@ fn late_for_a_barrier(rank: &Rank, (): ()) -> Failable<String> {
 
 async fn timeout_is_an_error(launcher: LocalLauncher) {
     let text: String = launcher.run(Job::ranks("late-for-a-barrier", 2)).await.unwrap();
-    assert!(text.starts_with("all_reduce was not done on rank 0 within 1s: "), "{text}");
+    let expected = "all_reduce (call 1 of this group) was not done on rank 0 within 1s: rank 1 was not seen to make any call";
+    assert_eq!(text, expected);
 }
 
 fn killed_in_a_collective(rank: &Rank, (): ()) -> Failable<()> {

@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests, in a binary of their own main")]
 
 #[cfg(feature = "torch")]
+mod agent_store;
+#[cfg(feature = "torch")]
 mod checkpoints;
+#[cfg(feature = "torch")]
+mod coalesced;
 #[cfg(feature = "torch")]
 mod collectives;
 mod elastic;
@@ -11,7 +15,13 @@ mod elastic;
 mod exchanges;
 mod launch;
 #[cfg(feature = "torch")]
+mod missing;
+#[cfg(feature = "torch")]
+mod subgroups;
+#[cfg(feature = "torch")]
 mod training;
+#[cfg(feature = "torch")]
+mod works;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -31,7 +41,22 @@ fn main() -> ExitCode {
     }
     let workers = elastic::workers(launch::workers(Workers::new()));
     #[cfg(feature = "torch")]
-    let workers = checkpoints::workers(training::workers(exchanges::workers(collectives::workers(workers))));
+    if let Some(code) = agent_store::run_if_asked() {
+        return code;
+    }
+    #[cfg(feature = "torch")]
+    let workers = [
+        checkpoints::workers,
+        coalesced::workers,
+        collectives::workers,
+        exchanges::workers,
+        missing::workers,
+        subgroups::workers,
+        training::workers,
+        works::workers,
+    ]
+    .into_iter()
+    .fold(workers, |workers, with: fn(Workers) -> Workers| with(workers));
     if let Some(code) = run_if_asked(&workers) {
         return code;
     }
@@ -40,11 +65,21 @@ fn main() -> ExitCode {
     }
     let trials: Vec<_> = [launch::trials(), elastic::trials()].into_iter().flatten().collect();
     #[cfg(feature = "torch")]
-    let trials =
-        [trials, collectives::trials(), exchanges::trials(), training::trials(), checkpoints::trials()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let trials = [
+        trials,
+        agent_store::trials(),
+        checkpoints::trials(),
+        coalesced::trials(),
+        collectives::trials(),
+        exchanges::trials(),
+        missing::trials(),
+        subgroups::trials(),
+        training::trials(),
+        works::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let mut arguments = Arguments::from_args();
     // Each test starts processes of its own; the machine may have two cores.
     arguments.test_threads.get_or_insert(2);

@@ -1,0 +1,113 @@
+//! A collective under way, as a future.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures::channel::oneshot;
+use tch::Tensor;
+
+use super::calls::Call;
+use crate::{Error, Result};
+
+/// A collective that has begun. Await it, in any runtime, or [`wait`](Self::wait): either gives its values back.
+///
+/// Works begin in the order in which they were made; over Gloo two are on their way at a time, so that a small one may
+/// be done before a big one that is before it. Over NCCL a work is done when the call that made it returns.
+///
+/// The work owns its tensors, so that nobody reads what is half done. It borrows no group: dropping the group waits for
+/// the works under way, dropping a work does not, and the collective then goes on without anyone to learn how it ends.
+#[must_use = "its values come from awaiting it, or from `wait`"]
+pub struct Work<T = Tensor> {
+    state: State<T>,
+}
+
+enum State<T> {
+    UnderWay {
+        raw: c10d_sys::Work,
+        call: Call,
+        values: Box<dyn FnOnce() -> T + Send>,
+    },
+    /// It failed, and the other ranks are being looked at.
+    Failing(oneshot::Receiver<Error>),
+    Over,
+}
+
+impl<T> Work<T> {
+    pub(super) fn new(
+        call: Call,
+        begun: c10d_sys::Result<c10d_sys::Work>,
+        values: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Self> {
+        let raw = call.done(begun)?;
+        Ok(Self { state: State::UnderWay { raw, call, values: Box::new(values) } })
+    }
+
+    /// Whether it is done, well or not.
+    pub fn is_completed(&self) -> bool {
+        match &self.state {
+            State::UnderWay { raw, .. } => raw.is_completed(),
+            State::Failing(_) | State::Over => true,
+        }
+    }
+
+    /// Blocks until it is done, and gives its values.
+    ///
+    /// # Errors
+    /// [`Error::Collective`], [`Error::CollectiveTimedOut`].
+    pub fn wait(self) -> Result<T> {
+        match self.state {
+            State::UnderWay { mut raw, call, values } => {
+                call.done(raw.wait())?;
+                Ok(values())
+            }
+            State::Failing(told) => Err(futures::executor::block_on(told).unwrap_or_else(|_| over())),
+            State::Over => Err(over()),
+        }
+    }
+}
+
+impl<T> Future for Work<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let State::UnderWay { raw, .. } = &mut self.state {
+            let ended = ready!(raw.poll(context));
+            let State::UnderWay { call, values, .. } = std::mem::replace(&mut self.state, State::Over) else {
+                return Poll::Ready(Err(over()));
+            };
+            let Err(error) = ended else { return Poll::Ready(Ok(values())) };
+            // To look at the other ranks takes a while, in which whoever polls must not be held up.
+            let (tell, told) = oneshot::channel();
+            let look = move || drop(tell.send(call.failed(error.timed_out(), error.message())));
+            if let Err(error) = std::thread::Builder::new().name("kf-work".into()).spawn(look) {
+                let source = Error::io("can't start a thread to look after a failed", "collective")(error);
+                return Poll::Ready(Err(source));
+            }
+            self.state = State::Failing(told);
+        }
+        let error = match &mut self.state {
+            State::Failing(told) => ready!(Pin::new(told).poll(context)).unwrap_or_else(|_| over()),
+            State::UnderWay { .. } | State::Over => over(),
+        };
+        self.state = State::Over;
+        Poll::Ready(Err(error))
+    }
+}
+
+impl<T> Unpin for Work<T> {}
+
+impl<T> fmt::Debug for Work<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let operation = match &self.state {
+            State::UnderWay { call, .. } => call.operation(),
+            State::Failing(_) | State::Over => "over",
+        };
+        f.debug_struct("Work").field("operation", &operation).finish_non_exhaustive()
+    }
+}
+
+fn over() -> Error {
+    let message = "it has given its values or its error already".into();
+    Error::Torch { what: "awaiting a work".into(), message }
+}
