@@ -7,12 +7,13 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::launch::HOST;
 use crate::progress::{Note, Progress};
 use crate::{Error, Result};
 
 /// The environment variable with the path that a rank's progress goes to.
 pub(crate) const PROGRESS_FILE: &str = "KF_TRAIN_PROGRESS";
+/// The environment variable with the address that other nodes reach this one by.
+pub(crate) const HOST: &str = "KF_TRAIN_HOST";
 /// The environment variable with the path of a file that is there once the rank is to leave.
 pub(crate) const LEAVE: &str = "KF_TRAIN_LEAVE";
 /// Reports closer together than this are dropped, unless a new epoch begins.
