@@ -308,6 +308,8 @@ impl Work<'_> {
             return None;
         }
         info!(round = round.number, nodes = round.nodes.len(), "{reason}");
+        // Taken up from now on, whatever time the end of the ranks takes.
+        self.report.send_modify(|report| report.round.clone_from(&self.known.round));
         (self.tell)(JobEvent::Round {
             number: round.number,
             nodes: round.nodes.len(),
@@ -324,7 +326,6 @@ impl Work<'_> {
         self.report.send_modify(|report| {
             report.phase = Phase::Ready;
             report.failure = None;
-            report.round.clone_from(&self.known.round);
         });
     }
 

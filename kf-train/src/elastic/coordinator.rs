@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::task::JoinSet;
 use tracing::{debug, info};
 
-use super::messages::{Coordinator, Keys, News, Report, news};
+use super::meeting::has_ended;
+use super::messages::{Coordinator, Keys, News, Report, address, news};
 use super::quorum::{NodeState, QuorumOptions, QuorumState, quorum};
 use super::reason::Reason;
 use super::round::{Node, Round};
@@ -18,6 +20,8 @@ use crate::{JobEnd, Result};
 const TICK: Duration = Duration::from_millis(50);
 /// Reports that come this close together are looked at together.
 const TOGETHER: Duration = Duration::from_millis(2);
+/// How often it is tried to reach a lost node, and for how long.
+const PROBE: Duration = Duration::from_millis(500);
 /// How long the end of a job is told to nodes that have not left yet.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -44,6 +48,7 @@ pub(super) async fn coordinate(
         began: Instant::now(),
         state: QuorumState {
             took_over: lead.round.is_some().then_some(Duration::ZERO),
+            agreed: lead.round.clone(),
             round: lead.round,
             ended: lead.ended,
             nodes: BTreeMap::new(),
@@ -52,6 +57,8 @@ pub(super) async fn coordinate(
         told: 0,
         over: None,
         last: None,
+        probes: JoinSet::new(),
+        probed: BTreeMap::new(),
         own: Coordinator { node: lead.node, lead: lead.lead, round: 0, made: false },
         client: client.prefixed(&keys.lead(lead.lead)),
         record: client,
@@ -60,6 +67,8 @@ pub(super) async fn coordinate(
     driver.announce(false).await?;
     loop {
         driver.read(&watch.snapshot());
+        driver.agree();
+        driver.probe();
         let late = lead.deadline.filter(|(deadline, _)| Instant::now() >= *deadline);
         let end = match late {
             Some((_, after)) => Some(JobEnd::TimedOut { after }),
@@ -73,6 +82,11 @@ pub(super) async fn coordinate(
             changed = watch.changed() => {
                 changed?;
                 tokio::time::sleep(TOGETHER).await;
+            }
+            Some(probed) = driver.probes.join_next() => {
+                if let Ok(Some(id)) = probed {
+                    driver.state.ended.insert(id);
+                }
             }
             () = tokio::time::sleep(TICK) => {}
         }
@@ -98,6 +112,9 @@ struct Driver {
     /// The round of which was told that it is over.
     over: Option<u64>,
     last: Option<Reason>,
+    /// Attempts to reach lost nodes: the id of one that has ended for certain.
+    probes: JoinSet<Option<String>>,
+    probed: BTreeMap<String, Duration>,
     own: Coordinator,
     client: StoreClient,
     /// The store's keys that are of no coordinator's time.
@@ -138,6 +155,7 @@ impl Driver {
             && self.state.round.as_ref().is_some_and(|own| own.number < round.number)
         {
             self.state.round = Some(round.clone());
+            self.state.agreed = Some(round.clone());
         }
         let node = self.state.nodes.entry(report.node.id.clone()).or_insert_with(|| NodeState {
             node: report.node.clone(),
@@ -155,6 +173,36 @@ impl Driver {
         }
     }
 
+    /// Notes whether all nodes of the round have taken it up.
+    fn agree(&mut self) {
+        let Some(round) = self.state.round.as_ref().filter(|round| self.state.agreed.as_ref() != Some(round))
+        else {
+            return;
+        };
+        let took_up = |id: &str| self.report(id).is_some_and(|report| report.round.as_ref() == Some(round));
+        if round.nodes.iter().all(|node| took_up(&node.id)) {
+            self.state.agreed = Some(round.clone());
+        }
+    }
+
+    /// Looks whether the agents of lost nodes have ended for certain: now, and again every now and then.
+    fn probe(&mut self) {
+        let now = self.began.elapsed();
+        let voters = self.state.agreed.iter().chain(&self.state.round).flat_map(|round| &round.nodes);
+        for node in voters {
+            let lost = self.state.nodes.get(&node.id).is_none_or(|node| node.disconnected.is_some());
+            let soon = self.probed.get(&node.id).is_some_and(|at| now < *at + PROBE);
+            if lost && !soon && !self.state.ended.contains(&node.id) {
+                self.probed.insert(node.id.clone(), now);
+                let node = node.clone();
+                self.probes.spawn(async move {
+                    let reached = StoreClient::connect_once(address(&node), PROBE).await;
+                    reached.is_err_and(|error| has_ended(&error)).then_some(node.id)
+                });
+            }
+        }
+    }
+
     /// Decides, and tells the nodes. The job's end, where it has come.
     async fn decide(&mut self, options: &QuorumOptions) -> Result<Option<JobEnd>> {
         let (round, reason) = quorum(self.began.elapsed(), &self.state, options);
@@ -167,7 +215,8 @@ impl Driver {
             self.state.round = Some(round.clone());
             self.over = None;
             // Nodes that ended long ago need not be remembered.
-            self.state.ended.retain(|id| round.has(id));
+            let agreed = self.state.agreed.as_ref();
+            self.state.ended.retain(|id| round.has(id) || agreed.is_some_and(|agreed| agreed.has(id)));
             self.announce(true).await?;
             self.tell(News::Round { round, reason: reason.to_string() }).await?;
         } else if let Some(broken) = self.state.round.as_ref().map(|round| round.number)

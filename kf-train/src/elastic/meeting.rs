@@ -265,7 +265,7 @@ impl Meeting {
 }
 
 /// Whether nobody listens there any more: a process that has ended for certain, and its ranks with it.
-fn has_ended(error: &Error) -> bool {
+pub(super) fn has_ended(error: &Error) -> bool {
     matches!(error, Error::Store { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 

@@ -94,6 +94,9 @@ pub struct NodeState {
 pub struct QuorumState {
     /// The last round; none before the first.
     pub round: Option<Round>,
+    /// The last round that all of its nodes have taken up. Where the last one is not taken up by all yet, nodes that it has
+    /// may be about to go on without those that made it.
+    pub agreed: Option<Round>,
     /// The nodes that came to this coordinator, by id.
     pub nodes: BTreeMap<String, NodeState>,
     /// Nodes of the round that have ended for certain, such as those whose machines refuse connections to them.
@@ -110,8 +113,8 @@ pub struct QuorumState {
 ///   soon as there are `min_nodes`. No restart is used.
 /// - A failed rank makes a new round, and uses a restart. Where there are none left, the job has failed.
 /// - A node that joins makes a new round, up to `max_nodes`. No restart is used.
-/// - Where the nodes that are lost may be alive elsewhere, only the larger part of the round goes on: more than half of
-///   those that have not ended for certain, or exactly half with the first of them.
+/// - Where the nodes that are lost may be alive elsewhere, only the larger part of the job goes on: more than half of those
+///   nodes of the last agreed round that have not ended for certain, or exactly half with the first of them.
 ///
 /// At most one round is ever made of each number, and the order of nodes, and so their ranks, changes as little as
 /// possible. Takes time in proportion to the number of nodes.
@@ -191,26 +194,25 @@ impl View<'_> {
 
     /// When nodes of the round are lost.
     fn without(&self, round: &Round, lost: Vec<Node>) -> (Option<Round>, Reason) {
-        let here = round.nodes.len() - lost.len();
-        let ended = |node: &&Node| {
+        let ended = |node: &Node| {
             let left = || self.state.nodes.get(&node.id).is_some_and(|node| node.phase == Phase::Leaving);
             self.state.ended.contains(&node.id) || left()
         };
-        let uncertain = lost.iter().filter(|node| !ended(node)).count();
-        if uncertain > 0 {
-            let absent = |node: &&Node| !self.state.nodes.contains_key(&node.id) && !ended(node);
+        let is_here = |node: &Node| self.state.nodes.get(&node.id).is_some_and(|node| self.is_alive(node));
+        let agreed = self.state.agreed.as_ref().unwrap_or(round);
+        let voters: Vec<_> = agreed.nodes.iter().filter(|node| is_here(node) || !ended(node)).collect();
+        let here = voters.iter().filter(|node| is_here(node)).count();
+        if here < voters.len() {
+            let absent = |node: &&&Node| !self.state.nodes.contains_key(&node.id);
             let gathering =
                 self.state.took_over.is_some_and(|since| self.now < since + self.options.heartbeat_timeout);
-            if gathering && lost.iter().any(|node| absent(&node)) {
-                return (None, Reason::Gathering { here, of: round.nodes.len() });
+            if gathering && voters.iter().any(|node| absent(&node)) {
+                return (None, Reason::Gathering { here, of: voters.len() });
             }
-            let first_is_here = round.nodes.iter().find(|node| !ended(node)).is_some_and(|first| {
-                self.state.nodes.get(&first.id).is_some_and(|first| self.is_alive(first))
-            });
-            let voters = here + uncertain;
-            let most = 2 * here > voters || (2 * here == voters && first_is_here);
+            let with_first = voters.first().is_some_and(|first| is_here(first));
+            let most = 2 * here > voters.len() || (2 * here == voters.len() && with_first);
             if !most && !self.options.allow_minority {
-                return (None, Reason::Minority { here, of: voters });
+                return (None, Reason::Minority { here, of: voters.len() });
             }
         }
         let next = self.made_of(Some(round), round.restarts);

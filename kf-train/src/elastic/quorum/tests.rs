@@ -157,11 +157,29 @@ fn a_coordinator_that_takes_over_waits_for_the_nodes_of_the_round() {
     // The three that are left are here.
     assert_eq!(hosts(quorum(10 * SECOND, &state, &options).0), ["n001", "n002", "n003"]);
     state.nodes.remove("n003");
-    assert_eq!(quorum(10 * SECOND, &state, &options).1, Reason::Gathering { here: 2, of: 4 });
+    assert_eq!(quorum(10 * SECOND, &state, &options).1, Reason::Gathering { here: 2, of: 3 });
     for node in state.nodes.values_mut() {
         node.heard = 15 * SECOND;
     }
     assert_eq!(hosts(quorum(15 * SECOND, &state, &options).0), ["n001", "n002"]);
+}
+
+/// A cut is not seen at once of all nodes behind it: what was made meanwhile, and never taken up, counts for nothing.
+#[test]
+fn nodes_that_are_lost_one_by_one_were_the_larger_part() {
+    let options = options(1, 3, 0);
+    let mut state = running(0..3, SECOND);
+    state.agreed = state.round.clone();
+    state.nodes.get_mut("n000").unwrap().heard = 20 * SECOND;
+    state.nodes.get_mut("n001").unwrap().heard = 2 * SECOND;
+    let (round, _) = quorum(6 * SECOND, &state, &options);
+    assert_eq!(hosts(round.clone()), ["n000", "n001"]);
+    state.round = round;
+    let (round, reason) = quorum(7 * SECOND, &state, &options);
+    assert_eq!((round, reason), (None, Reason::Minority { here: 1, of: 3 }));
+    // Had the other taken it up, it would wait for this one.
+    state.agreed = state.round.clone();
+    assert_eq!(hosts(quorum(7 * SECOND, &state, &options).0), ["n000"]);
 }
 
 /// What happens to a job's nodes.
@@ -265,6 +283,7 @@ proptest! {
                 prop_assert_eq!(&stay[..], &round.nodes.iter().take(stay.len()).collect::<Vec<_>>()[..]);
             }
             state.round = Some(round.clone());
+            state.agreed = Some(round.clone());
             for node in &round.nodes {
                 state.nodes.get_mut(&node.id).unwrap().phase = Phase::Running { round: round.number };
             }
