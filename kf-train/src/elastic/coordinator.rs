@@ -8,12 +8,12 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
-use super::meeting::has_ended;
-use super::messages::{Coordinator, Keys, News, Report, address, news};
+use super::meeting::{Meeting, has_ended};
+use super::messages::{Coordinator, News, Report, address, news};
 use super::quorum::{NodeState, QuorumOptions, QuorumState, quorum};
 use super::reason::Reason;
-use super::round::{Node, Round};
-use crate::store::{StoreClient, StoreEntry, StoreServer};
+use super::round::Round;
+use crate::store::{StoreClient, StoreEntry};
 use crate::{JobEnd, Result};
 
 /// Decisions are looked for this often where nothing else asks for one.
@@ -27,8 +27,7 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// What a coordinator begins with.
 pub(super) struct Lead {
-    pub(super) node: Node,
-    pub(super) lead: u64,
+    pub(super) own: Coordinator,
     pub(super) round: Option<Round>,
     pub(super) ended: BTreeSet<String>,
     /// When the whole job must be done, and the time that it was given.
@@ -36,14 +35,10 @@ pub(super) struct Lead {
 }
 
 /// Makes rounds until the job has ended and all nodes know.
-pub(super) async fn coordinate(
-    server: Arc<StoreServer>,
-    keys: Keys,
-    lead: Lead,
-    options: QuorumOptions,
-) -> Result<()> {
-    let mut watch = server.watch(&keys.nodes(lead.lead));
-    let client = server.client(Duration::from_secs(60));
+pub(super) async fn coordinate(meeting: Arc<Meeting>, lead: Lead, options: QuorumOptions) -> Result<()> {
+    let (keys, number) = (&meeting.keys, lead.own.lead);
+    let mut watch = meeting.server.watch(&keys.nodes(number));
+    let client = meeting.server.client(Duration::from_secs(60));
     let mut driver = Driver {
         began: Instant::now(),
         state: QuorumState {
@@ -59,15 +54,15 @@ pub(super) async fn coordinate(
         last: None,
         probes: JoinSet::new(),
         probed: BTreeMap::new(),
-        own: Coordinator { node: lead.node, lead: lead.lead, round: 0, made: false },
-        client: client.prefixed(&keys.lead(lead.lead)),
-        record: client,
-        key: keys.coordinator(),
+        own: lead.own,
+        made: false,
+        client: client.prefixed(&keys.lead(number)),
+        meeting: meeting.clone(),
     };
-    driver.announce(false).await?;
+    meeting.record(&driver.own).await?;
     loop {
         driver.read(&watch.snapshot());
-        driver.agree();
+        driver.agree().await?;
         driver.probe();
         let late = lead.deadline.filter(|(deadline, _)| Instant::now() >= *deadline);
         let end = match late {
@@ -116,10 +111,10 @@ struct Driver {
     probes: JoinSet<Option<String>>,
     probed: BTreeMap<String, Duration>,
     own: Coordinator,
+    /// Whether it has made a round.
+    made: bool,
     client: StoreClient,
-    /// The store's keys that are of no coordinator's time.
-    record: StoreClient,
-    key: String,
+    meeting: Arc<Meeting>,
 }
 
 impl Driver {
@@ -151,7 +146,7 @@ impl Driver {
     fn take(&mut self, report: &Report, now: Duration, heard: Duration) {
         // Where the coordinator before told a round to some nodes only, that one counts.
         if let Some(round) = &report.round
-            && !self.own.made
+            && !self.made
             && self.state.round.as_ref().is_some_and(|own| own.number < round.number)
         {
             self.state.round = Some(round.clone());
@@ -174,15 +169,19 @@ impl Driver {
     }
 
     /// Notes whether all nodes of the round have taken it up.
-    fn agree(&mut self) {
+    async fn agree(&mut self) -> Result<()> {
         let Some(round) = self.state.round.as_ref().filter(|round| self.state.agreed.as_ref() != Some(round))
         else {
-            return;
+            return Ok(());
         };
         let took_up = |id: &str| self.report(id).is_some_and(|report| report.round.as_ref() == Some(round));
         if round.nodes.iter().all(|node| took_up(&node.id)) {
+            self.own.round = round.number;
+            self.own.made = self.made;
             self.state.agreed = Some(round.clone());
+            self.meeting.record(&self.own).await?;
         }
+        Ok(())
     }
 
     /// Looks whether the agents of lost nodes have ended for certain: now, and again every now and then.
@@ -217,7 +216,7 @@ impl Driver {
             // Nodes that ended long ago need not be remembered.
             let agreed = self.state.agreed.as_ref();
             self.state.ended.retain(|id| round.has(id) || agreed.is_some_and(|agreed| agreed.has(id)));
-            self.announce(true).await?;
+            self.made = true;
             self.tell(News::Round { round, reason: reason.to_string() }).await?;
         } else if let Some(broken) = self.state.round.as_ref().map(|round| round.number)
             && reason.breaks_round()
@@ -260,12 +259,5 @@ impl Driver {
         self.client.set(&news(self.told), json.to_string()).await?;
         self.told += 1;
         Ok(())
-    }
-
-    /// Tells whoever asks at this node's store that it coordinates.
-    async fn announce(&mut self, made: bool) -> Result<()> {
-        self.own.round = self.state.round.as_ref().map_or(0, |round| round.number);
-        self.own.made = made;
-        self.record.set(&self.key, serde_json::json!(self.own).to_string()).await
     }
 }

@@ -115,6 +115,29 @@ fn a_failed_rank_uses_a_restart() {
 }
 
 #[test]
+fn healing_goes_on_without_the_failed_one_until_it_is_back() {
+    let options = QuorumOptions { heal: true, ..options(1, 2, 1) };
+    let mut state = running(0..2, SECOND);
+    fail(&mut state, 0, false, SECOND);
+    let (round, reason) = quorum(SECOND, &state, &options);
+    assert_eq!(reason.to_string(), "restart 1 of 1: rank 0 failed");
+    assert_eq!(hosts(round.clone()), ["n001"]);
+    state.round = round;
+    // It starts, and then joins.
+    state.nodes.get_mut("n000").unwrap().phase = Phase::Starting;
+    assert_eq!(quorum(2 * SECOND, &state, &options).1, Reason::Runs { round: 2, nodes: 1 });
+    state.nodes.get_mut("n000").unwrap().phase = Phase::Ready;
+    let (round, _) = quorum(2 * SECOND, &state, &options);
+    assert_eq!(round.as_ref().map(|round| (round.number, round.restarts)), Some((3, 1)));
+    assert_eq!(hosts(round), ["n001", "n000"]);
+    // Where both are needed, they wait for one another.
+    let mut state = running(0..2, SECOND);
+    fail(&mut state, 0, false, SECOND);
+    let (round, _) = quorum(SECOND, &state, &QuorumOptions { min_nodes: 2, ..options });
+    assert_eq!(hosts(round), ["n000", "n001"]);
+}
+
+#[test]
 fn a_failure_of_anothers_making_waits_for_the_cause() {
     let options = options(1, 2, 1);
     let mut state = running(0..2, SECOND);
