@@ -70,6 +70,12 @@ pub enum Error {
         /// For how long.
         after: Duration,
     },
+    /// A rank that outlives rounds was given no place in one.
+    #[error("this rank has no place in a round: {reason}")]
+    NoPlan {
+        /// Why.
+        reason: String,
+    },
     /// This node was told to leave, and has left; the others go on.
     #[error("this node has left job `{job}`")]
     Left {
@@ -256,6 +262,7 @@ impl Error {
             | Self::TimedOut { .. }
             | Self::NotJoined { .. }
             | Self::NoCoordinator { .. }
+            | Self::NoPlan { .. }
             | Self::Collective { .. }
             | Self::CollectiveTimedOut { .. }
             | Self::StoreTimedOut { .. }

@@ -321,7 +321,7 @@ impl Work {
                             Coordinator { round: round.number, made: true, ..coordinator.clone() };
                         self.meeting.record(&coordinator).await?;
                     }
-                    next = self.begin(round, reason).await;
+                    next = self.begin(round, reason).await?;
                 }
                 Step::Started(started) => {
                     let round = next.take().map_or(0, |round| round.number);
@@ -348,11 +348,11 @@ impl Work {
     }
 
     /// A round begins: whether this node is to start ranks of it.
-    async fn begin(&mut self, round: Round, reason: String) -> Option<Round> {
+    async fn begin(&mut self, round: Round, reason: String) -> Result<Option<Round>> {
         let before = self.known.round.replace(round.clone());
         self.known.ended.clear();
         if before.as_ref() == Some(&round) && self.ranks.round() == Some(round.number) {
-            return None;
+            return Ok(None);
         }
         info!(round = round.number, nodes = round.nodes.len(), "{reason}");
         // Taken up from now on, whatever time the end of the ranks takes.
@@ -369,9 +369,12 @@ impl Work {
         let has = round.has(&self.meeting.node.id);
         // Ranks that outlive rounds are told when the next one's store is there.
         if !(has && self.ranks.heals()) {
+            if self.ranks.heals() {
+                self.ranks.renew().await?;
+            }
             self.stop(&reason).await;
         }
-        has.then_some(round)
+        Ok(has.then_some(round))
     }
 
     /// The round is over for this node's ranks.
@@ -425,6 +428,9 @@ impl Work {
                 });
                 self.ranks.stop().await;
                 self.ranks.start_ahead().await?;
+            }
+            Watched::Stuck(round, missing) => {
+                self.report.send_modify(|report| report.phase = Phase::Stuck { round, missing });
             }
             Watched::Warm => {
                 self.report.send_if_modified(|report| {

@@ -88,6 +88,11 @@ pub(crate) struct RankPlan {
 /// The key, below a rank's own, that it sets when it is ready for a round.
 pub(crate) const WARM: &str = "warm";
 
+/// The key, below a rank's own, by which it tells that it can't go on in a round, and which ranks it misses.
+pub(crate) fn stuck(round: u64) -> String {
+    format!("stuck/{round}")
+}
+
 /// The key of a plan, below the rank's own.
 pub(crate) fn plan(number: u64) -> String {
     format!("plan/{number}")

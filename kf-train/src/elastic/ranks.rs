@@ -8,7 +8,7 @@ use std::time::Duration;
 use kf_core::process::Spawner;
 use serde_json::Value;
 
-use super::messages::{Keys, Plan, RankPlan, WARM, address, master, plan};
+use super::messages::{Keys, Plan, RankPlan, WARM, address, master, plan, stuck};
 use super::round::{Node, Round};
 use crate::launch::{Gang, GangEnd, Heal, Place, Tell};
 use crate::store::{StoreClient, StoreServer};
@@ -52,6 +52,8 @@ struct Alive {
     told: u64,
     /// Whether it is ready for a round.
     warm: bool,
+    /// The last round that it could not go on in.
+    stuck: u64,
 }
 
 impl LocalRanks {
@@ -141,7 +143,7 @@ impl LocalRanks {
         };
         let client = server.prefixed(&keys);
         let (gang, leave) = self.spawn(place).await?;
-        let alive = Some(Alive { client, told: 0, warm: false });
+        let alive = Some(Alive { client, told: 0, warm: false, stuck: 0 });
         self.running = Some(Running { round: 0, gang, store: None, leave, alive });
         Ok(())
     }
@@ -183,6 +185,14 @@ impl LocalRanks {
             alive.tell(&Plan::Round(told)).await?;
         }
         Ok(())
+    }
+
+    /// Starts a rank that outlives rounds anew, where the round goes on without it: it may have hung.
+    pub(super) async fn renew(&mut self) -> Result<()> {
+        if self.running.as_ref().is_some_and(|running| running.round > 0) {
+            self.stop().await;
+        }
+        self.start_ahead().await
     }
 
     /// Tells a rank that outlives rounds that the one that it is of is over.
@@ -233,20 +243,22 @@ impl LocalRanks {
     /// May be dropped and called again.
     pub(super) async fn watch(&mut self) -> Watched {
         let Some(running) = &mut self.running else { return std::future::pending().await };
-        let warm = async {
-            match &mut running.alive {
-                Some(alive) if !alive.warm => {
-                    // Where this node's own store fails, there is nothing to be ready for.
-                    if alive.until_warm().await.is_err() {
-                        std::future::pending::<()>().await;
-                    }
-                }
+        let round = running.round;
+        let told = async {
+            // Where this node's own store fails, nothing is told.
+            let told = match &mut running.alive {
+                Some(alive) if !alive.warm => alive.until_warm().await.map(|()| Watched::Warm),
+                Some(alive) if alive.stuck < round => alive.until_stuck(round).await,
                 _ => std::future::pending().await,
+            };
+            match told {
+                Ok(watched) => watched,
+                Err(_) => std::future::pending().await,
             }
         };
         tokio::select! {
             end = running.gang.watch() => Watched::Ended(running.round, end),
-            () = warm => Watched::Warm,
+            watched = told => watched,
         }
     }
 
@@ -281,6 +293,8 @@ pub(super) enum Watched {
     Ended(u64, GangEnd),
     /// The one that outlives rounds is ready for one.
     Warm,
+    /// It can't go on in this round, and misses these ranks.
+    Stuck(u64, Vec<usize>),
 }
 
 impl Alive {
@@ -290,6 +304,12 @@ impl Alive {
             self.warm = true;
         }
         Ok(())
+    }
+
+    async fn until_stuck(&mut self, round: u64) -> Result<Watched> {
+        let missing = self.client.get(&stuck(round), Duration::from_secs(24 * 3600)).await?;
+        self.stuck = round;
+        Ok(Watched::Stuck(round, serde_json::from_slice(&missing).unwrap_or_default()))
     }
 
     async fn tell(&mut self, told: &Plan) -> Result<()> {

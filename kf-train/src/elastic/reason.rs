@@ -76,7 +76,17 @@ pub enum Reason {
         /// What failed.
         failure: String,
     },
-    /// A rank failed, and all are started anew.
+    /// Ranks can't go on; who else can't, and who is missed, will be known soon.
+    Sticking {
+        /// How many nodes have such ranks.
+        nodes: usize,
+    },
+    /// Ranks could not go on, and nobody is missed: they come together again.
+    Unstuck {
+        /// How many nodes had such ranks.
+        nodes: usize,
+    },
+    /// A rank failed, and a restart is used.
     RankFailed {
         /// The id of the rank's node.
         node: String,
@@ -143,6 +153,10 @@ impl fmt::Display for Reason {
                 "only {here} of {of} nodes are here: the others may go on without them, so these wait for them"
             ),
             Self::Settling { failure } => write!(f, "{failure}; whether a node was lost is yet to be seen"),
+            Self::Sticking { nodes } => write!(f, "ranks of {} can't go on", counted(*nodes)),
+            Self::Unstuck { nodes } => {
+                write!(f, "ranks of {} could not go on, and nobody is missed", counted(*nodes))
+            }
             Self::RankFailed { failure, restarts, of, .. } => {
                 write!(f, "restart {restarts} of {of}: {failure}")
             }
@@ -163,7 +177,7 @@ fn are(nodes: usize) -> String {
 }
 
 /// `node a`, `nodes a and b`, `nodes a, b and c`; of many only the first ones.
-fn hosts(nodes: &[Node]) -> String {
+pub(super) fn hosts(nodes: &[Node]) -> String {
     const TOLD: usize = 8;
     let mut names: Vec<_> = nodes.iter().take(TOLD).map(|node| node.host.clone()).collect();
     if nodes.len() > TOLD {

@@ -38,6 +38,15 @@ impl Round {
         Some((number, self.nodes.iter().take(number).map(|node| node.ranks).sum()))
     }
 
+    /// The node that runs a rank.
+    pub fn of_rank(&self, rank: usize) -> Option<&Node> {
+        let mut before = 0;
+        self.nodes.iter().find(|node| {
+            before += node.ranks;
+            rank < before
+        })
+    }
+
     /// Whether a node is of this round.
     pub fn has(&self, id: &str) -> bool {
         self.nodes.iter().any(|node| node.id == id)

@@ -72,6 +72,13 @@ pub enum Phase {
         /// Whether the rank says that it failed because of another one.
         of_another_rank: bool,
     },
+    /// Its rank, which outlives rounds, can't go on in this one.
+    Stuck {
+        /// The round's number.
+        round: u64,
+        /// The ranks that it misses, where it knows.
+        missing: Vec<usize>,
+    },
     /// It is to end, and its ranks have been asked to.
     Leaving,
 }
@@ -118,6 +125,8 @@ pub struct QuorumState {
 /// - A node of the round that is lost or leaves makes a new round of those that are left, and of those that wait, as
 ///   soon as there are `min_nodes`. No restart is used.
 /// - A failed rank makes a new round, and uses a restart. Where there are none left, the job has failed.
+/// - Ranks that can't go on make a new round, without those that they miss and that say nothing, each of which uses a
+///   restart.
 /// - A node that joins makes a new round, up to `max_nodes`. No restart is used.
 /// - Where the nodes that are lost may be alive elsewhere, only the larger part of the job goes on: more than half of those
 ///   nodes of the last agreed round that have not ended for certain, or exactly half with the first of them.
@@ -180,6 +189,10 @@ impl View<'_> {
             of_round.iter().filter(|node| failed(node)).filter_map(|(_, found)| *found).collect();
         if !failures.is_empty() {
             return self.after(round, &failures);
+        }
+        let stuck = is(|phase, number| matches!(phase, Phase::Stuck { round, .. } if *round == number));
+        if of_round.iter().any(stuck) {
+            return self.unstick(round);
         }
         if round.nodes.len() >= self.options.max_nodes {
             return (None, Reason::Runs { round: round.number, nodes: round.nodes.len() });
@@ -263,6 +276,48 @@ impl View<'_> {
                 next.nodes = left;
             }
         }
+        (Some(next), Reason::RankFailed { node, failure, restarts, of })
+    }
+
+    /// When ranks of the round can't go on, though no node is lost and no rank failed.
+    fn unstick(&self, round: &Round) -> (Option<Round>, Reason) {
+        let mut first = self.now;
+        let (mut missed, mut stuck) = (HashSet::new(), HashSet::new());
+        for node in round.nodes.iter().filter_map(|node| self.state.nodes.get(&node.id)) {
+            if let Phase::Stuck { round: number, missing } = &node.phase
+                && *number == round.number
+            {
+                first = first.min(node.since);
+                stuck.insert(node.node.id.as_str());
+                missed.extend(
+                    missing.iter().filter_map(|rank| round.of_rank(*rank)).map(|node| node.id.as_str()),
+                );
+            }
+        }
+        if self.now < first + self.options.settle {
+            return (None, Reason::Sticking { nodes: stuck.len() });
+        }
+        let silent: Vec<_> = round
+            .nodes
+            .iter()
+            .filter(|node| missed.contains(node.id.as_str()) && !stuck.contains(node.id.as_str()))
+            .cloned()
+            .collect();
+        let Some(one) = silent.first() else {
+            return (Some(self.made_of(Some(round), round.restarts)), Reason::Unstuck { nodes: stuck.len() });
+        };
+        let restarts = round.restarts + 1;
+        let (node, of) = (one.id.clone(), self.options.max_restarts);
+        let failure = format!("no word of the ranks of {}", super::reason::hosts(&silent));
+        if round.restarts >= of {
+            return (None, Reason::Failed { node, failure, restarts: round.restarts });
+        }
+        let mut next = self.made_of(Some(round), restarts);
+        let left: Vec<_> = next.nodes.iter().filter(|node| !silent.contains(node)).cloned().collect();
+        if left.len() < self.min() {
+            return (None, Reason::TooFew { here: left.len(), min: self.min() });
+        }
+        next.nodes = left;
         (Some(next), Reason::RankFailed { node, failure, restarts, of })
     }
 

@@ -1,0 +1,251 @@
+//! Ranks that go on together when some of them are lost, and take up those that come.
+
+mod plans;
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use tch::{Kind, Tensor, no_grad};
+use tracing::info;
+
+use self::plans::Plans;
+use crate::elastic::messages::RankPlan;
+use crate::{Backend, Error, GroupOptions, ProcessGroup, Rank, ReduceOp, Result, RoundPlace};
+
+/// The ranks of a job that keep their state while others come and go.
+///
+/// Under an [`Agent`](crate::elastic::Agent) that [heals](crate::elastic::AgentOptions::heal), a lost rank costs the others
+/// the step that it was lost in, and no more: they go on, and the one that takes its place gets the state from them.
+/// Under any other launcher the team is the job's process group, and an error is one.
+///
+/// Every step begins with [`begin`](Self::begin) and ends with [`commit`](Self::commit), and counts only where all ranks
+/// of the round have done it:
+///
+/// ```no_run
+/// # use kf_train::{Backend, DistributedDataParallel, GroupOptions, Rank, Team};
+/// # use tch::{Tensor, nn::{Optimizer, VarStore}};
+/// # fn doc(rank: &Rank, vs: &VarStore, optimizer: &mut Optimizer, loss_of: fn(u64, usize, usize) -> Tensor)
+/// # -> kf_train::Result<()> {
+/// let team = Team::join(rank, Backend::Gloo, GroupOptions::default())?;
+/// let ddp = DistributedDataParallel::new(vs, team.group())?;
+/// let mut state: Vec<(String, Tensor)> = vs.variables().into_iter().collect();
+/// state.sort_by(|a, b| a.0.cmp(&b.0));
+/// let state: Vec<Tensor> = state.into_iter().map(|(_, tensor)| tensor).collect();
+/// let mut step = 0;                        // or what a checkpoint says
+/// while step < 1000 {
+///     team.begin(&mut step, &state)?;      // all ranks now have the same step and state
+///     let loss = loss_of(step, team.rank(), team.world_size());
+///     ddp.zero_grad();
+///     let done = ddp.backward(&loss);
+///     if team.commit(done)? {
+///         optimizer.step();
+///         step += 1;
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+///
+/// The state is everything that a step changes and the next one needs: parameters, buffers, an optimizer's moments, how
+/// many samples were used.
+pub struct Team {
+    plans: Option<Plans>,
+    plan: RefCell<Option<(u64, RankPlan)>>,
+    group: ProcessGroup,
+    backend: Backend,
+    options: GroupOptions,
+    /// Whether the next step is another round's.
+    moves: Cell<bool>,
+    /// Whether the ranks of the present round have not compared their states yet.
+    fresh: Cell<bool>,
+    /// Whether this rank has never had a state in common with others.
+    new: Cell<bool>,
+}
+
+impl Team {
+    /// Waits for the first round with this rank, and connects its ranks.
+    ///
+    /// # Errors
+    /// [`Error::NoPlan`] where no round came within the options' join timeout; those of
+    /// [`ProcessGroup::join`](ProcessGroup::join).
+    pub fn join(rank: &Rank, backend: Backend, options: GroupOptions) -> Result<Self> {
+        let plans = Plans::follow(rank)?;
+        let (plan, group) = match &plans {
+            None => (None, ProcessGroup::join_with(rank, backend, options)?),
+            Some(plans) => {
+                let (number, plan, group) = enter(plans, 0, backend, options)?;
+                let group = group.replaceable()?;
+                plans.present(number, &plan, group.aborter()?);
+                (Some((number, plan)), group)
+            }
+        };
+        Ok(Self {
+            plans,
+            plan: RefCell::new(plan),
+            group,
+            backend,
+            options,
+            moves: Cell::new(false),
+            fresh: Cell::new(true),
+            new: Cell::new(true),
+        })
+    }
+
+    /// The group of the present round, for what trains over it. It stays valid over all rounds.
+    pub fn group(&self) -> &ProcessGroup {
+        &self.group
+    }
+
+    /// This process's rank in the present round.
+    pub fn rank(&self) -> usize {
+        self.group.rank()
+    }
+
+    /// How many ranks the present round has.
+    pub fn world_size(&self) -> usize {
+        self.group.world_size()
+    }
+
+    /// The present round's number; 0 under a launcher that knows no rounds.
+    pub fn round(&self) -> u64 {
+        self.plan.borrow().as_ref().map_or(0, |(_, plan)| plan.round)
+    }
+
+    /// Begins a step: enters the next round, where there is one, and makes step and state those of the rank that is farthest.
+    ///
+    /// # Errors
+    /// [`Error::NoPlan`] where a round is over, and none came within the options' join timeout. Under a launcher that knows
+    /// no rounds, those of [`ProcessGroup::broadcast`].
+    pub fn begin(&self, step: &mut u64, state: &[Tensor]) -> Result<()> {
+        loop {
+            if let Some(plans) = &self.plans
+                && (self.moves.get() || self.group.failure().is_some())
+            {
+                self.move_on(plans)?;
+            }
+            if !self.fresh.get() {
+                return Ok(());
+            }
+            match self.share(step, state) {
+                Ok(()) => {
+                    self.fresh.set(false);
+                    self.new.set(false);
+                    return Ok(());
+                }
+                Err(error) => self.failed(error)?,
+            }
+        }
+    }
+
+    /// Ends a step: whether all ranks of the round have done it. If so, take its result over, and else let it go and begin
+    /// again.
+    ///
+    /// # Errors
+    /// The step's own error, where it is not one of ranks that are lost; under a launcher that knows no rounds, any.
+    pub fn commit(&self, done: Result<()>) -> Result<bool> {
+        if let Err(error) = done {
+            self.failed(error)?;
+            return Ok(false);
+        }
+        let newer = match (&self.plans, &*self.plan.borrow()) {
+            (Some(plans), Some((number, _))) => plans.last() > *number,
+            _ => false,
+        };
+        let mut stays = Tensor::from_slice(&[i64::from(!newer)]).to_device(self.group.device());
+        if let Err(error) = self.group.all_reduce(&mut stays, ReduceOp::Min) {
+            self.failed(error)?;
+            return Ok(false);
+        }
+        // All leave the round after the same step.
+        self.moves.set(stays.int64_value(&[0]) == 0);
+        Ok(true)
+    }
+
+    /// What a failure comes to: nothing, where ranks are lost and others may go on.
+    fn failed(&self, error: Error) -> Result<()> {
+        let (Some(plans), Some((_, plan))) = (&self.plans, &*self.plan.borrow()) else { return Err(error) };
+        let Some(missing) = error.missing_ranks() else { return Err(error) };
+        info!(round = plan.round, %error, "a step is let go");
+        self.moves.set(true);
+        // Whether the agents see the same or not, they are to make another round.
+        plans.stuck(plan.round, missing.to_vec());
+        Ok(())
+    }
+
+    /// Enters the next round.
+    fn move_on(&self, plans: &Plans) -> Result<()> {
+        let present = self.plan.borrow().as_ref().map_or(0, |(number, _)| *number);
+        let (number, plan, group) = enter(plans, present, self.backend, self.options)?;
+        self.group.replace(group)?;
+        plans.present(number, &plan, self.group.aborter()?);
+        info!(round = plan.round, rank = plan.rank, world_size = plan.world_size, "this rank goes on");
+        *self.plan.borrow_mut() = Some((number, plan));
+        self.moves.set(false);
+        self.fresh.set(true);
+        Ok(())
+    }
+
+    /// Gives all ranks the step and the state of the first of those that are farthest.
+    fn share(&self, step: &mut u64, state: &[Tensor]) -> Result<()> {
+        let own = Tensor::from_slice(&[i64::try_from(*step).unwrap_or(i64::MAX), i64::from(self.new.get())]);
+        let all = self.group.all_gather(&own.to_device(self.group.device()))?.to_kind(Kind::Int64);
+        let ranks = 0..self.world_size() as i64;
+        let steps: Vec<i64> = ranks.clone().map(|rank| all.int64_value(&[rank, 0])).collect();
+        let any_new = ranks.clone().any(|rank| all.int64_value(&[rank, 1]) != 0);
+        let farthest = steps.iter().copied().max().unwrap_or_default();
+        let root = steps.iter().position(|step| *step == farthest).unwrap_or_default();
+        if any_new || steps.iter().any(|step| *step != farthest) {
+            no_grad(|| {
+                for tensor in state {
+                    let mut values = tensor.detach().contiguous();
+                    self.group.broadcast(&mut values, root)?;
+                    if !tensor.is_contiguous() {
+                        tensor.detach().copy_(&values);
+                    }
+                }
+                Ok::<(), Error>(())
+            })?;
+        }
+        *step = farthest.unsigned_abs();
+        Ok(())
+    }
+}
+
+/// Connects the ranks of the next round after the plan of this number that can be connected.
+fn enter(
+    plans: &Plans,
+    mut present: u64,
+    backend: Backend,
+    options: GroupOptions,
+) -> Result<(u64, RankPlan, ProcessGroup)> {
+    loop {
+        let (number, plan) = plans.after(present, options.join_timeout)?;
+        match ProcessGroup::join_round(&place(&plan)?, backend, options) {
+            Ok(group) => return Ok((number, plan, group)),
+            Err(error) if error.missing_ranks().is_some() => {
+                info!(round = plan.round, %error, "a round that came to nothing");
+                plans.stuck(plan.round, error.missing_ranks().unwrap_or_default().to_vec());
+                present = number;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn place(plan: &RankPlan) -> Result<RoundPlace> {
+    let wrong = || Error::NoPlan { reason: format!("its agent says that the store is at `{}`", plan.store) };
+    let address: std::net::SocketAddr = plan.store.parse().map_err(|_| wrong())?;
+    Ok(RoundPlace {
+        number: plan.round,
+        rank: plan.rank,
+        world_size: plan.world_size,
+        store_host: address.ip().to_string(),
+        store_port: address.port(),
+        host: plan.host.clone(),
+    })
+}
+
+impl fmt::Debug for Team {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Team").field("group", &self.group).field("round", &self.round()).finish_non_exhaustive()
+    }
+}
