@@ -56,11 +56,15 @@ struct KfStore {
   c10::intrusive_ptr<c10d::Store> store;
 };
 
+struct Slot;
+
 struct KfGroup {
   c10::intrusive_ptr<c10d::ProcessGroup> group;
   c10::intrusive_ptr<c10d::Backend> backend;
   // None for Gloo, which keeps time itself. It ends before the backend does.
   std::unique_ptr<Watch> watch;
+  // Of a group that can be replaced.
+  std::shared_ptr<Slot> slot{};
 };
 
 // What has begun ends here, with a last step that may fail, too.

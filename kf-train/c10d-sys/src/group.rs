@@ -262,7 +262,7 @@ impl Group {
         call(|message| unsafe { ffi::kf_group_barrier(self.raw.as_ptr(), message) })
     }
 
-    pub(crate) fn raw(&self) -> *const ffi::KfGroup {
+    pub(crate) fn raw(&self) -> *mut ffi::KfGroup {
         self.raw.as_ptr()
     }
 }

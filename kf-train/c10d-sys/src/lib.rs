@@ -20,11 +20,13 @@ mod error;
 mod ffi;
 mod group;
 mod reducer;
+mod replaceable;
 mod store;
 
 pub use error::{Error, Result};
 #[cfg(feature = "nccl")]
 pub use group::gpus;
 pub use group::{Group, Reduction};
-pub use reducer::{Reducer, ReducerOptions};
+pub use reducer::{Compression, Reducer, ReducerOptions};
+pub use replaceable::Aborter;
 pub use store::Store;

@@ -2,9 +2,10 @@
 
 mod collectives;
 mod meet;
+mod replace;
 mod verify;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tch::Device;
 use crate::{Error, Rank, Result};
 
 pub use self::collectives::ReduceOp;
+pub use self::replace::Aborter;
 
 /// What carries a group's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,13 +77,21 @@ impl GroupOptions {
 pub struct ProcessGroup {
     // Before the store, which it uses while it ends.
     group: Group,
-    store: Store,
+    store: RefCell<Store>,
+    place: Cell<Place>,
+    device: Device,
+    /// Where the other ranks reach this one.
+    host: String,
+    exchanges: Cell<u64>,
+}
+
+/// A rank's place among others, and how it is with them.
+#[derive(Debug, Clone, Copy)]
+struct Place {
     rank: usize,
     world_size: usize,
-    device: Device,
     timeout: Duration,
     verify: bool,
-    exchanges: Cell<u64>,
 }
 
 impl ProcessGroup {
@@ -101,6 +111,7 @@ impl ProcessGroup {
     pub fn join_with(rank: &Rank, backend: Backend, options: GroupOptions) -> Result<Self> {
         let options = options.bounded();
         let device = device(rank, backend, options.gpu)?;
+        let host = meet::own_address(rank);
         let store = meet::meet(rank, options.join_timeout)?;
         let group = meet::connect(&store, rank, options, |store| match device {
             #[cfg(feature = "nccl")]
@@ -111,31 +122,34 @@ impl ProcessGroup {
                 store,
                 rank.rank(),
                 rank.world_size(),
-                &meet::own_address(rank),
+                &host,
                 options.join_timeout,
                 options.timeout,
             ),
         })?;
         Ok(Self {
             group,
-            store,
-            rank: rank.rank(),
-            world_size: rank.world_size(),
+            store: RefCell::new(store),
+            place: Cell::new(Place {
+                rank: rank.rank(),
+                world_size: rank.world_size(),
+                timeout: options.timeout,
+                verify: options.verify,
+            }),
             device,
-            timeout: options.timeout,
-            verify: options.verify,
+            host,
             exchanges: Cell::new(0),
         })
     }
 
     /// This process's rank.
     pub fn rank(&self) -> usize {
-        self.rank
+        self.place.get().rank
     }
 
     /// How many ranks there are.
     pub fn world_size(&self) -> usize {
-        self.world_size
+        self.place.get().world_size
     }
 
     /// Where the tensors of its calls have to be.
@@ -148,8 +162,9 @@ impl ProcessGroup {
         let round = self.exchanges.get();
         self.exchanges.set(round + 1);
         let key = |rank: usize| format!("{what}/{round}/{rank}");
-        self.done(what, self.store.set(&key(self.rank), bytes))?;
-        (0..self.world_size).map(|rank| self.done(what, self.store.get(&key(rank), self.timeout))).collect()
+        let store = self.store.borrow();
+        self.done(what, store.set(&key(self.rank()), bytes))?;
+        (0..self.world_size()).map(|rank| self.done(what, store.get(&key(rank), self.timeout()))).collect()
     }
 
     pub(crate) fn raw(&self) -> &Group {
@@ -157,19 +172,19 @@ impl ProcessGroup {
     }
 
     pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
+        self.place.get().timeout
     }
 
     pub(crate) fn done<T>(&self, operation: &'static str, result: c10d_sys::Result<T>) -> Result<T> {
-        result.map_err(|error| failed(self.rank, operation, self.timeout, &error))
+        result.map_err(|error| failed(self.rank(), operation, self.timeout(), &error))
     }
 }
 
 impl fmt::Debug for ProcessGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessGroup")
-            .field("rank", &self.rank)
-            .field("world_size", &self.world_size)
+            .field("rank", &self.rank())
+            .field("world_size", &self.world_size())
             .field("device", &self.device)
             .finish_non_exhaustive()
     }

@@ -3,12 +3,16 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests, in a binary of their own main")]
 
 #[cfg(feature = "torch")]
+mod averaging;
+#[cfg(feature = "torch")]
 mod checkpoints;
 #[cfg(feature = "torch")]
 mod collectives;
 #[cfg(feature = "torch")]
 mod exchanges;
 mod launch;
+#[cfg(feature = "torch")]
+mod replaced;
 #[cfg(feature = "torch")]
 mod training;
 
@@ -31,6 +35,8 @@ fn main() -> ExitCode {
     let workers = launch::workers(Workers::new());
     #[cfg(feature = "torch")]
     let workers = checkpoints::workers(training::workers(exchanges::workers(collectives::workers(workers))));
+    #[cfg(feature = "torch")]
+    let workers = averaging::workers(replaced::workers(workers));
     if let Some(code) = run_if_asked(&workers) {
         return code;
     }
@@ -40,7 +46,10 @@ fn main() -> ExitCode {
         [trials, collectives::trials(), exchanges::trials(), training::trials(), checkpoints::trials()]
             .into_iter()
             .flatten()
-            .collect();
+            .collect::<Vec<_>>();
+    #[cfg(feature = "torch")]
+    let trials: Vec<Trial> =
+        [trials, replaced::trials(), averaging::trials()].into_iter().flatten().collect();
     let mut arguments = Arguments::from_args();
     // Each test starts processes of its own; the machine may have two cores.
     arguments.test_threads.get_or_insert(2);
