@@ -7,12 +7,16 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::launch::HOST;
 use crate::progress::{Note, Progress};
 use crate::{Error, Result};
 
 /// The environment variable with the path that a rank's progress goes to.
 pub(crate) const PROGRESS_FILE: &str = "KF_TRAIN_PROGRESS";
+/// The environment variables with the store of the agent of a rank that outlives rounds, and with what its keys begin with.
+pub(crate) const AGENT: &str = "KF_TRAIN_AGENT";
+pub(crate) const AGENT_KEYS: &str = "KF_TRAIN_AGENT_KEYS";
+/// The environment variable with the address that other nodes reach this one by.
+pub(crate) const HOST: &str = "KF_TRAIN_HOST";
 /// The environment variable with the path of a file that is there once the rank is to leave.
 pub(crate) const LEAVE: &str = "KF_TRAIN_LEAVE";
 /// Reports closer together than this are dropped, unless a new epoch begins.
@@ -33,6 +37,7 @@ pub struct Rank {
     restart_count: u64,
     run_id: String,
     leave: Option<PathBuf>,
+    agent: Option<(String, String)>,
     uses_agent_store: bool,
     host: Option<String>,
     #[cfg(feature = "torch")]
@@ -80,6 +85,7 @@ impl Rank {
             restart_count: number(&lookup, "TORCHELASTIC_RESTART_COUNT", Some(0))?,
             run_id: lookup("TORCHELASTIC_RUN_ID").unwrap_or_default(),
             leave: lookup(LEAVE).map(PathBuf::from),
+            agent: lookup(AGENT).zip(lookup(AGENT_KEYS)),
             uses_agent_store: lookup("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True"),
             host: lookup(HOST).filter(|value| !value.is_empty()),
             #[cfg(feature = "torch")]
@@ -155,6 +161,11 @@ impl Rank {
     #[cfg(feature = "torch")]
     pub(crate) fn interface(&self) -> Option<&str> {
         self.interface.as_deref()
+    }
+
+    /// The store of the agent of a rank that outlives rounds, and what its keys there begin with.
+    pub(crate) fn agent(&self) -> Option<(&str, &str)> {
+        self.agent.as_ref().map(|(address, keys)| (address.as_str(), keys.as_str()))
     }
 
     /// Tells the launcher how far it is; the caller sees it as [`JobEvent::Progress`](crate::JobEvent::Progress).

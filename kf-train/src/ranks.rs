@@ -84,7 +84,8 @@ where
                 std::panic::resume_unwind(panic)
             }
         };
-        if rank.is_main() {
+        // Which rank is the first one changes where they outlive rounds.
+        if rank.is_main() || rank.agent().is_some() {
             let json = kf_core::json::to_json(&result)
                 .map_err(|error| format!("what `{}` returned is not JSON: {error}", self.name))?;
             write_whole(&request.result, json.to_string().as_bytes())?;

@@ -4,6 +4,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 use kf_core::process::Spawner;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,14 +16,14 @@ use tracing::{info, warn};
 
 use super::coordinator::{Lead, coordinate};
 use super::meeting::{Found, Known, Meeting};
-use super::messages::{Coordinator, News, Report, TICKETS, news, node};
+use super::messages::{Coordinator, News, Report, TICKETS, address, news, node};
 use super::options::AgentOptions;
 use super::quorum::Phase;
-use super::ranks::LocalRanks;
+use super::ranks::{LocalRanks, Watched};
 use super::round::{Node, Round};
-use crate::launch::{GangEnd, result_of};
-use crate::store::{StoreClient, StoreWatch};
-use crate::{Error, Job, JobEnd, JobEvent, Result};
+use crate::launch::{GangEnd, Tell, result_of};
+use crate::store::StoreClient;
+use crate::{Error, Job, JobEnd, JobEvent, JobSpec, Result};
 
 /// Runs one node's ranks of a job, together with the agents of the job's other nodes.
 ///
@@ -53,46 +56,32 @@ impl Agent {
             "" => uuid::Uuid::now_v7().to_string(),
             id => id.to_owned(),
         };
-        let id = uuid::Uuid::now_v7().simple().to_string();
-        let meeting = Meeting::open(&self.options, &run_id, id, spec.ranks_per_node).await?;
         let spawner = Spawner::new().map_err(|source| Error::Spawn { job: name.clone(), rank: 0, source })?;
         let sinks = job.on_event.clone();
-        let tell: crate::launch::Tell = Arc::new(move |event| sinks.iter().for_each(|sink| sink(&event)));
-        let node = meeting.node.clone();
-        let ranks = LocalRanks::new(
-            spec.clone(),
-            run_id,
-            node.id.clone(),
-            node.host.clone(),
-            self.options.quorum.max_restarts,
-            std::path::absolute(&self.options.folder).unwrap_or_else(|_| self.options.folder.clone()),
-            Arc::new(spawner),
-            tell.clone(),
-        );
-        let report = Report {
-            node,
-            ticket: 0,
-            phase: Phase::Ready,
-            round: None,
-            failure: None,
-            result: Value::Null,
-            beat: 0,
+        let tell: Tell = Arc::new(move |event| sinks.iter().for_each(|sink| sink(&event)));
+        let mut works = self.works(&spec, &run_id, &Arc::new(spawner), &tell).await?;
+        let end = {
+            let mut all: FuturesUnordered<_> = works.iter_mut().map(Work::work).collect();
+            let mut end = Ok(Over::Left);
+            loop {
+                let next = tokio::select! {
+                    next = all.next() => next,
+                    () = job.cancel.cancelled() => Some(Ok(Over::Ended(JobEnd::Canceled))),
+                };
+                match next {
+                    // The others end by themselves, having learned of the same end.
+                    Some(Ok(Over::Ended(JobEnd::Canceled)) | Err(_)) => {
+                        end = next.unwrap_or(Ok(Over::Left));
+                        break;
+                    }
+                    Some(Ok(Over::Left)) => {}
+                    Some(Ok(over)) => end = Ok(over),
+                    None => break,
+                }
+            }
+            end
         };
-        let mut work = Work {
-            options: &self.options,
-            deadline: spec.timeout.map(|after| (Instant::now() + after, after)),
-            meeting: Arc::new(meeting),
-            ranks,
-            known: Known::default(),
-            report: watch::Sender::new(report),
-            lead: 0,
-            tell: tell.clone(),
-        };
-        let end = tokio::select! {
-            end = work.to_the_end() => end,
-            () = job.cancel.cancelled() => Ok(Over::Ended(JobEnd::Canceled)),
-        };
-        work.ranks.stop().await;
+        join_all(works.iter_mut().map(|work| work.ranks.stop())).await;
         match end? {
             Over::Left => Err(Error::Left { job: name }),
             Over::Ended(end) => {
@@ -101,7 +90,63 @@ impl Agent {
             }
         }
     }
+
+    /// The work of this process: one node's, or one for each rank, where they outlive rounds.
+    async fn works(
+        &self,
+        spec: &JobSpec,
+        run_id: &str,
+        spawner: &Arc<Spawner>,
+        tell: &Tell,
+    ) -> Result<Vec<Work>> {
+        let heal = self.options.heal;
+        let (count, ranks) = if heal { (spec.ranks_per_node, 1) } else { (1, spec.ranks_per_node) };
+        let spec = JobSpec { ranks_per_node: ranks, ..spec.clone() };
+        let folder =
+            std::path::absolute(&self.options.folder).unwrap_or_else(|_| self.options.folder.clone());
+        let mut options = self.options.clone();
+        options.quorum.heal = heal;
+        let mut works = Vec::with_capacity(count);
+        for number in 0..count {
+            let id = uuid::Uuid::now_v7().simple().to_string();
+            let meeting = Meeting::open(&options, run_id, id, ranks).await?;
+            let node = meeting.node.clone();
+            if options.endpoints.is_empty() {
+                // The others on this machine come to the first.
+                options.endpoints.push(address(&node));
+            }
+            let folder = if heal { folder.join(format!("rank_{number}")) } else { folder.clone() };
+            let mut local = LocalRanks::new(
+                spec.clone(),
+                run_id.to_owned(),
+                node.clone(),
+                options.quorum.max_restarts,
+                folder,
+                spawner.clone(),
+                tell.clone(),
+            );
+            local.heal = heal.then(|| (meeting.server.client(HEAL), number, count));
+            let phase = if heal { Phase::Starting } else { Phase::Ready };
+            let (round, failure, result) = (None, None, Value::Null);
+            let report = Report { node, ticket: 0, phase, round, failure, result, beat: 0 };
+            works.push(Work {
+                options: options.clone(),
+                deadline: spec.timeout.map(|after| (Instant::now() + after, after)),
+                meeting: Arc::new(meeting),
+                ranks: local,
+                known: Known::default(),
+                report: watch::Sender::new(report),
+                lead: 0,
+                tell: tell.clone(),
+                tells_rounds: number == 0,
+            });
+        }
+        Ok(works)
+    }
 }
+
+/// How long this node's own store may take.
+const HEAL: Duration = Duration::from_secs(60);
 
 /// How an agent's work ends.
 enum Over {
@@ -116,8 +161,8 @@ enum Session {
     Lost,
 }
 
-struct Work<'a> {
-    options: &'a AgentOptions,
+struct Work {
+    options: AgentOptions,
     deadline: Option<(Instant, Duration)>,
     meeting: Arc<Meeting>,
     ranks: LocalRanks,
@@ -125,11 +170,14 @@ struct Work<'a> {
     report: watch::Sender<Report>,
     /// How often this node has coordinated.
     lead: u64,
-    tell: crate::launch::Tell,
+    tell: Tell,
+    /// Whether the rounds are told as events: of several agents in a process, one does.
+    tells_rounds: bool,
 }
 
-impl Work<'_> {
-    async fn to_the_end(&mut self) -> Result<Over> {
+impl Work {
+    async fn work(&mut self) -> Result<Over> {
+        self.ranks.start_ahead().await?;
         loop {
             let found = {
                 let mut known = std::mem::take(&mut self.known);
@@ -162,7 +210,7 @@ impl Work<'_> {
         loop {
             tokio::select! {
                 found = &mut find => return found.map(Some),
-                (round, end) = self.ranks.watch() => self.ended(round, end).await,
+                watched = self.ranks.watch() => self.watched(watched).await?,
                 () = self.options.leave.cancelled() => {
                     self.ranks.leave(self.options.leave_grace).await;
                     return Ok(None);
@@ -175,18 +223,17 @@ impl Work<'_> {
     async fn coordinate(&mut self) -> Result<Session> {
         self.lead += 1;
         info!(node = %self.meeting.node.host, "this node coordinates");
-        let lead = Lead {
-            node: self.meeting.node.clone(),
-            lead: self.lead,
-            round: self.known.round.clone(),
-            ended: self.known.ended.clone(),
-            deadline: self.deadline,
-        };
         let coordinator = Coordinator {
             node: self.meeting.node.clone(),
             lead: self.lead,
             round: self.known.round.as_ref().map_or(0, |round| round.number),
             made: false,
+        };
+        let lead = Lead {
+            own: coordinator.clone(),
+            round: self.known.round.clone(),
+            ended: self.known.ended.clone(),
+            deadline: self.deadline,
         };
         self.meeting.record(&coordinator).await?;
         let (meeting, options) = (self.meeting.clone(), self.options.quorum.clone());
@@ -199,9 +246,8 @@ impl Work<'_> {
             let nodes = || around.lock().unwrap_or_else(PoisonError::into_inner).clone();
             looking.look_around(nodes).await;
         }));
-        let coordinates = AbortOnDropHandle::new(tokio::spawn(async move {
-            coordinate(meeting.server.clone(), meeting.keys.clone(), lead, options).await
-        }));
+        let coordinates =
+            AbortOnDropHandle::new(tokio::spawn(async move { coordinate(meeting, lead, options).await }));
         let client = self.meeting.server.client(self.options.quorum.heartbeat_timeout);
         let session = self.follow(&coordinator, client, Some(&nodes)).await?;
         if matches!(session, Session::Over(_)) {
@@ -235,19 +281,20 @@ impl Work<'_> {
         let _reads = AbortOnDropHandle::new(tokio::spawn(read(client.connect_again().await?, told)));
         let key = self.meeting.keys.coordinator();
         let mut record = self.meeting.server.watch(&key);
+        let meeting = self.meeting.clone();
         let mut next: Option<Round> = None;
         loop {
             let local = async {
                 match &next {
                     Some(round) => Step::Started(self.ranks.start(round, &client).await),
-                    None => Step::RanksEnded(self.ranks.watch().await),
+                    None => Step::Ranks(self.ranks.watch().await),
                 }
             };
             let step = tokio::select! {
                 biased;
                 told = news.recv() => Step::News(told),
                 error = &mut reporting => return Err(error),
-                gives_way = gives_way(&self.meeting, &mut record, coordinator) => {
+                gives_way = meeting.gives_way(&mut record) => {
                     gives_way?;
                     info!("another coordinator goes on");
                     return Ok(Session::Lost);
@@ -262,9 +309,9 @@ impl Work<'_> {
                     return Ok(Session::Over(Over::Ended(end)));
                 }
                 Step::News(Some(News::Over { round, reason })) => {
-                    warn!(round, "the ranks are stopped: {reason}");
+                    warn!(round, "the round is over: {reason}");
                     next = None;
-                    self.stop().await;
+                    self.stop(&reason).await;
                 }
                 Step::News(Some(News::Round { round, reason })) => {
                     if let Some(nodes) = nodes {
@@ -295,7 +342,7 @@ impl Work<'_> {
                     let _ = tokio::time::timeout(self.options.heartbeat, &mut reporting).await;
                     return Ok(Session::Over(Over::Left));
                 }
-                Step::RanksEnded((round, end)) => self.ended(round, end).await,
+                Step::Ranks(watched) => self.watched(watched).await?,
             }
         }
     }
@@ -308,23 +355,38 @@ impl Work<'_> {
             return None;
         }
         info!(round = round.number, nodes = round.nodes.len(), "{reason}");
-        (self.tell)(JobEvent::Round {
-            number: round.number,
-            nodes: round.nodes.len(),
-            world_size: round.world_size(),
-            restarts: round.restarts,
-            reason,
-        });
-        self.stop().await;
-        round.has(&self.meeting.node.id).then_some(round)
+        // Taken up from now on, whatever time the end of the ranks takes.
+        self.report.send_modify(|report| report.round.clone_from(&self.known.round));
+        if self.tells_rounds {
+            (self.tell)(JobEvent::Round {
+                number: round.number,
+                nodes: round.nodes.len(),
+                world_size: round.world_size(),
+                restarts: round.restarts,
+                reason: reason.clone(),
+            });
+        }
+        let has = round.has(&self.meeting.node.id);
+        // Ranks that outlive rounds are told when the next one's store is there.
+        if !(has && self.ranks.heals()) {
+            self.stop(&reason).await;
+        }
+        has.then_some(round)
     }
 
-    async fn stop(&mut self) {
-        self.ranks.stop().await;
+    /// The round is over for this node's ranks.
+    async fn stop(&mut self, reason: &str) {
+        match self.ranks.heals() {
+            true => self.ranks.give_up(reason).await,
+            false => self.ranks.stop().await,
+        }
+        let phase = match self.ranks.heals() && !self.ranks.is_warm() {
+            true => Phase::Starting,
+            false => Phase::Ready,
+        };
         self.report.send_modify(|report| {
-            report.phase = Phase::Ready;
+            report.phase = phase;
             report.failure = None;
-            report.round.clone_from(&self.known.round);
         });
     }
 
@@ -336,9 +398,9 @@ impl Work<'_> {
         self.report.send_modify(|report| report.phase = phase);
     }
 
-    async fn ended(&mut self, round: u64, end: GangEnd) {
-        match end {
-            GangEnd::Succeeded => {
+    async fn watched(&mut self, watched: Watched) -> Result<()> {
+        match watched {
+            Watched::Ended(round, GangEnd::Succeeded) => {
                 let result = self.ranks.result();
                 self.ranks.stop().await;
                 self.report.send_modify(|report| {
@@ -346,17 +408,35 @@ impl Work<'_> {
                     report.result = result;
                 });
             }
-            GangEnd::Failed(failed) => {
+            Watched::Ended(round, GangEnd::Failed(failed)) => {
                 let (text, of_another_rank) = (failed.failure.to_string(), failed.of_another_rank);
                 warn!(round, "{text}");
+                if round == 0 {
+                    // It was of no round yet, in which its failure would count.
+                    return Err(Error::RankFailed {
+                        job: self.ranks.spec.name.clone(),
+                        failure: Box::new(failed.failure),
+                    });
+                }
                 // Told before the others are ended, which may take a while.
                 self.report.send_modify(|report| {
                     report.phase = Phase::Failed { round, text, of_another_rank };
                     report.failure = Some(Box::new(failed.failure));
                 });
                 self.ranks.stop().await;
+                self.ranks.start_ahead().await?;
+            }
+            Watched::Warm => {
+                self.report.send_if_modified(|report| {
+                    let starting = report.phase == Phase::Starting;
+                    if starting {
+                        report.phase = Phase::Ready;
+                    }
+                    starting
+                });
             }
         }
+        Ok(())
     }
 }
 
@@ -364,17 +444,7 @@ enum Step {
     News(Option<News>),
     Started(Result<()>),
     Leave,
-    RanksEnded((u64, GangEnd)),
-}
-
-/// Waits until this node's store names another coordinator than the one that it follows.
-async fn gives_way(meeting: &Meeting, record: &mut StoreWatch, followed: &Coordinator) -> Result<()> {
-    loop {
-        if meeting.recorded().is_some_and(|recorded| recorded.node.id != followed.node.id) {
-            return Ok(());
-        }
-        record.changed().await?;
-    }
+    Ranks(Watched),
 }
 
 /// Tells the coordinator of this node, when something changes and every now and then. Ends when that fails.
@@ -417,7 +487,7 @@ async fn read(client: StoreClient, told: mpsc::Sender<News>) {
                     return;
                 }
             },
-            Err(error) if matches!(error, Error::StoreTimedOut { .. }) => {}
+            Err(Error::StoreTimedOut { .. }) => {}
             Err(_) => return,
         }
     }

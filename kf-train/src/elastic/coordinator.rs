@@ -5,26 +5,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::task::JoinSet;
 use tracing::{debug, info};
 
-use super::messages::{Coordinator, Keys, News, Report, news};
+use super::meeting::{Meeting, has_ended};
+use super::messages::{Coordinator, News, Report, address, news};
 use super::quorum::{NodeState, QuorumOptions, QuorumState, quorum};
 use super::reason::Reason;
-use super::round::{Node, Round};
-use crate::store::{StoreClient, StoreEntry, StoreServer};
+use super::round::Round;
+use crate::store::{StoreClient, StoreEntry};
 use crate::{JobEnd, Result};
 
 /// Decisions are looked for this often where nothing else asks for one.
 const TICK: Duration = Duration::from_millis(50);
 /// Reports that come this close together are looked at together.
 const TOGETHER: Duration = Duration::from_millis(2);
+/// How often it is tried to reach a lost node, and for how long.
+const PROBE: Duration = Duration::from_millis(500);
 /// How long the end of a job is told to nodes that have not left yet.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// What a coordinator begins with.
 pub(super) struct Lead {
-    pub(super) node: Node,
-    pub(super) lead: u64,
+    pub(super) own: Coordinator,
     pub(super) round: Option<Round>,
     pub(super) ended: BTreeSet<String>,
     /// When the whole job must be done, and the time that it was given.
@@ -32,18 +35,15 @@ pub(super) struct Lead {
 }
 
 /// Makes rounds until the job has ended and all nodes know.
-pub(super) async fn coordinate(
-    server: Arc<StoreServer>,
-    keys: Keys,
-    lead: Lead,
-    options: QuorumOptions,
-) -> Result<()> {
-    let mut watch = server.watch(&keys.nodes(lead.lead));
-    let client = server.client(Duration::from_secs(60));
+pub(super) async fn coordinate(meeting: Arc<Meeting>, lead: Lead, options: QuorumOptions) -> Result<()> {
+    let (keys, number) = (&meeting.keys, lead.own.lead);
+    let mut watch = meeting.server.watch(&keys.nodes(number));
+    let client = meeting.server.client(Duration::from_secs(60));
     let mut driver = Driver {
         began: Instant::now(),
         state: QuorumState {
             took_over: lead.round.is_some().then_some(Duration::ZERO),
+            agreed: lead.round.clone(),
             round: lead.round,
             ended: lead.ended,
             nodes: BTreeMap::new(),
@@ -52,14 +52,18 @@ pub(super) async fn coordinate(
         told: 0,
         over: None,
         last: None,
-        own: Coordinator { node: lead.node, lead: lead.lead, round: 0, made: false },
-        client: client.prefixed(&keys.lead(lead.lead)),
-        record: client,
-        key: keys.coordinator(),
+        probes: JoinSet::new(),
+        probed: BTreeMap::new(),
+        own: lead.own,
+        made: false,
+        client: client.prefixed(&keys.lead(number)),
+        meeting: meeting.clone(),
     };
-    driver.announce(false).await?;
+    meeting.record(&driver.own).await?;
     loop {
         driver.read(&watch.snapshot());
+        driver.agree().await?;
+        driver.probe();
         let late = lead.deadline.filter(|(deadline, _)| Instant::now() >= *deadline);
         let end = match late {
             Some((_, after)) => Some(JobEnd::TimedOut { after }),
@@ -73,6 +77,11 @@ pub(super) async fn coordinate(
             changed = watch.changed() => {
                 changed?;
                 tokio::time::sleep(TOGETHER).await;
+            }
+            Some(probed) = driver.probes.join_next() => {
+                if let Ok(Some(id)) = probed {
+                    driver.state.ended.insert(id);
+                }
             }
             () = tokio::time::sleep(TICK) => {}
         }
@@ -98,11 +107,14 @@ struct Driver {
     /// The round of which was told that it is over.
     over: Option<u64>,
     last: Option<Reason>,
+    /// Attempts to reach lost nodes: the id of one that has ended for certain.
+    probes: JoinSet<Option<String>>,
+    probed: BTreeMap<String, Duration>,
     own: Coordinator,
+    /// Whether it has made a round.
+    made: bool,
     client: StoreClient,
-    /// The store's keys that are of no coordinator's time.
-    record: StoreClient,
-    key: String,
+    meeting: Arc<Meeting>,
 }
 
 impl Driver {
@@ -134,10 +146,11 @@ impl Driver {
     fn take(&mut self, report: &Report, now: Duration, heard: Duration) {
         // Where the coordinator before told a round to some nodes only, that one counts.
         if let Some(round) = &report.round
-            && !self.own.made
+            && !self.made
             && self.state.round.as_ref().is_some_and(|own| own.number < round.number)
         {
             self.state.round = Some(round.clone());
+            self.state.agreed = Some(round.clone());
         }
         let node = self.state.nodes.entry(report.node.id.clone()).or_insert_with(|| NodeState {
             node: report.node.clone(),
@@ -155,6 +168,40 @@ impl Driver {
         }
     }
 
+    /// Notes whether all nodes of the round have taken it up.
+    async fn agree(&mut self) -> Result<()> {
+        let Some(round) = self.state.round.as_ref().filter(|round| self.state.agreed.as_ref() != Some(round))
+        else {
+            return Ok(());
+        };
+        let took_up = |id: &str| self.report(id).is_some_and(|report| report.round.as_ref() == Some(round));
+        if round.nodes.iter().all(|node| took_up(&node.id)) {
+            self.own.round = round.number;
+            self.own.made = self.made;
+            self.state.agreed = Some(round.clone());
+            self.meeting.record(&self.own).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks whether the agents of lost nodes have ended for certain: now, and again every now and then.
+    fn probe(&mut self) {
+        let now = self.began.elapsed();
+        let voters = self.state.agreed.iter().chain(&self.state.round).flat_map(|round| &round.nodes);
+        for node in voters {
+            let lost = self.state.nodes.get(&node.id).is_none_or(|node| node.disconnected.is_some());
+            let soon = self.probed.get(&node.id).is_some_and(|at| now < *at + PROBE);
+            if lost && !soon && !self.state.ended.contains(&node.id) {
+                self.probed.insert(node.id.clone(), now);
+                let node = node.clone();
+                self.probes.spawn(async move {
+                    let reached = StoreClient::connect_once(address(&node), PROBE).await;
+                    reached.is_err_and(|error| has_ended(&error)).then_some(node.id)
+                });
+            }
+        }
+    }
+
     /// Decides, and tells the nodes. The job's end, where it has come.
     async fn decide(&mut self, options: &QuorumOptions) -> Result<Option<JobEnd>> {
         let (round, reason) = quorum(self.began.elapsed(), &self.state, options);
@@ -167,8 +214,9 @@ impl Driver {
             self.state.round = Some(round.clone());
             self.over = None;
             // Nodes that ended long ago need not be remembered.
-            self.state.ended.retain(|id| round.has(id));
-            self.announce(true).await?;
+            let agreed = self.state.agreed.as_ref();
+            self.state.ended.retain(|id| round.has(id) || agreed.is_some_and(|agreed| agreed.has(id)));
+            self.made = true;
             self.tell(News::Round { round, reason: reason.to_string() }).await?;
         } else if let Some(broken) = self.state.round.as_ref().map(|round| round.number)
             && reason.breaks_round()
@@ -211,12 +259,5 @@ impl Driver {
         self.client.set(&news(self.told), json.to_string()).await?;
         self.told += 1;
         Ok(())
-    }
-
-    /// Tells whoever asks at this node's store that it coordinates.
-    async fn announce(&mut self, made: bool) -> Result<()> {
-        self.own.round = self.state.round.as_ref().map_or(0, |round| round.number);
-        self.own.made = made;
-        self.record.set(&self.key, serde_json::json!(self.own).to_string()).await
     }
 }

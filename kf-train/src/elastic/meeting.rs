@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -11,7 +11,7 @@ use tracing::{debug, info};
 use super::messages::{Coordinator, Keys, address};
 use super::options::AgentOptions;
 use super::round::{Node, Round};
-use crate::store::{StoreClient, StoreServer};
+use crate::store::{StoreClient, StoreServer, StoreWatch};
 use crate::{Error, Result};
 
 /// How long one attempt to reach a node takes at most.
@@ -67,6 +67,8 @@ pub(super) struct Meeting {
     join_timeout: Duration,
     /// How long a node that was reached may take to find a coordinator.
     patience: Duration,
+    /// Who coordinates, as far as this node goes along with it.
+    current: Mutex<Option<Coordinator>>,
 }
 
 impl Meeting {
@@ -104,6 +106,7 @@ impl Meeting {
             is_seed,
             join_timeout: options.join_timeout,
             patience: options.quorum.heartbeat_timeout,
+            current: Mutex::default(),
         })
     }
 
@@ -184,18 +187,19 @@ impl Meeting {
         let client = StoreClient::connect_once(at, REACH).await?;
         let until = Instant::now() + patience;
         loop {
-            if let Some(coordinator) = self.read(&client).await? {
-                if coordinator.node.id != self.node.id && known.may_follow(&coordinator) {
-                    if coordinator.address() == at {
-                        return Ok(Some((coordinator, client)));
-                    }
-                    // It may know only of one that is lost to it as well.
-                    if let Ok(there) = StoreClient::connect_once(coordinator.address(), REACH).await
-                        && let Some(present) = self.read(&there).await?
-                        && present.node.id == coordinator.node.id
-                    {
-                        return Ok(Some((present, there)));
-                    }
+            if let Some(coordinator) = self.read(&client).await?
+                && coordinator.node.id != self.node.id
+                && known.may_follow(&coordinator)
+            {
+                if coordinator.address() == at {
+                    return Ok(Some((coordinator, client)));
+                }
+                // It may know only of one that is lost to it as well.
+                if let Ok(there) = StoreClient::connect_once(coordinator.address(), REACH).await
+                    && let Some(present) = self.read(&there).await?
+                    && present.node.id == coordinator.node.id
+                {
+                    return Ok(Some((present, there)));
                 }
             }
             if Instant::now() >= until {
@@ -210,17 +214,42 @@ impl Meeting {
         Ok(value.and_then(|value| serde_json::from_slice(&value).ok()))
     }
 
-    /// Who coordinates, as this node's own store has it: what it was told last, by itself or by another coordinator.
-    pub(super) fn recorded(&self) -> Option<Coordinator> {
+    /// Who coordinates, as this node's own store has it: what was written there last, by this node or by a coordinator that
+    /// has come by.
+    fn recorded(&self) -> Option<Coordinator> {
         let key = self.keys.coordinator();
         let entry = self.server.snapshot(&key).remove(&key)?;
         serde_json::from_slice(&entry.value).ok()
     }
 
-    /// Notes at this node's store whom it follows, for those who ask there.
+    fn current(&self) -> Option<Coordinator> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes whom this node follows, also for those who ask at its store.
     pub(super) async fn record(&self, coordinator: &Coordinator) -> Result<()> {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(coordinator.clone());
+        self.write(coordinator).await
+    }
+
+    async fn write(&self, coordinator: &Coordinator) -> Result<()> {
         let json = serde_json::json!(coordinator).to_string();
         self.server.client(REACH).set(&self.keys.coordinator(), json).await
+    }
+
+    /// Waits until a coordinator has come by to which the one that this node follows has to give way.
+    pub(super) async fn gives_way(&self, record: &mut StoreWatch) -> Result<()> {
+        loop {
+            if let (Some(current), Some(recorded)) = (self.current(), self.recorded())
+                && recorded.node.id != current.node.id
+            {
+                if current.gives_way_to(&recorded) {
+                    return Ok(());
+                }
+                self.write(&current).await?;
+            }
+            record.changed().await?;
+        }
     }
 
     /// While this node coordinates: looks at the endpoints, and at the nodes that it lost, for another coordinator, of which
@@ -243,29 +272,27 @@ impl Meeting {
 
     async fn compare(&self, place: &str) -> Result<()> {
         let client = StoreClient::connect_once(place, REACH / 2).await?;
-        let (Some(own), theirs) = (self.recorded(), self.read(&client).await?) else { return Ok(()) };
-        match theirs {
-            Some(theirs) if theirs == own => Ok(()),
-            Some(theirs) if own.gives_way_to(&theirs) => {
-                // What it points to must be there.
-                let there = StoreClient::connect_once(theirs.address(), REACH / 2).await?;
-                match self.read(&there).await? {
-                    Some(present) if present.node.id == theirs.node.id && own.gives_way_to(&present) => {
-                        self.record(&present).await
-                    }
-                    _ => Ok(()),
-                }
+        let (Some(own), theirs) = (self.current(), self.read(&client).await?) else { return Ok(()) };
+        let Some(theirs) = theirs else {
+            return client.set(&self.keys.coordinator(), serde_json::json!(own).to_string()).await;
+        };
+        if own.gives_way_to(&theirs) {
+            // What it points to must be there.
+            let there = StoreClient::connect_once(theirs.address(), REACH / 2).await?;
+            match self.read(&there).await? {
+                Some(present) if present.node.id == theirs.node.id => self.write(&present).await,
+                _ => Ok(()),
             }
-            _ if own.node.id == self.node.id => {
-                client.set(&self.keys.coordinator(), serde_json::json!(own).to_string()).await
-            }
-            _ => Ok(()),
+        } else if theirs.gives_way_to(&own) {
+            client.set(&self.keys.coordinator(), serde_json::json!(own).to_string()).await
+        } else {
+            Ok(())
         }
     }
 }
 
 /// Whether nobody listens there any more: a process that has ended for certain, and its ranks with it.
-fn has_ended(error: &Error) -> bool {
+pub(super) fn has_ended(error: &Error) -> bool {
     matches!(error, Error::Store { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 

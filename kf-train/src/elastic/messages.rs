@@ -13,14 +13,15 @@ pub(super) struct Coordinator {
     pub(super) node: Node,
     /// Counts how often this node has become the coordinator; its keys belong to one time.
     pub(super) lead: u64,
-    /// The last round that it made or took over.
+    /// The last round that all of its nodes have taken up.
     pub(super) round: u64,
-    /// Whether it made that round itself.
+    /// Whether it made that round itself, and did not take it over.
     pub(super) made: bool,
 }
 
 impl Coordinator {
-    /// Of two coordinators the one that goes on: who made the later round, and else the one of the smaller id.
+    /// Of two coordinators the one that goes on: who made the later round that was agreed, and else the one of the smaller
+    /// id.
     pub(super) fn gives_way_to(&self, other: &Self) -> bool {
         let rank = |one: &Self| (one.round, one.made, std::cmp::Reverse(one.node.id.clone()));
         self.node.id != other.node.id && rank(other) > rank(self)
@@ -59,6 +60,39 @@ pub(super) enum News {
     End(JobEnd),
 }
 
+/// What an agent tells a rank that keeps its state from round to round.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Plan {
+    /// The rank is of this round.
+    Round(RankPlan),
+    /// The round is over, and there is none with this rank yet.
+    Over { reason: String },
+}
+
+/// A rank's place in a round.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RankPlan {
+    pub(crate) round: u64,
+    pub(crate) rank: usize,
+    pub(crate) world_size: usize,
+    pub(crate) restarts: u64,
+    /// The ids of the round's nodes, in order.
+    pub(crate) nodes: Vec<String>,
+    /// Where the round's store is, as `host:port`.
+    pub(crate) store: String,
+    /// The address that the other ranks reach this one by.
+    pub(crate) host: String,
+}
+
+/// The key, below a rank's own, that it sets when it is ready for a round.
+pub(crate) const WARM: &str = "warm";
+
+/// The key of a plan, below the rank's own.
+pub(crate) fn plan(number: u64) -> String {
+    format!("plan/{number}")
+}
+
 /// The keys of one job.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
@@ -78,6 +112,11 @@ impl Keys {
     /// Before every key of a coordinator's time.
     pub(super) fn lead(&self, lead: u64) -> String {
         format!("{}/lead/{lead}", self.job)
+    }
+
+    /// Before every key of one start of this node's rank, in its own agent's store.
+    pub(super) fn local(&self, attempt: u64) -> String {
+        format!("{}/local/{attempt}", self.job)
     }
 
     pub(super) fn nodes(&self, lead: u64) -> String {

@@ -3,7 +3,7 @@
 mod agent;
 mod coordinator;
 mod meeting;
-mod messages;
+pub(crate) mod messages;
 mod options;
 mod quorum;
 mod ranks;

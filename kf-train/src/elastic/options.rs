@@ -28,6 +28,9 @@ pub struct AgentOptions {
     pub leave_grace: Duration,
     /// Where the ranks' files go: `attempt_0/0/output.log`, `error.json` …, counted by this node's starts.
     pub folder: PathBuf,
+    /// Keep ranks going from round to round: each is a node of its own for the [quorum](QuorumOptions), whose numbers of nodes
+    /// count for ranks then. For functions that train in a [`Team`](crate::Team).
+    pub heal: bool,
     /// Cancelled, the node leaves in good order: its ranks are asked to end, and the others go on without it.
     pub leave: CancellationToken,
 }
@@ -44,6 +47,7 @@ impl AgentOptions {
             join_timeout: Duration::from_secs(600),
             leave_grace: Duration::from_secs(30),
             folder: folder.into(),
+            heal: false,
             leave: CancellationToken::new(),
         }
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use kf_core::process::Spawner;
 use serde_json::Value;
 
-use super::messages::master;
-use super::round::Round;
-use crate::launch::{Gang, GangEnd, Place, Tell};
+use super::messages::{Keys, Plan, RankPlan, WARM, address, master, plan};
+use super::round::{Node, Round};
+use crate::launch::{Gang, GangEnd, Heal, Place, Tell};
 use crate::store::{StoreClient, StoreServer};
 use crate::{Error, JobSpec, Program, Result};
 
@@ -21,46 +21,65 @@ const SERVED: Duration = Duration::from_secs(60);
 pub(super) struct LocalRanks {
     pub(super) spec: JobSpec,
     pub(super) run_id: String,
-    /// This node's id and host.
-    pub(super) id: String,
-    pub(super) host: String,
+    pub(super) node: Node,
     pub(super) max_restarts: u64,
     pub(super) folder: PathBuf,
     pub(super) spawner: Arc<Spawner>,
     pub(super) tell: Tell,
+    /// This node's own store, and its number and theirs on the machine, where its rank outlives rounds.
+    pub(super) heal: Option<(StoreClient, usize, usize)>,
     /// Counts the starts.
-    pub(super) attempt: u64,
+    attempt: u64,
     running: Option<Running>,
 }
 
-/// The ranks of one round.
+/// The ranks of one start.
 struct Running {
+    /// The round that they are of; 0 before the first.
     round: u64,
     gang: Gang,
     /// The store that the ranks meet at, on the round's first node. A new one for each round: no key of another is in it.
-    _store: Option<StoreServer>,
+    store: Option<StoreServer>,
     leave: PathBuf,
+    /// Of a rank that outlives rounds.
+    alive: Option<Alive>,
+}
+
+/// A rank that outlives rounds, as its agent knows it.
+struct Alive {
+    /// For the plans that it is told.
+    client: StoreClient,
+    told: u64,
+    /// Whether it is ready for a round.
+    warm: bool,
 }
 
 impl LocalRanks {
-    #[expect(clippy::too_many_arguments, reason = "each is another thing")]
     pub(super) fn new(
         spec: JobSpec,
         run_id: String,
-        id: String,
-        host: String,
+        node: Node,
         max_restarts: u64,
         folder: PathBuf,
         spawner: Arc<Spawner>,
         tell: Tell,
     ) -> Self {
-        Self { spec, run_id, id, host, max_restarts, folder, spawner, tell, attempt: 0, running: None }
+        let (heal, attempt, running) = (None, 0, None);
+        Self { spec, run_id, node, max_restarts, folder, spawner, tell, heal, attempt, running }
     }
 
-    /// Starts this node's ranks of a round. Where the future is dropped, none are left.
+    /// Whether the rank outlives rounds.
+    pub(super) fn heals(&self) -> bool {
+        self.heal.is_some()
+    }
+
+    /// Brings this node's ranks into a round. Where the future is dropped, none are left, but for those that outlive rounds.
     pub(super) async fn start(&mut self, round: &Round, client: &StoreClient) -> Result<()> {
-        let Some((node, first_rank)) = round.place(&self.id) else { return Ok(()) };
+        let Some((node, first_rank)) = round.place(&self.node.id) else { return Ok(()) };
         let (store, address) = self.meeting_place(round, node, client).await?;
+        if self.heals() {
+            return self.adopt(round, first_rank, store, address).await;
+        }
         let place = Place {
             run_id: self.run_id.clone(),
             node,
@@ -71,21 +90,109 @@ impl LocalRanks {
             master_addr: address.ip().to_string(),
             master_port: address.port(),
             agent_store: true,
-            host: (round.nodes.len() > 1).then(|| self.host.clone()),
+            host: (round.nodes.len() > 1).then(|| self.node.host.clone()),
             restarts: round.restarts,
             max_restarts: self.max_restarts,
             attempt: self.attempt,
             folder: self.folder.clone(),
+            heal: None,
         };
+        let (gang, leave) = self.spawn(place).await?;
+        self.running = Some(Running { round: round.number, gang, store, leave, alive: None });
+        Ok(())
+    }
+
+    async fn spawn(&mut self, place: Place) -> Result<(Gang, PathBuf)> {
         self.attempt += 1;
         let leave = place.leave_file();
         let result = self.folder.join("result.json");
-        let gang =
-            Gang::start(&self.spec, &[place], &result, &self.spawner, self.tell.clone()).await.map_err(
-                |error| Error::Spawn { job: self.spec.name.clone(), rank: error.rank, source: error.source },
-            )?;
-        self.running = Some(Running { round: round.number, gang, _store: store, leave });
+        let gang = Gang::start(&self.spec, &[place], &result, &self.spawner, self.tell.clone()).await;
+        let gang = gang.map_err(|error| Error::Spawn {
+            job: self.spec.name.clone(),
+            rank: error.rank,
+            source: error.source,
+        })?;
+        Ok((gang, leave))
+    }
+
+    /// Starts a rank that outlives rounds, unless one runs or none does so here.
+    pub(super) async fn start_ahead(&mut self) -> Result<()> {
+        let Some((server, local_rank, local_world_size)) = self.heal.clone() else { return Ok(()) };
+        if self.running.is_some() {
+            return Ok(());
+        }
+        let keys = Keys::of(&self.run_id).local(self.attempt);
+        let place = Place {
+            run_id: self.run_id.clone(),
+            node: local_rank,
+            nodes: local_world_size,
+            first_rank: local_rank,
+            local_world_size: 1,
+            world_size: local_world_size,
+            master_addr: self.node.host.clone(),
+            master_port: self.node.port,
+            agent_store: true,
+            host: Some(self.node.host.clone()),
+            restarts: 0,
+            max_restarts: self.max_restarts,
+            attempt: self.attempt,
+            folder: self.folder.clone(),
+            heal: Some(Heal { agent: address(&self.node), keys: keys.clone(), local_rank, local_world_size }),
+        };
+        let client = server.prefixed(&keys);
+        let (gang, leave) = self.spawn(place).await?;
+        let alive = Some(Alive { client, told: 0, warm: false });
+        self.running = Some(Running { round: 0, gang, store: None, leave, alive });
         Ok(())
+    }
+
+    /// Whether this node's rank, which outlives rounds, is ready for one.
+    pub(super) fn is_warm(&self) -> bool {
+        self.running.as_ref().and_then(|running| running.alive.as_ref()).is_some_and(|alive| alive.warm)
+    }
+
+    /// Tells a rank that outlives rounds of its place in one, when it is ready.
+    async fn adopt(
+        &mut self,
+        round: &Round,
+        rank: usize,
+        store: Option<StoreServer>,
+        address: SocketAddr,
+    ) -> Result<()> {
+        self.start_ahead().await?;
+        let told = RankPlan {
+            round: round.number,
+            rank,
+            world_size: round.world_size(),
+            restarts: round.restarts,
+            nodes: round.nodes.iter().map(|node| node.id.clone()).collect(),
+            store: address.to_string(),
+            host: self.node.host.clone(),
+        };
+        let Some(running) = &mut self.running else { return Ok(()) };
+        running.gang.renumber(rank, round.world_size());
+        running.round = round.number;
+        // That of the round before is of no use any more.
+        running.store = store;
+        if let Some(alive) = &mut running.alive {
+            tokio::select! {
+                warm = alive.until_warm() => warm?,
+                // Seen again by whoever watches.
+                _ = running.gang.watch() => return Ok(()),
+            }
+            alive.tell(&Plan::Round(told)).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells a rank that outlives rounds that the one that it is of is over.
+    pub(super) async fn give_up(&mut self, reason: &str) {
+        if let Some(alive) = self.running.as_mut().and_then(|running| running.alive.as_mut())
+            && alive.warm
+        {
+            // This node's own store.
+            let _ = alive.tell(&Plan::Over { reason: reason.to_owned() }).await;
+        }
     }
 
     /// The store that the ranks of a round meet at: served by its first node, which tells the others where.
@@ -105,10 +212,10 @@ impl LocalRanks {
             })?;
             return Ok((None, address));
         }
-        let address =
-            tokio::net::lookup_host((self.host.as_str(), 0)).await.ok().and_then(|mut all| all.next());
+        let host = self.node.host.as_str();
+        let address = tokio::net::lookup_host((host, 0)).await.ok().and_then(|mut all| all.next());
         let address = address.ok_or_else(|| Error::Endpoint {
-            endpoint: self.host.clone(),
+            endpoint: host.to_owned(),
             reason: "this node's own host has no address".into(),
         })?;
         let store = StoreServer::bind(address).await?;
@@ -122,11 +229,24 @@ impl LocalRanks {
         self.running.as_ref().map(|running| running.round)
     }
 
-    /// Waits for the end of the ranks that run; for ever where there are none. May be dropped and called again.
-    pub(super) async fn watch(&mut self) -> (u64, GangEnd) {
-        match &mut self.running {
-            Some(running) => (running.round, running.gang.watch().await),
-            None => std::future::pending().await,
+    /// Waits for the end of the ranks that run, or for one that outlives rounds to be ready; for ever where there are none.
+    /// May be dropped and called again.
+    pub(super) async fn watch(&mut self) -> Watched {
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        let warm = async {
+            match &mut running.alive {
+                Some(alive) if !alive.warm => {
+                    // Where this node's own store fails, there is nothing to be ready for.
+                    if alive.until_warm().await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                }
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            end = running.gang.watch() => Watched::Ended(running.round, end),
+            () = warm => Watched::Warm,
         }
     }
 
@@ -152,5 +272,29 @@ impl LocalRanks {
     pub(super) fn result(&self) -> Value {
         let result = std::fs::read(self.folder.join("result.json"));
         result.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null)
+    }
+}
+
+/// What comes of watching ranks.
+pub(super) enum Watched {
+    /// They ended, or one failed.
+    Ended(u64, GangEnd),
+    /// The one that outlives rounds is ready for one.
+    Warm,
+}
+
+impl Alive {
+    async fn until_warm(&mut self) -> Result<()> {
+        if !self.warm {
+            self.client.get(WARM, Duration::from_secs(24 * 3600)).await?;
+            self.warm = true;
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, told: &Plan) -> Result<()> {
+        self.client.set(&plan(self.told), serde_json::json!(told).to_string()).await?;
+        self.told += 1;
+        Ok(())
     }
 }

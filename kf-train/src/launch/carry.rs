@@ -87,6 +87,7 @@ fn places(job: &LocalJob, master_port: u16, restarts: u64) -> Vec<Place> {
         max_restarts: job.spec.max_restarts,
         attempt: restarts,
         folder: job.node_folder(node),
+        heal: None,
     };
     (0..nodes).map(place).collect()
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::JobSpec;
 use crate::error_file::ERROR_FILE;
-use crate::rank::{HOST, LEAVE, PROGRESS_FILE};
+use crate::rank::{AGENT, AGENT_KEYS, HOST, LEAVE, PROGRESS_FILE};
 
 /// A node's place in a round of a job: which ranks it has, and where they find the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,20 @@ pub(crate) struct Place {
     pub(crate) attempt: u64,
     /// Where the files go.
     pub(crate) folder: PathBuf,
+    /// Of ranks that keep their state from round to round.
+    pub(crate) heal: Option<Heal>,
+}
+
+/// How a rank is told of the rounds, where it outlives them. Its own number is that of its place on the machine then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Heal {
+    /// Its agent's store, as `host:port`.
+    pub(crate) agent: String,
+    /// Before the keys there that are for it.
+    pub(crate) keys: String,
+    /// Its number among those of this machine, and how many these are.
+    pub(crate) local_rank: usize,
+    pub(crate) local_world_size: usize,
 }
 
 impl Place {
@@ -76,6 +90,14 @@ pub(crate) fn environment(
         (LEAVE, &leave.to_string_lossy()),
     ];
     env.extend(contract.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    if let Some(heal) = &place.heal {
+        env.extend([
+            ("LOCAL_RANK".to_owned(), heal.local_rank.to_string()),
+            ("LOCAL_WORLD_SIZE".to_owned(), heal.local_world_size.to_string()),
+            (AGENT.to_owned(), heal.agent.clone()),
+            (AGENT_KEYS.to_owned(), heal.keys.clone()),
+        ]);
+    }
     env.extend(place.host.iter().map(|host| (HOST.to_owned(), host.clone())));
     env
 }
@@ -119,6 +141,7 @@ mod tests {
             max_restarts: 4,
             attempt: 7,
             folder: "/f".into(),
+            heal: None,
         };
         let env = environment(job.spec().unwrap(), &place, 2, Path::new("/e"), Path::new("/p"));
         let last = |name: &str| env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str());

@@ -29,6 +29,8 @@ pub(crate) type Tell = Arc<dyn Fn(JobEvent) + Send + Sync>;
 /// The processes of these ranks.
 pub(crate) struct Gang {
     world_size: usize,
+    /// The number of the only rank, where that changes.
+    number: Option<usize>,
     start_timeout: Option<Duration>,
     began: Instant,
     ranks: Vec<RankProcess>,
@@ -85,6 +87,7 @@ impl Gang {
     ) -> Result<Self, NotStarted> {
         let mut gang = Self {
             world_size: places.first().map_or(0, |place| place.world_size),
+            number: None,
             start_timeout: matches!(spec.program, Program::Ranks { .. }).then_some(spec.start_timeout),
             began: Instant::now(),
             ranks: Vec::new(),
@@ -141,6 +144,12 @@ impl Gang {
         }
     }
 
+    /// Gives the only rank its number in another round.
+    pub(crate) fn renumber(&mut self, rank: usize, world_size: usize) {
+        self.world_size = world_size;
+        self.number = Some(rank);
+    }
+
     /// Waits until no rank is left, however they end.
     pub(crate) async fn ended(&mut self) {
         while let Some(ended) = self.ends.next().await {
@@ -194,7 +203,7 @@ impl Gang {
 
     fn describe(&self, rank: &RankProcess, end: RankEnd) -> Failure {
         Failure {
-            rank: rank.rank,
+            rank: self.number.unwrap_or(rank.rank),
             world_size: self.world_size,
             end,
             message: error_file::read(&rank.error_file).map(|file| file.message),

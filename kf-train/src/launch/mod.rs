@@ -15,7 +15,7 @@ use futures::stream::BoxStream;
 
 use crate::Result;
 
-pub(crate) use environment::{HOST, Place};
+pub(crate) use environment::{Heal, Place};
 pub(crate) use gang::{Gang, GangEnd, Tell};
 pub(crate) use run::result_of;
 

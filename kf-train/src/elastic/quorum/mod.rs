@@ -22,6 +22,9 @@ pub struct QuorumOptions {
     /// How long a sign is waited on for what may explain it: after a failed rank for the loss of another node, after a lost
     /// connection for its return, after a node that joins for the next one.
     pub settle: Duration,
+    /// Where a rank failed, go on at once without its node, which joins again; for ranks that keep their state and their
+    /// places. Where too few are left, all wait for it.
+    pub heal: bool,
     /// Let nodes go on that may be the smaller part of a job whose network is cut, while the others go on, too.
     pub allow_minority: bool,
 }
@@ -36,6 +39,7 @@ impl Default for QuorumOptions {
             last_call: Duration::from_secs(2),
             heartbeat_timeout: Duration::from_secs(5),
             settle: Duration::from_millis(200),
+            heal: false,
             allow_minority: false,
         }
     }
@@ -45,6 +49,8 @@ impl Default for QuorumOptions {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// Its ranks are being started ahead of a round; it joins none before they are.
+    Starting,
     /// It runs nothing, and would.
     Ready,
     /// Its ranks run.
@@ -94,6 +100,9 @@ pub struct NodeState {
 pub struct QuorumState {
     /// The last round; none before the first.
     pub round: Option<Round>,
+    /// The last round that all of its nodes have taken up. Where the last one is not taken up by all yet, nodes that it has
+    /// may be about to go on without those that made it.
+    pub agreed: Option<Round>,
     /// The nodes that came to this coordinator, by id.
     pub nodes: BTreeMap<String, NodeState>,
     /// Nodes of the round that have ended for certain, such as those whose machines refuse connections to them.
@@ -110,8 +119,8 @@ pub struct QuorumState {
 ///   soon as there are `min_nodes`. No restart is used.
 /// - A failed rank makes a new round, and uses a restart. Where there are none left, the job has failed.
 /// - A node that joins makes a new round, up to `max_nodes`. No restart is used.
-/// - Where the nodes that are lost may be alive elsewhere, only the larger part of the round goes on: more than half of
-///   those that have not ended for certain, or exactly half with the first of them.
+/// - Where the nodes that are lost may be alive elsewhere, only the larger part of the job goes on: more than half of those
+///   nodes of the last agreed round that have not ended for certain, or exactly half with the first of them.
 ///
 /// At most one round is ever made of each number, and the order of nodes, and so their ranks, changes as little as
 /// possible. Takes time in proportion to the number of nodes.
@@ -131,7 +140,7 @@ struct View<'a> {
 
 impl View<'_> {
     fn first(&self) -> (Option<Round>, Reason) {
-        let here: Vec<_> = self.state.nodes.values().filter(|node| self.is_alive(node)).collect();
+        let here: Vec<_> = self.state.nodes.values().filter(|node| self.may_join(node)).collect();
         let Some(last) = here.iter().map(|node| node.joined).max().filter(|_| here.len() >= self.min())
         else {
             return (None, Reason::TooFew { here: here.len(), min: self.min() });
@@ -191,26 +200,25 @@ impl View<'_> {
 
     /// When nodes of the round are lost.
     fn without(&self, round: &Round, lost: Vec<Node>) -> (Option<Round>, Reason) {
-        let here = round.nodes.len() - lost.len();
-        let ended = |node: &&Node| {
+        let ended = |node: &Node| {
             let left = || self.state.nodes.get(&node.id).is_some_and(|node| node.phase == Phase::Leaving);
             self.state.ended.contains(&node.id) || left()
         };
-        let uncertain = lost.iter().filter(|node| !ended(node)).count();
-        if uncertain > 0 {
-            let absent = |node: &&Node| !self.state.nodes.contains_key(&node.id) && !ended(node);
+        let is_here = |node: &Node| self.state.nodes.get(&node.id).is_some_and(|node| self.is_alive(node));
+        let agreed = self.state.agreed.as_ref().unwrap_or(round);
+        let voters: Vec<_> = agreed.nodes.iter().filter(|node| is_here(node) || !ended(node)).collect();
+        let here = voters.iter().filter(|node| is_here(node)).count();
+        if here < voters.len() {
+            let absent = |node: &&&Node| !self.state.nodes.contains_key(&node.id);
             let gathering =
                 self.state.took_over.is_some_and(|since| self.now < since + self.options.heartbeat_timeout);
-            if gathering && lost.iter().any(|node| absent(&node)) {
-                return (None, Reason::Gathering { here, of: round.nodes.len() });
+            if gathering && voters.iter().any(|node| absent(&node)) {
+                return (None, Reason::Gathering { here, of: voters.len() });
             }
-            let first_is_here = round.nodes.iter().find(|node| !ended(node)).is_some_and(|first| {
-                self.state.nodes.get(&first.id).is_some_and(|first| self.is_alive(first))
-            });
-            let voters = here + uncertain;
-            let most = 2 * here > voters || (2 * here == voters && first_is_here);
+            let with_first = voters.first().is_some_and(|first| is_here(first));
+            let most = 2 * here > voters.len() || (2 * here == voters.len() && with_first);
             if !most && !self.options.allow_minority {
-                return (None, Reason::Minority { here, of: voters });
+                return (None, Reason::Minority { here, of: voters.len() });
             }
         }
         let next = self.made_of(Some(round), round.restarts);
@@ -227,6 +235,7 @@ impl View<'_> {
         let first = failures.iter().map(|node| node.since).min().unwrap_or(self.now);
         let wait = match (round.nodes.len(), failures.iter().all(|node| by_others(&node))) {
             (1, _) => Duration::ZERO,
+            _ if self.options.heal => Duration::ZERO,
             (_, false) => self.options.settle,
             // The one that they failed of may be on a node whose loss is not seen yet.
             (_, true) => self.options.settle + self.options.heartbeat_timeout,
@@ -245,7 +254,16 @@ impl View<'_> {
         }
         let restarts = round.restarts + 1;
         let of = self.options.max_restarts;
-        (Some(self.made_of(Some(round), restarts)), Reason::RankFailed { node, failure, restarts, of })
+        let mut next = self.made_of(Some(round), restarts);
+        if self.options.heal {
+            let failed: HashSet<&str> = failures.iter().map(|node| node.node.id.as_str()).collect();
+            let left = next.nodes.iter().filter(|node| !failed.contains(node.id.as_str()));
+            let left: Vec<_> = left.cloned().collect();
+            if left.len() >= self.min() {
+                next.nodes = left;
+            }
+        }
+        (Some(next), Reason::RankFailed { node, failure, restarts, of })
     }
 
     /// The next round: who is left of the one before, in its order, and then those that wait, in theirs.
@@ -257,7 +275,7 @@ impl View<'_> {
         let mut nodes: Vec<_> = left.collect();
         let mut waiting: Vec<_> = match before {
             Some(round) => self.joining(round).collect(),
-            None => self.state.nodes.values().filter(|node| self.is_alive(node)).collect(),
+            None => self.state.nodes.values().filter(|node| self.may_join(node)).collect(),
         };
         waiting.sort_by_key(|node| node.ticket);
         nodes.extend(waiting.into_iter().map(|node| node.node.clone()));
@@ -268,9 +286,13 @@ impl View<'_> {
     /// The nodes that are here, and not of the round.
     fn joining(&self, round: &Round) -> impl Iterator<Item = &NodeState> {
         let of_round: HashSet<&str> = round.nodes.iter().map(|node| node.id.as_str()).collect();
-        let joins = move |node: &&NodeState| !of_round.contains(node.node.id.as_str()) && self.is_alive(node);
+        let joins = move |node: &&NodeState| !of_round.contains(node.node.id.as_str()) && self.may_join(node);
         // The order of ids means nothing; who needs one sorts.
         self.state.nodes.values().filter(joins).collect::<Vec<_>>().into_iter()
+    }
+
+    fn may_join(&self, node: &NodeState) -> bool {
+        node.phase != Phase::Starting && self.is_alive(node)
     }
 
     fn is_alive(&self, node: &NodeState) -> bool {

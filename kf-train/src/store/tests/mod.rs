@@ -155,6 +155,9 @@ async fn a_server_that_is_gone_is_an_error_at_once() {
     let error = StoreClient::connect(address, SHORT).await.unwrap_err();
     assert!(error.to_string().contains("refused") && error.is_retryable(), "{error}");
     assert!(idle.with_timeout(SHORT).connect_again().await.is_err());
+    let began = Instant::now();
+    let error = StoreClient::connect_once(address, LONG).await.unwrap_err();
+    assert!(error.to_string().contains("refused") && began.elapsed() < LONG / 4, "{error}");
     // The port is free again.
     StoreServer::bind(address).await.unwrap();
 }
