@@ -124,10 +124,10 @@ pub mod store;
 #[cfg(feature = "torch")]
 pub use checkpoint::Checkpoints;
 #[cfg(feature = "torch")]
-pub use ddp::{DdpOptions, DistributedDataParallel};
+pub use ddp::{Compression, DdpOptions, DistributedDataParallel};
 pub use error::{Error, Result};
 #[cfg(feature = "torch")]
-pub use group::{Backend, GroupOptions, ProcessGroup, ReduceOp, Work};
+pub use group::{Aborter, Backend, GroupOptions, ProcessGroup, ReduceOp, RoundPlace, Work};
 pub use launch::{
     Failure, Job, JobEnd, JobEvent, JobHandle, JobSpec, Launcher, LocalLauncher, Program, RankEnd, run,
 };

@@ -1,21 +1,15 @@
-// Stores, groups over Gloo, the reducer.
+// Stores, and groups over Gloo.
 #define USE_C10D_GLOO
 
 #include <algorithm>
 #include <sstream>
-#include <unordered_map>
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
-#include <torch/csrc/distributed/c10d/reducer.hpp>
-#include <torch/headeronly/version.h>
 
 #include "kf.h"
-
-struct KfReducer {
-  std::unique_ptr<c10d::Reducer> reducer;
-};
+#include "slot.h"
 
 extern "C" {
 
@@ -111,50 +105,11 @@ int kf_group_gloo(const KfStore* store, int rank, int size, const char* address,
 
 void kf_group_free(KfGroup* group) {
   char* message = nullptr;
-  guarded(&message, [&] { delete group; });
-  free(message);
-}
-
-int kf_reducer_new(const KfGroup* group, at::Tensor* const* parameters, const char* const* names, size_t count,
-                   int64_t first_bucket_bytes, int64_t bucket_bytes, int find_unused, int gradient_views,
-                   KfReducer** out, char** message) {
-  return guarded(message, [&] {
-    std::vector<at::Tensor> tensors;
-    std::unordered_map<size_t, std::string> name_of;
-    for (size_t i = 0; i < count; ++i) {
-      tensors.push_back(*parameters[i]);
-      name_of.emplace(i, names[i]);
-    }
-    const std::vector<bool> sparse(count, false);
-    auto [buckets, limits] = c10d::compute_bucket_assignment_by_size(
-        tensors, {static_cast<size_t>(first_bucket_bytes), static_cast<size_t>(bucket_bytes)}, sparse);
-    // Gradients come in about the reverse order of definition.
-    std::vector<std::vector<size_t>> reversed(buckets.rbegin(), buckets.rend());
-    *out = new KfReducer{std::make_unique<c10d::Reducer>(
-        tensors, reversed, group->group, sparse, bucket_bytes, find_unused != 0, gradient_views != 0, name_of,
-        first_bucket_bytes, /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
-        std::vector<int64_t>{}
-#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 13
-        , false
-#endif
-        )};
+  guarded(&message, [&] {
+    leave(*group);
+    delete group;
   });
-}
-
-void kf_reducer_free(KfReducer* reducer) {
-  char* message = nullptr;
-  guarded(&message, [&] { delete reducer; });
   free(message);
-}
-
-int kf_reducer_prepare(const KfReducer* reducer, at::Tensor* loss, char** message) {
-  return guarded(message, [&] {
-    reducer->reducer->rebuild_buckets();
-    reducer->reducer->prepare_for_forward();
-    std::vector<at::Tensor> outputs;
-    if (loss != nullptr) outputs.push_back(*loss);
-    reducer->reducer->prepare_for_backward(outputs);
-  });
 }
 
 } // extern "C"

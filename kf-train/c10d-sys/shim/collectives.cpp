@@ -14,11 +14,17 @@ std::vector<std::vector<at::Tensor>> parts(at::Tensor* whole) {
 // Gloo keeps the time of a message only where it is told.
 Millis timeout_of(const KfGroup* group) { return group->backend->getBackendOptions()->timeout; }
 
+// Where operations work on copies, their values come back in the wait.
+KfWork* under_way(const KfGroup* group, const c10::intrusive_ptr<c10d::Work>& work) {
+  if (!group->slot) return new KfWork{work->getFuture(), nullptr};
+  return new KfWork{work->getFuture(), [work] { work->wait(); }};
+}
+
 // Begins a collective; without a work where it is done already.
 template <typename Issue>
 int begun(const KfGroup* group, KfWork** work, char** message, Issue issue) {
   if (!group->futures) return timed(group, message, [&] { issue()->wait(); });
-  return guarded(message, [&] { *work = new KfWork{issue()->getFuture(), nullptr}; });
+  return guarded(message, [&] { *work = under_way(group, issue()); });
 }
 
 // Whom to tell of a work's end; freed where that never comes, too.
@@ -99,9 +105,13 @@ int kf_group_reduce_scatter(const KfGroup* group, at::Tensor* output, at::Tensor
     std::vector<at::Tensor> whole{input->detach().clone()};
     c10d::AllreduceOptions options;
     options.reduceOp = reduction(op);
-    auto future = group->backend->allreduce(whole, options)->getFuture();
+    KfWork* const all = under_way(group, group->backend->allreduce(whole, options));
     auto part = whole[0].chunk(group->backend->getSize())[group->backend->getRank()];
-    *work = new KfWork{future, [to = output->detach(), part] { to.copy_(part); }};
+    all->last = [back = std::move(all->last), to = output->detach(), part] {
+      if (back) back();
+      to.copy_(part);
+    };
+    *work = all;
   });
 }
 

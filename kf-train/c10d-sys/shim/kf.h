@@ -58,6 +58,8 @@ struct KfStore {
   c10::intrusive_ptr<c10d::Store> store;
 };
 
+struct Slot;
+
 struct KfGroup {
   c10::intrusive_ptr<c10d::ProcessGroup> group;
   c10::intrusive_ptr<c10d::Backend> backend;
@@ -65,6 +67,8 @@ struct KfGroup {
   std::unique_ptr<Watch> watch;
   // Whether the backend's works tell by a future that they are done. Where not, each call waits for its work.
   bool futures = false;
+  // Of a group that can be replaced.
+  std::shared_ptr<Slot> slot{};
 };
 
 // A collective under way. The backend holds the tensors until it is done with them.

@@ -6,8 +6,6 @@
 #define USE_C10D_NCCL
 
 #include <condition_variable>
-#include <functional>
-#include <future>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -17,6 +15,7 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
+#include "aside.h"
 #include "kf.h"
 
 namespace {
@@ -31,49 +30,6 @@ constexpr std::chrono::microseconds SPIN{1000}, NAP{50};
 constexpr Millis ENDING{1000};
 // How long a rank that leaves waits for the others to leave.
 constexpr Millis LEAVING{3000};
-// How long the end of the process waits for what goes on aside: its libraries are taken down after that.
-constexpr Millis EXIT{5000};
-
-struct Asides {
-  std::mutex mutex;
-  std::condition_variable changed;
-  int count = 0;
-};
-
-Asides& asides() {
-  // Never freed: threads may outlast it.
-  static Asides* const all = new Asides;
-  static const struct AtExit {
-    ~AtExit() {
-      std::unique_lock lock(all->mutex);
-      all->changed.wait_for(lock, EXIT, [] { return all->count == 0; });
-    }
-  } at_exit;
-  return *all;
-}
-
-// Does on a thread of its own what may never be done, and waits a while: whether it is done. It holds what it needs.
-bool aside(Millis time, std::function<void()> body) {
-  auto promise = std::make_shared<std::promise<void>>();
-  auto done = promise->get_future();
-  Asides& all = asides();
-  {
-    std::lock_guard lock(all.mutex);
-    ++all.count;
-  }
-  std::thread([body = std::move(body), promise, &all]() mutable {
-    std::exception_ptr failure;
-    try { body(); } catch (...) { failure = std::current_exception(); }
-    body = nullptr;
-    failure ? promise->set_exception(failure) : promise->set_value();
-    std::lock_guard lock(all.mutex);
-    --all.count;
-    all.changed.notify_all();
-  }).detach();
-  if (done.wait_for(time) != std::future_status::ready) return false;
-  done.get();
-  return true;
-}
 
 class NcclWatch;
 

@@ -20,6 +20,12 @@ impl Error {
         Self { message: message.into(), timed_out: false }
     }
 
+    /// An error that was kept as its message.
+    pub(crate) fn from_message(message: String) -> Self {
+        let timed_out = ["imed out", "imeout"].iter().any(|mark| message.contains(mark));
+        Self { message, timed_out }
+    }
+
     /// Whether the time given was not enough, as far as the message tells.
     pub fn timed_out(&self) -> bool {
         self.timed_out

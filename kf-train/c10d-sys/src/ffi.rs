@@ -28,6 +28,11 @@ pub(crate) struct KfWork {
     _opaque: [u8; 0],
 }
 
+#[repr(C)]
+pub(crate) struct KfAborter {
+    _opaque: [u8; 0],
+}
+
 pub(crate) const OK: c_int = 0;
 pub(crate) const TIMED_OUT: c_int = 2;
 
@@ -218,13 +223,43 @@ unsafe extern "C" {
         bucket_bytes: i64,
         find_unused: c_int,
         gradient_views: c_int,
+        compression: c_int,
         out: *mut *mut KfReducer,
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_reducer_free(reducer: *mut KfReducer);
     pub(crate) fn kf_reducer_prepare(
-        reducer: *const KfReducer,
+        reducer: *mut KfReducer,
         loss: *mut AtTensor,
+        divisor: i64,
         message: *mut *mut c_char,
     ) -> c_int;
+    pub(crate) fn kf_reducer_shadow(
+        reducer: *mut KfReducer,
+        divisor: i64,
+        message: *mut *mut c_char,
+    ) -> c_int;
+
+    pub(crate) fn kf_group_make_replaceable(group: *mut KfGroup, message: *mut *mut c_char) -> c_int;
+    pub(crate) fn kf_group_replace(
+        group: *mut KfGroup,
+        other: *mut KfGroup,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_group_failure(
+        group: *const KfGroup,
+        failure: *mut *mut c_char,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_aborter_new(
+        group: *const KfGroup,
+        out: *mut *mut KfAborter,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_aborter_abort(
+        aborter: *const KfAborter,
+        reason: *const c_char,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_aborter_free(aborter: *mut KfAborter);
 }

@@ -294,7 +294,7 @@ impl Group {
         Work::begun(|work, message| unsafe { ffi::kf_group_barrier(self.raw.as_ptr(), work, message) })
     }
 
-    pub(crate) fn raw(&self) -> *const ffi::KfGroup {
+    pub(crate) fn raw(&self) -> *mut ffi::KfGroup {
         self.raw.as_ptr()
     }
 }

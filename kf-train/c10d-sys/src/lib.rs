@@ -20,6 +20,7 @@ mod error;
 mod ffi;
 mod group;
 mod reducer;
+mod replaceable;
 mod store;
 mod work;
 
@@ -27,6 +28,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "nccl")]
 pub use group::gpus;
 pub use group::{Address, Group, Reduction};
-pub use reducer::{Reducer, ReducerOptions};
+pub use reducer::{Compression, Reducer, ReducerOptions};
+pub use replaceable::Aborter;
 pub use store::Store;
 pub use work::Work;

@@ -21,16 +21,29 @@ pub struct ReducerOptions {
     pub find_unused: bool,
     /// Let gradients be views into the buckets: a copy less; they must then be zeroed in place, never detached.
     pub gradient_views: bool,
+    /// Exchange gradients in a smaller type.
+    pub compression: Option<Compression>,
+}
+
+/// The type, half as large as `f32`, in which ranks exchange gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i32)]
+pub enum Compression {
+    /// IEEE half precision: 11 bits of precision, magnitudes from 6e-8 to 65504.
+    Fp16 = 1,
+    /// bfloat16: 8 bits of precision, the range of `f32`.
+    Bf16 = 2,
 }
 
 impl Default for ReducerOptions {
-    /// As PyTorch: 1 MiB, 25 MiB, neither of the others.
+    /// As PyTorch: 1 MiB, 25 MiB, none of the others.
     fn default() -> Self {
         Self {
             first_bucket_bytes: 1 << 20,
             bucket_bytes: 25 << 20,
             find_unused: false,
             gradient_views: false,
+            compression: None,
         }
     }
 }
@@ -73,6 +86,7 @@ impl<'g> Reducer<'g> {
                 options.bucket_bytes.into(),
                 options.find_unused.into(),
                 options.gradient_views.into(),
+                options.compression.map_or(0, |compression| compression as i32),
                 &mut out,
                 message,
             )
@@ -82,15 +96,32 @@ impl<'g> Reducer<'g> {
     }
 
     /// Makes ready for one backward pass, whose gradients will be averaged. `loss` is needed only to find unused
-    /// parameters.
+    /// parameters. Gradients are summed and divided by the divisor, or by the number of ranks where there is none.
+    ///
+    /// Where the group [was replaced](Group::replace), buckets are as at the beginning again, on every rank alike.
     ///
     /// # Errors
-    /// c10d's, such as parameters that got no gradient in the pass before.
-    pub fn prepare(&self, loss: Option<&mut Tensor>) -> Result<()> {
+    /// c10d's, such as parameters that got no gradient in the pass before; why the group has failed.
+    pub fn prepare(&self, loss: Option<&mut Tensor>, divisor: Option<usize>) -> Result<()> {
         let loss = loss.map_or(std::ptr::null_mut(), |loss| loss.as_mut_ptr().cast());
         // SAFETY: the reducer is alive; the loss is null or alive.
-        call(|message| unsafe { ffi::kf_reducer_prepare(self.raw.as_ptr(), loss, message) })
+        call(|message| unsafe {
+            ffi::kf_reducer_prepare(self.raw.as_ptr(), loss, divided_by(divisor), message)
+        })
     }
+
+    /// Takes part in the others' pass without one of its own, with gradients of zero; leaves the gradients as they are.
+    ///
+    /// # Errors
+    /// c10d's; why the group has failed.
+    pub fn shadow(&self, divisor: Option<usize>) -> Result<()> {
+        // SAFETY: the reducer is alive.
+        call(|message| unsafe { ffi::kf_reducer_shadow(self.raw.as_ptr(), divided_by(divisor), message) })
+    }
+}
+
+fn divided_by(divisor: Option<usize>) -> i64 {
+    divisor.map_or(0, |divisor| i64::try_from(divisor).unwrap_or(i64::MAX))
 }
 
 impl Drop for Reducer<'_> {

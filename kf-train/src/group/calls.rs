@@ -1,6 +1,7 @@
 //! The calls of a group, by number, and what becomes of each.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use c10d_sys::Store;
@@ -29,6 +30,10 @@ pub(super) struct Calls {
     pub(super) world_size: usize,
     pub(super) timeout: Duration,
     now: Mutex<Now>,
+    /// Whether one failure is that of all calls.
+    ends: AtomicBool,
+    /// What the other ranks were last seen at when it was.
+    end: OnceLock<std::result::Result<Vec<Option<Seen>>, String>>,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +45,20 @@ struct Now {
 
 impl Calls {
     pub(super) fn new(scope: String, rank: usize, world_size: usize, timeout: Duration) -> Self {
-        Self { scope, rank, world_size, timeout, now: Mutex::default() }
+        Self {
+            scope,
+            rank,
+            world_size,
+            timeout,
+            now: Mutex::default(),
+            ends: AtomicBool::new(false),
+            end: OnceLock::new(),
+        }
+    }
+
+    /// From here on, the first failure is that of all calls: who waits for another group wants to know of it soon.
+    pub(super) fn end_with_a_failure(&self) {
+        self.ends.store(true, Ordering::Relaxed);
     }
 
     /// Where a rank writes how far it is.
@@ -79,6 +97,8 @@ pub(crate) struct Call {
     reporter: Option<Arc<Reporter>>,
     operation: &'static str,
     part: Part,
+    /// Whether the calls were at their end already.
+    late: bool,
 }
 
 impl Call {
@@ -95,7 +115,7 @@ impl Call {
             now.under_way += 1;
             now.number
         };
-        Self { calls: Arc::clone(calls), reporter: reporter.cloned(), operation, part: Part::All(number) }
+        Self::new(calls, reporter, operation, Part::All(number))
     }
 
     /// Of two ranks alone, which the others do not count.
@@ -105,7 +125,17 @@ impl Call {
         operation: &'static str,
         other: usize,
     ) -> Self {
-        Self { calls: Arc::clone(calls), reporter: reporter.cloned(), operation, part: Part::With(other) }
+        Self::new(calls, reporter, operation, Part::With(other))
+    }
+
+    fn new(
+        calls: &Arc<Calls>,
+        reporter: Option<&Arc<Reporter>>,
+        operation: &'static str,
+        part: Part,
+    ) -> Self {
+        let (reporter, late) = (reporter.cloned(), calls.end.get().is_some());
+        Self { calls: Arc::clone(calls), reporter, operation, part, late }
     }
 
     pub(super) fn operation(&self) -> &'static str {
@@ -119,17 +149,21 @@ impl Call {
 
     /// The error of a call that failed, with what is known of the other ranks.
     pub(crate) fn failed(&self, timed_out: bool, message: &str) -> Error {
-        let Some(reporter) = &self.reporter else {
-            return self.error(timed_out, Vec::new(), message.to_owned());
+        let ends = self.calls.ends.load(Ordering::Relaxed);
+        let reporter = match &self.reporter {
+            Some(reporter) if !ends || (timed_out && !self.late) => reporter,
+            _ => return self.error(timed_out, Vec::new(), message.to_owned()),
         };
-        let known = match self.part {
-            Part::All(number) => reporter
-                .look(&self.calls, number)
-                .map(|seen| missing::of_call(number, self.operation, self.calls.rank, &seen)),
-            Part::With(other) => {
-                reporter.look(&self.calls, u64::MAX).map(|seen| missing::of_message(other, &seen))
-            }
+        let number = match self.part {
+            Part::All(number) => number,
+            Part::With(_) => u64::MAX,
         };
+        let look = || reporter.look(&self.calls, number);
+        let seen = if ends { self.calls.end.get_or_init(look).clone() } else { look() };
+        let known = seen.map(|seen| match self.part {
+            Part::All(number) => missing::of_call(number, self.operation, self.calls.rank, &seen),
+            Part::With(other) => missing::of_message(other, &seen),
+        });
         match known {
             Err(unknown) => self.error(timed_out, Vec::new(), format!("{message}; {unknown}")),
             Ok((missing, Some(told))) if timed_out => self.error(timed_out, missing, told),

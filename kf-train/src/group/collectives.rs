@@ -129,6 +129,7 @@ impl ProcessGroup {
     }
 
     fn message(&self, operation: &'static str, other: usize) -> Call {
-        Call::with(&self.calls, self.reporter.as_ref(), operation, other)
+        let round = self.round.borrow();
+        Call::with(&round.calls, round.reporter.as_ref(), operation, other)
     }
 }

@@ -6,39 +6,44 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use c10d_sys::{Address, Group, Store};
+use c10d_sys::{Group, Store};
 use serde::{Deserialize, Serialize};
 
 use super::failed;
-use crate::{Error, Rank, Result};
+use super::meeting::{Meeting, Server};
+use crate::{Error, Result};
 
-/// Waits for all ranks at the store of rank 0, or at the launcher's.
+/// Waits for all ranks at the store of rank 0, or at the launcher's or agent's.
 ///
 /// Every meeting has a round of its own there, which rank 0 names: ranks that tried in vain, however often, meet in rank
 /// 0's next one, also where the store has outlived the round.
-pub(super) fn meet(rank: &Rank, given: Duration) -> Result<Store> {
+pub(super) fn meet(meeting: &Meeting, given: Duration) -> Result<Store> {
     let deadline = Instant::now() + given;
-    if rank.is_main() {
-        let store = match rank.uses_agent_store() {
-            true => reach(rank, deadline, given)?,
-            false => serve(rank, given)?,
+    if meeting.rank == 0 {
+        let store = match meeting.server != Server::Rank0 {
+            true => reach(meeting, deadline, given)?,
+            false => serve(meeting, given)?,
         };
-        let store = job_store(store, rank, given)?;
+        let store = own_part(store, meeting, given)?;
         let round = unlike_any();
-        let own = |error: c10d_sys::Error| failed(rank.rank(), "join", given, &error);
+        let own = |error: c10d_sys::Error| failed(meeting.rank, "join", given, &error);
         let here = store.prefixed(&round).map_err(own)?;
         store.set(ROUND, round.as_bytes()).map_err(own)?;
-        count(&here, rank, deadline, given)?;
+        count(&here, meeting, deadline, given)?;
         return Ok(here);
     }
     loop {
-        match attend(rank, deadline, given) {
+        match attend(meeting, deadline, given) {
             Ok(Some(store)) => return Ok(store),
+            // A round is over when its store is gone.
+            Err(error @ Error::Collective { .. }) if matches!(meeting.server, Server::Agent(_)) => {
+                return Err(error);
+            }
             // Rank 0 has yet to leave the group before, or left it just now and took its store with it.
             Ok(None) | Err(Error::Collective { .. }) if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(50));
             }
-            Ok(None) => return Err(not_joined(&[0], rank.world_size(), given)),
+            Ok(None) => return Err(not_joined(&[0], meeting.world_size, given)),
             Err(error) => return Err(error),
         }
     }
@@ -68,46 +73,40 @@ fn unlike_any() -> String {
     format!("{}-{}-{}", std::process::id(), time.as_nanos(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The part of a store that belongs to this start of this job.
-fn job_store(store: Store, rank: &Rank, given: Duration) -> Result<Store> {
-    let name = format!("kf/{}/{}", rank.run_id(), rank.restart_count());
-    store.prefixed(&name).map_err(|error| failed(rank.rank(), "join", given, &error))
-}
-
-/// Whose store it is, and where.
-pub(super) fn store_name(rank: &Rank) -> String {
-    let whose = if rank.uses_agent_store() { "the launcher's" } else { "rank 0's" };
-    format!("{whose} store at {}:{}", rank.master_addr(), rank.master_port())
+/// The part of a store that belongs to this start of this job, or to this round.
+fn own_part(store: Store, meeting: &Meeting, given: Duration) -> Result<Store> {
+    store.prefixed(&meeting.scope).map_err(|error| failed(meeting.rank, "join", given, &error))
 }
 
 /// Connects to a store that another process serves.
-fn reach(rank: &Rank, deadline: Instant, given: Duration) -> Result<Store> {
+fn reach(meeting: &Meeting, deadline: Instant, given: Duration) -> Result<Store> {
     // At the very end of the time, too, a store that is there is found to be there.
     let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
-    Store::connect(rank.master_addr(), rank.master_port(), left).map_err(|error| {
-        match (error.timed_out(), rank.uses_agent_store()) {
-            (true, false) => not_joined(&[0], rank.world_size(), given),
+    Store::connect(&meeting.store_host, meeting.store_port, left).map_err(|error| {
+        match (error.timed_out(), meeting.server != Server::Rank0) {
+            (true, false) => not_joined(&[0], meeting.world_size, given),
             (true, true) => {
-                let unreached = format!("{} can't be reached within {given:?}: {error}", store_name(rank));
-                own_message(rank, unreached)
+                let unreached =
+                    format!("{} can't be reached within {given:?}: {error}", meeting.store_name());
+                own_message(meeting, unreached)
             }
-            (false, _) => failed(rank.rank(), "join", given, &error),
+            (false, _) => failed(meeting.rank, "join", given, &error),
         }
     })
 }
 
 /// Comes to rank 0's present round; none where that is over, as far as this rank is concerned.
-fn attend(rank: &Rank, deadline: Instant, given: Duration) -> Result<Option<Store>> {
-    let own = |error: c10d_sys::Error| failed(rank.rank(), "join", given, &error);
+fn attend(meeting: &Meeting, deadline: Instant, given: Duration) -> Result<Option<Store>> {
+    let own = |error: c10d_sys::Error| failed(meeting.rank, "join", given, &error);
     let left = || deadline.saturating_duration_since(Instant::now());
-    let store = job_store(reach(rank, deadline, given)?, rank, given)?;
+    let store = own_part(reach(meeting, deadline, given)?, meeting, given)?;
     let round = match store.get(ROUND, left()) {
-        Err(error) if error.timed_out() => return Err(not_joined(&[0], rank.world_size(), given)),
+        Err(error) if error.timed_out() => return Err(not_joined(&[0], meeting.world_size, given)),
         round => round.map_err(own)?,
     };
     let here = store.prefixed(&String::from_utf8_lossy(&round)).map_err(own)?;
     let said = unlike_any();
-    here.set(&format!("here/{}", rank.rank()), said.as_bytes()).map_err(own)?;
+    here.set(&format!("here/{}", meeting.rank), said.as_bytes()).map_err(own)?;
     let answer = loop {
         match here.get(ANSWER, LOOK_EVERY.min(left() + GRACE)) {
             Err(error) if error.timed_out() => {
@@ -119,13 +118,13 @@ fn attend(rank: &Rank, deadline: Instant, given: Duration) -> Result<Option<Stor
         }
     };
     let answer: Answer = serde_json::from_slice(&answer)
-        .map_err(|error| own_message(rank, format!("rank 0 says rubbish: {error}")))?;
-    if answer.came.get(&rank.rank()) != Some(&said) {
+        .map_err(|error| own_message(meeting, format!("rank 0 says rubbish: {error}")))?;
+    if answer.came.get(&meeting.rank) != Some(&said) {
         return Ok(None);
     }
     match answer.missing.is_empty() {
         true => Ok(Some(here)),
-        false => Err(not_joined(&answer.missing, rank.world_size(), given)),
+        false => Err(not_joined(&answer.missing, meeting.world_size, given)),
     }
 }
 
@@ -153,13 +152,13 @@ pub(super) fn connect(
 }
 
 /// The store of rank 0, by itself.
-fn serve(rank: &Rank, given: Duration) -> Result<Store> {
+fn serve(meeting: &Meeting, given: Duration) -> Result<Store> {
     let refused = |message: String| Error::Collective { operation: "join", rank: 0, message };
-    let address = (rank.master_addr(), rank.master_port())
+    let address = (meeting.store_host.as_str(), meeting.store_port)
         .to_socket_addrs()
         .ok()
         .and_then(|mut addresses| addresses.next())
-        .ok_or_else(|| refused(format!("MASTER_ADDR `{}` names no address", rank.master_addr())))?;
+        .ok_or_else(|| refused(format!("MASTER_ADDR `{}` names no address", meeting.store_host)))?;
     // On the given address alone: c10d by itself would listen on all.
     let listener = TcpListener::bind(address).map_err(|error| {
         refused(format!("can't listen on {address}: {error}; set MASTER_PORT to a port that is free"))
@@ -168,11 +167,11 @@ fn serve(rank: &Rank, given: Duration) -> Result<Store> {
 }
 
 /// Waits until all ranks are there, and tells them whether they are.
-fn count(store: &Store, rank: &Rank, deadline: Instant, given: Duration) -> Result<()> {
-    let own = |error: c10d_sys::Error| failed(rank.rank(), "join", given, &error);
+fn count(store: &Store, meeting: &Meeting, deadline: Instant, given: Duration) -> Result<()> {
+    let own = |error: c10d_sys::Error| failed(meeting.rank, "join", given, &error);
     let left = || deadline.saturating_duration_since(Instant::now());
     let mut answer = Answer { missing: Vec::new(), came: BTreeMap::new() };
-    for other in 1..rank.world_size() {
+    for other in 1..meeting.world_size {
         match store.get(&format!("here/{other}"), left()) {
             Ok(said) => {
                 answer.came.insert(other, String::from_utf8_lossy(&said).into_owned());
@@ -181,49 +180,20 @@ fn count(store: &Store, rank: &Rank, deadline: Instant, given: Duration) -> Resu
             Err(error) => return Err(own(error)),
         }
     }
-    let told = serde_json::to_vec(&answer).map_err(|error| own_message(rank, error.to_string()))?;
+    let told = serde_json::to_vec(&answer).map_err(|error| own_message(meeting, error.to_string()))?;
     store.set(ANSWER, &told).map_err(own)?;
     match answer.missing.is_empty() {
         true => Ok(()),
-        false => Err(not_joined(&answer.missing, rank.world_size(), given)),
+        false => Err(not_joined(&answer.missing, meeting.world_size, given)),
     }
 }
 
-fn own_message(rank: &Rank, message: String) -> Error {
-    Error::Collective { operation: "join", rank: rank.rank(), message }
+fn own_message(meeting: &Meeting, message: String) -> Error {
+    Error::Collective { operation: "join", rank: meeting.rank, message }
 }
 
 fn not_joined(missing: &[usize], world_size: usize, after: Duration) -> Error {
     Error::NotJoined { missing: name_ranks(missing), world_size, after }
-}
-
-/// Where the other ranks reach this one.
-#[derive(Debug, Clone)]
-pub(super) enum Reach {
-    Host(String),
-    Interface(String),
-}
-
-impl Reach {
-    /// The host that the launcher names; the interface that PyTorch's variable names; where all ranks are on one machine,
-    /// that of their meeting place; this machine's name.
-    pub(super) fn of(rank: &Rank) -> Self {
-        match (rank.host(), rank.interface()) {
-            (Some(host), _) => Self::Host(host.to_owned()),
-            (None, Some(interface)) => Self::Interface(interface.to_owned()),
-            (None, None) if rank.local_world_size() == rank.world_size() => {
-                Self::Host(rank.master_addr().to_owned())
-            }
-            (None, None) => Self::Host(rustix::system::uname().nodename().to_string_lossy().into_owned()),
-        }
-    }
-
-    pub(super) fn address(&self) -> Address<'_> {
-        match self {
-            Self::Host(host) => Address::Host(host),
-            Self::Interface(name) => Address::Interface(name),
-        }
-    }
 }
 
 /// `rank 1`, `ranks 1 and 3`, `ranks 1, 2 and 3`.
@@ -245,21 +215,5 @@ mod tests {
         assert_eq!(name_ranks(&[1]), "rank 1");
         assert_eq!(name_ranks(&[1, 3]), "ranks 1 and 3");
         assert_eq!(name_ranks(&[1, 2, 3]), "ranks 1, 2 and 3");
-    }
-
-    #[test]
-    fn an_address_is_what_is_named_first() {
-        let place = |pairs: &[(&str, &str)]| {
-            let all =
-                [("RANK", "1"), ("WORLD_SIZE", "4"), ("MASTER_ADDR", "meeting"), ("MASTER_PORT", "29500")];
-            let all: BTreeMap<&str, &str> = all.iter().chain(pairs).copied().collect();
-            Reach::of(&Rank::from_lookup(|name| all.get(name).map(|&value| value.to_owned())).unwrap())
-        };
-        let (named, interface) = (("KF_TRAIN_HOST", "node-3"), ("GLOO_SOCKET_IFNAME", "eth0,eth1"));
-        assert!(matches!(place(&[named, interface]), Reach::Host(host) if host == "node-3"));
-        assert!(matches!(place(&[interface]), Reach::Interface(name) if name == "eth0,eth1"));
-        assert!(matches!(place(&[]), Reach::Host(host) if host == "meeting"));
-        let spread = place(&[("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "2")]);
-        assert!(matches!(spread, Reach::Host(host) if host != "meeting"));
     }
 }

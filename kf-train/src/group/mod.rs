@@ -6,13 +6,15 @@ mod checks;
 mod coalesced;
 mod collectives;
 mod meet;
+mod meeting;
 mod missing;
+mod replace;
 mod reporter;
 mod subgroup;
 mod verify;
 mod work;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +22,15 @@ use std::time::Duration;
 use c10d_sys::{Group, Store};
 use tch::Device;
 
-use self::calls::{Call, Calls, Seen};
-use self::meet::Reach;
+pub(crate) use self::calls::Call;
+use self::calls::{Calls, Seen};
+use self::meeting::{Meeting, Reach};
 use self::reporter::Reporter;
 use crate::{Error, Rank, Result};
 
 pub use self::checks::ReduceOp;
+pub use self::meeting::RoundPlace;
+pub use self::replace::Aborter;
 pub use self::work::Work;
 
 /// What carries a group's messages.
@@ -91,8 +96,17 @@ impl GroupOptions {
 ///
 /// Over NCCL, dropping a group waits some seconds for the other ranks to drop theirs.
 pub struct ProcessGroup {
-    // Before the store, which these use while they end.
+    // Before the store, which it uses while it ends.
     group: Group,
+    round: RefCell<Arc<Round>>,
+    exchanges: Cell<u64>,
+    subgroups: Cell<u64>,
+}
+
+/// What a group is made of until it is replaced.
+#[derive(Debug)]
+struct Round {
+    // Before the store, which it uses while it ends.
     reporter: Option<Arc<Reporter>>,
     calls: Arc<Calls>,
     store: Arc<Store>,
@@ -100,8 +114,6 @@ pub struct ProcessGroup {
     members: Vec<usize>,
     place: Place,
     options: GroupOptions,
-    exchanges: Cell<u64>,
-    subgroups: Cell<u64>,
 }
 
 /// What a rank communicates by.
@@ -127,16 +139,41 @@ impl ProcessGroup {
     /// # Errors
     /// Those of [`join`](Self::join).
     pub fn join_with(rank: &Rank, backend: Backend, options: GroupOptions) -> Result<Self> {
+        Self::join_at(&Meeting::of(rank), rank.local_rank(), backend, options)
+    }
+
+    /// Waits for the other ranks of a round, and connects them, as an agent tells. Takes some milliseconds once all ranks
+    /// are there.
+    ///
+    /// The ranks' numbers in the job are those in the round.
+    ///
+    /// # Errors
+    /// Those of [`join`](Self::join); [`Error::Collective`] also, and at once, where the round's store goes away.
+    pub fn join_round(
+        rank: &Rank,
+        round: &RoundPlace,
+        backend: Backend,
+        options: GroupOptions,
+    ) -> Result<Self> {
+        Self::join_at(&Meeting::of_round(round)?, rank.local_rank(), backend, options)
+    }
+
+    fn join_at(
+        meeting: &Meeting,
+        local_rank: usize,
+        backend: Backend,
+        options: GroupOptions,
+    ) -> Result<Self> {
         let options = options.bounded();
-        let device = device(rank, backend, options.gpu)?;
-        let place = Place { backend, device, reach: Reach::of(rank) };
-        let store = meet::meet(rank, options.join_timeout)?;
-        let calls = Calls::new(String::new(), rank.rank(), rank.world_size(), options.timeout);
-        let reporter = match rank.world_size() {
+        let device = device(meeting.rank, local_rank, backend, options.gpu)?;
+        let place = Place { backend, device, reach: meeting.reach.clone() };
+        let store = meet::meet(meeting, options.join_timeout)?;
+        let calls = Calls::new(String::new(), meeting.rank, meeting.world_size, options.timeout);
+        let reporter = match meeting.world_size {
             1 => None,
-            _ => Some(reporter(rank, &store, options.join_timeout)?),
+            _ => Some(reporter(meeting, &store, options.join_timeout)?),
         };
-        let members = (0..rank.world_size()).collect();
+        let members = (0..meeting.world_size).collect();
         Self::connect(Arc::new(store), calls, members, reporter, place, options)
     }
 
@@ -167,37 +204,28 @@ impl ProcessGroup {
         if let Some(reporter) = &reporter {
             reporter.tell(&calls);
         }
-        Ok(Self {
-            group,
-            reporter,
-            calls,
-            store,
-            members,
-            place,
-            options,
-            exchanges: Cell::new(0),
-            subgroups: Cell::new(0),
-        })
+        let round = Arc::new(Round { reporter, calls, store, members, place, options });
+        Ok(Self { group, round: RefCell::new(round), exchanges: Cell::new(0), subgroups: Cell::new(0) })
     }
 
     /// This process's rank in this group.
     pub fn rank(&self) -> usize {
-        self.calls.rank
+        self.round.borrow().calls.rank
     }
 
     /// How many ranks there are.
     pub fn world_size(&self) -> usize {
-        self.calls.world_size
+        self.round.borrow().calls.world_size
     }
 
     /// The numbers in the job of this group's ranks, in their order.
-    pub fn members(&self) -> &[usize] {
-        &self.members
+    pub fn members(&self) -> Vec<usize> {
+        self.round.borrow().members.clone()
     }
 
     /// Where the tensors of its calls have to be.
     pub fn device(&self) -> Device {
-        self.place.device
+        self.round.borrow().place.device
     }
 
     /// Every rank's bytes on every rank, through the store.
@@ -206,25 +234,31 @@ impl ProcessGroup {
     }
 
     fn exchange_in(&self, call: &Call, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let round = self.exchanges.get();
-        self.exchanges.set(round + 1);
-        let key = |rank: usize| format!("{}{}/{round}/{rank}", self.calls.scope, call.operation());
-        call.done(self.store.set(&key(self.rank()), bytes))?;
-        let from = |rank| call.done(self.store.get(&key(rank), self.timeout()));
-        (0..self.world_size()).map(from).collect()
+        let number = self.exchanges.get();
+        self.exchanges.set(number + 1);
+        let round = self.round();
+        let key = |rank: usize| format!("{}{}/{number}/{rank}", round.calls.scope, call.operation());
+        call.done(round.store.set(&key(round.calls.rank), bytes))?;
+        let from = |rank| call.done(round.store.get(&key(rank), round.options.timeout));
+        (0..round.calls.world_size).map(from).collect()
     }
 
     /// Begins the group's next call, which all ranks make.
     pub(crate) fn call(&self, operation: &'static str) -> Call {
-        Call::of_all(&self.calls, self.reporter.as_ref(), operation)
+        let round = self.round.borrow();
+        Call::of_all(&round.calls, round.reporter.as_ref(), operation)
+    }
+
+    fn round(&self) -> Arc<Round> {
+        Arc::clone(&self.round.borrow())
     }
 
     pub(crate) fn raw(&self) -> &Group {
         &self.group
     }
 
-    pub(crate) fn timeout(&self) -> Duration {
-        self.options.timeout
+    fn options(&self) -> GroupOptions {
+        self.round.borrow().options
     }
 
     /// The result of a call of all ranks that is over already.
@@ -237,9 +271,9 @@ impl fmt::Debug for ProcessGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessGroup")
             .field("rank", &self.rank())
-            .field("members", &self.members)
-            .field("backend", &self.place.backend)
-            .field("device", &self.place.device)
+            .field("members", &self.members())
+            .field("backend", &self.round().place.backend)
+            .field("device", &self.device())
             .finish_non_exhaustive()
     }
 }
@@ -254,25 +288,25 @@ fn failed(rank: usize, operation: &'static str, after: Duration, error: &c10d_sy
     }
 }
 
-fn reporter(rank: &Rank, store: &Store, given: Duration) -> Result<Arc<Reporter>> {
-    let store = store.reconnected().map_err(|error| failed(rank.rank(), "join", given, &error))?;
-    Reporter::start(store, meet::store_name(rank)).map_err(|error| {
+fn reporter(meeting: &Meeting, store: &Store, given: Duration) -> Result<Arc<Reporter>> {
+    let store = store.reconnected().map_err(|error| failed(meeting.rank, "join", given, &error))?;
+    Reporter::start(store, meeting.store_name()).map_err(|error| {
         let message = format!("can't start the group's thread: {error}");
-        Error::Collective { operation: "join", rank: rank.rank(), message }
+        Error::Collective { operation: "join", rank: meeting.rank, message }
     })
 }
 
 /// Where a rank's tensors are.
-fn device(rank: &Rank, backend: Backend, gpu: Option<usize>) -> Result<Device> {
+fn device(rank: usize, local_rank: usize, backend: Backend, gpu: Option<usize>) -> Result<Device> {
     match backend {
         Backend::Gloo => {
-            let _ = (rank, gpu);
+            let _ = (rank, local_rank, gpu);
             Ok(Device::Cpu)
         }
         #[cfg(feature = "nccl")]
         Backend::Nccl => {
-            let gpu = gpu.unwrap_or(rank.local_rank());
-            let refused = |reason| Error::Gpu { rank: rank.rank(), gpu, reason };
+            let gpu = gpu.unwrap_or(local_rank);
+            let refused = |reason| Error::Gpu { rank, gpu, reason };
             match c10d_sys::gpus() {
                 Ok(count) if gpu < count => Ok(Device::Cuda(gpu)),
                 Ok(1) => Err(refused("this process sees GPU 0 alone".into())),

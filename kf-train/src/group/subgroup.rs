@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tch::{Device, Tensor};
 
-use super::ProcessGroup;
 use super::calls::Calls;
 use super::checks::wrong;
+use super::{GroupOptions, ProcessGroup};
 use crate::{Error, Result};
 
 impl ProcessGroup {
@@ -26,14 +26,9 @@ impl ProcessGroup {
         if ranks.is_empty() {
             return Err(wrong("subgroup's ranks", "none", "at least one".into()));
         }
-        for (i, rank) in ranks.iter().enumerate() {
-            self.check_rank("subgroup's ranks", *rank)?;
-            if ranks.iter().take(i).any(|other| other == rank) {
-                return Err(wrong("subgroup's ranks", format!("{rank} twice"), "each rank once".into()));
-            }
-        }
+        self.check_ranks("subgroup's ranks", ranks)?;
         let call = self.call("subgroup");
-        if self.options.verify {
+        if self.options().verify {
             let own = serde_json::to_vec(ranks).unwrap_or_default();
             let all = self.exchange_in(&call, &own)?;
             let text = |list: &[u8]| String::from_utf8_lossy(list).into_owned();
@@ -43,7 +38,7 @@ impl ProcessGroup {
                 return Err(self.differs("subgroup", told));
             }
         }
-        self.of(&self.next_scope(), ranks)
+        self.of(&self.next_scope(), ranks, self.options())
     }
 
     /// Divides this group: ranks that name the same color become a group, numbered by their keys and, where these are
@@ -65,23 +60,34 @@ impl ProcessGroup {
             })?;
         let scope = self.next_scope();
         let Some(color) = color else { return Ok(None) };
-        self.of(&format!("{scope}{color}/"), &of_color(&all, color))
+        self.of(&format!("{scope}{color}/"), &of_color(&all, color), self.options())
     }
 
     /// The scope of the next subgroup, the same on all ranks.
     fn next_scope(&self) -> String {
         let number = self.subgroups.get();
         self.subgroups.set(number + 1);
-        format!("{}groups/{number}/", self.calls.scope)
+        format!("{}groups/{number}/", self.round.borrow().calls.scope)
     }
 
-    fn of(&self, scope: &str, ranks: &[usize]) -> Result<Option<Self>> {
-        let Some(rank) = ranks.iter().position(|rank| *rank == self.rank()) else { return Ok(None) };
-        let store = Arc::clone(&self.store);
-        let calls = Calls::new(scope.to_owned(), rank, ranks.len(), self.timeout());
-        let members = ranks.iter().filter_map(|rank| self.members.get(*rank).copied()).collect();
-        let (reporter, place) = (self.reporter.clone(), self.place.clone());
-        Self::connect(store, calls, members, reporter, place, self.options).map(Some)
+    /// Connects these ranks, at this group's store; none where this rank is not one of them.
+    pub(super) fn of(&self, scope: &str, ranks: &[usize], options: GroupOptions) -> Result<Option<Self>> {
+        let round = self.round();
+        let Some(rank) = ranks.iter().position(|rank| *rank == round.calls.rank) else { return Ok(None) };
+        let calls = Calls::new(scope.to_owned(), rank, ranks.len(), options.timeout);
+        let members = ranks.iter().filter_map(|rank| round.members.get(*rank).copied()).collect();
+        let (store, reporter) = (Arc::clone(&round.store), round.reporter.clone());
+        Self::connect(store, calls, members, reporter, round.place.clone(), options).map(Some)
+    }
+
+    pub(super) fn check_ranks(&self, what: &str, ranks: &[usize]) -> Result<()> {
+        for (i, rank) in ranks.iter().enumerate() {
+            self.check_rank(what, *rank)?;
+            if ranks.iter().take(i).any(|other| other == rank) {
+                return Err(wrong(what, format!("{rank} twice"), "each rank once".into()));
+            }
+        }
+        Ok(())
     }
 }
 

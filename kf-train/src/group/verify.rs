@@ -34,7 +34,7 @@ impl ProcessGroup {
     }
 
     fn verifies(&self) -> bool {
-        self.options.verify && self.world_size() > 1
+        self.options().verify && self.world_size() > 1
     }
 
     fn compare(&self, call: &Call, what: fmt::Arguments<'_>) -> Result<()> {

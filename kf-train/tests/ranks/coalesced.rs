@@ -5,17 +5,23 @@ use kf_train::{Backend, Error, GroupOptions, Job, LocalLauncher, ProcessGroup, R
 use libtest_mimic::Trial;
 use tch::{Device, Kind, Tensor};
 
-use super::collectives::{Failable, same};
+use super::collectives::{Failable, joined, same};
 use super::trial;
 
 pub(crate) fn workers(workers: Workers) -> Workers {
-    workers.with(ranks("coalesced", coalesced)).with(ranks("coalesced-misfits", misfits))
+    workers
+        .with(ranks("coalesced", |rank: &Rank, (): ()| coalesced(rank, false)))
+        .with(ranks("coalesced-replaceable", |rank: &Rank, (): ()| coalesced(rank, true)))
+        .with(ranks("coalesced-misfits", misfits))
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("coalesced::values_on_one_rank", |launcher| check(launcher, "coalesced", 1)),
         trial("coalesced::values_on_three_ranks", |launcher| check(launcher, "coalesced", 3)),
+        trial("coalesced::values_of_a_replaceable_group", |launcher| {
+            check(launcher, "coalesced-replaceable", 3)
+        }),
         trial("coalesced::what_does_not_fit_is_an_error", |launcher| check(launcher, "coalesced-misfits", 2)),
     ]
 }
@@ -56,8 +62,8 @@ fn all_equal(what: &str, found: &[Tensor], expected: &[Tensor]) -> Failable<()> 
     Ok(())
 }
 
-fn coalesced(rank: &Rank, (): ()) -> Failable<()> {
-    let group = ProcessGroup::join(rank, Backend::Gloo)?;
+fn coalesced(rank: &Rank, replaceable: bool) -> Failable<()> {
+    let group = joined(rank, GroupOptions::default(), replaceable)?;
     let own = tensors(&group);
     let whole: Vec<_> = own.iter().map(|tensor| tensor.detach().contiguous()).collect();
 

@@ -24,9 +24,10 @@ pub(crate) fn workers(workers: Workers) -> Workers {
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("collectives::values_on_two_ranks", |launcher| check_values(launcher, 2)),
-        trial("collectives::values_on_three_ranks", |launcher| check_values(launcher, 3)),
-        trial("collectives::values_on_one_rank", |launcher| check_values(launcher, 1)),
+        trial("collectives::values_on_two_ranks", |launcher| check_values(launcher, 2, false)),
+        trial("collectives::values_on_three_ranks", |launcher| check_values(launcher, 3, false)),
+        trial("collectives::values_on_one_rank", |launcher| check_values(launcher, 1, false)),
+        trial("collectives::values_of_a_replaceable_group", |launcher| check_values(launcher, 3, true)),
         trial("collectives::refusals", check_refusals),
         trial("collectives::timeout_is_an_error", timeout_is_an_error),
         trial("collectives::a_killed_rank_is_named", a_killed_rank_is_named),
@@ -34,6 +35,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("collectives::rank_0_never_joins", |launcher| never_joining_is_named(launcher, 0)),
         trial("collectives::many_groups_at_once", many_groups_at_once),
     ]
+}
+
+pub(crate) fn joined(rank: &Rank, options: GroupOptions, replaceable: bool) -> Result<ProcessGroup> {
+    let group = ProcessGroup::join_with(rank, Backend::Gloo, options)?;
+    if replaceable { group.replaceable() } else { Ok(group) }
 }
 
 pub(crate) fn floats(tensor: &Tensor) -> Failable<Vec<f64>> {
@@ -48,8 +54,8 @@ pub(crate) fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expecte
 }
 
 /// Each rank holds `[[1, 2], [3, 4], [5, 6]] × (rank + 1)`, cut to as many rows as there are ranks.
-fn values(rank: &Rank, (): ()) -> Failable<usize> {
-    let group = ProcessGroup::join(rank, Backend::Gloo)?;
+fn values(rank: &Rank, replaceable: bool) -> Failable<usize> {
+    let group = joined(rank, GroupOptions::default(), replaceable)?;
     let (own, world) = (group.rank(), group.world_size());
     same("rank and world size", (own, world), (rank.rank(), rank.world_size()))?;
     let rows = world as i64;
@@ -93,8 +99,9 @@ fn values(rank: &Rank, (): ()) -> Failable<usize> {
     Ok(world)
 }
 
-async fn check_values(launcher: LocalLauncher, world_size: usize) {
-    assert_eq!(launcher.run::<usize>(Job::ranks("values", world_size)).await.unwrap(), world_size);
+async fn check_values(launcher: LocalLauncher, world_size: usize, replaceable: bool) {
+    let job = Job::ranks("values", world_size).args(&replaceable);
+    assert_eq!(launcher.run::<usize>(job).await.unwrap(), world_size);
 }
 
 fn refusals(rank: &Rank, (): ()) -> Failable<Vec<String>> {
@@ -195,7 +202,7 @@ async fn never_joining_is_named(launcher: LocalLauncher, absent: usize) {
 
 /// Jobs side by side never meet at one another's port.
 async fn many_groups_at_once(launcher: LocalLauncher) {
-    let jobs = (0..6).map(|_| launcher.run::<usize>(Job::ranks("values", 2)));
+    let jobs = (0..6).map(|_| launcher.run::<usize>(Job::ranks("values", 2).args(&false)));
     let results = futures::future::join_all(jobs).await;
     assert!(results.iter().all(|result| matches!(result, Ok(2))), "{results:?}");
 }

@@ -5,6 +5,8 @@
 #[cfg(feature = "torch")]
 mod agent_store;
 #[cfg(feature = "torch")]
+mod averaging;
+#[cfg(feature = "torch")]
 mod checkpoints;
 #[cfg(feature = "torch")]
 mod coalesced;
@@ -16,6 +18,10 @@ mod exchanges;
 mod launch;
 #[cfg(feature = "torch")]
 mod missing;
+#[cfg(feature = "torch")]
+mod replaced;
+#[cfg(feature = "torch")]
+mod rounds;
 #[cfg(feature = "torch")]
 mod subgroups;
 #[cfg(feature = "torch")]
@@ -46,11 +52,14 @@ fn main() -> ExitCode {
     }
     #[cfg(feature = "torch")]
     let workers = [
+        averaging::workers,
         checkpoints::workers,
         coalesced::workers,
         collectives::workers,
         exchanges::workers,
         missing::workers,
+        replaced::workers,
+        rounds::workers,
         subgroups::workers,
         training::workers,
         works::workers,
@@ -68,11 +77,14 @@ fn main() -> ExitCode {
     let trials = [
         trials,
         agent_store::trials(),
+        averaging::trials(),
         checkpoints::trials(),
         coalesced::trials(),
         collectives::trials(),
         exchanges::trials(),
         missing::trials(),
+        replaced::trials(),
+        rounds::trials(),
         subgroups::trials(),
         training::trials(),
         works::trials(),

@@ -7,7 +7,7 @@ use kf_train::{Backend, Error, GroupOptions, Job, LocalLauncher, ProcessGroup, R
 use libtest_mimic::Trial;
 use tch::{Kind, Tensor};
 
-use super::collectives::{Failable, floats, same};
+use super::collectives::{Failable, floats, joined, same};
 use super::trial;
 
 pub(crate) fn workers(workers: Workers) -> Workers {
@@ -37,9 +37,9 @@ fn gathered(group: &ProcessGroup, rank: &Rank) -> Failable<Vec<f64>> {
 }
 
 fn subgroups(rank: &Rank, (): ()) -> Failable<()> {
-    for verify in [false, true] {
+    for (verify, replaceable) in [(false, false), (true, false), (true, true)] {
         let options = GroupOptions { verify, ..GroupOptions::default() };
-        let all = ProcessGroup::join_with(rank, Backend::Gloo, options)?;
+        let all = joined(rank, options, replaceable)?;
         let own = rank.rank();
         let even = all.subgroup(&[0, 2])?;
         let odd = all.subgroup(&[3, 1])?;
@@ -50,7 +50,7 @@ fn subgroups(rank: &Rank, (): ()) -> Failable<()> {
         for (group, expected) in [(&even, &[0, 2][..]), (&odd, &[3, 1]), (&most, &[2, 0, 3]), (&alone, &[1])]
         {
             let Some(group) = group else { continue };
-            same("members", group.members(), expected)?;
+            same("members", &*group.members(), expected)?;
             same("world size", group.world_size(), expected.len())?;
             same("rank", Some(group.rank()), expected.iter().position(|member| *member == own))?;
             same("gathered", gathered(group, rank)?, expected.iter().map(|rank| *rank as f64).collect())?;
@@ -77,7 +77,7 @@ fn subgroups(rank: &Rank, (): ()) -> Failable<()> {
         // It needs neither of them.
         drop((all, most));
         if let Some(inner) = inner {
-            same("inner members", inner.members(), &[3, 2][..])?;
+            same("inner members", inner.members(), vec![3, 2])?;
             same("inner", gathered(&inner, rank)?, vec![3.0, 2.0])?;
         }
         // The store is rank 0's.
@@ -91,12 +91,12 @@ fn splits(rank: &Rank, (): ()) -> Failable<()> {
     let own = rank.rank();
     let rows = all.split(Some((own / 2) as u64), 0)?.ok_or("no row")?;
     let columns = all.split(Some((own % 2) as u64 + (1 << 63)), -(own as i64))?.ok_or("no column")?;
-    same("rows", rows.members(), if own < 2 { &[0, 1][..] } else { &[2, 3] })?;
-    same("columns", columns.members(), if own % 2 == 0 { &[2, 0][..] } else { &[3, 1] })?;
+    same("rows", rows.members(), if own < 2 { vec![0, 1] } else { vec![2, 3] })?;
+    same("columns", columns.members(), if own % 2 == 0 { vec![2, 0] } else { vec![3, 1] })?;
     same("row", gathered(&rows, rank)?, rows.members().iter().map(|rank| *rank as f64).collect())?;
     same("column", gathered(&columns, rank)?, columns.members().iter().map(|rank| *rank as f64).collect())?;
     let some = all.split((own != 2).then_some(7), own as i64)?;
-    same("some", some.map(|group| group.members().to_vec()), (own != 2).then(|| vec![0, 1, 3]))?;
+    same("some", some.map(|group| group.members()), (own != 2).then(|| vec![0, 1, 3]))?;
     Ok(all.barrier()?)
 }
 

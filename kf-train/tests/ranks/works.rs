@@ -12,14 +12,20 @@ use kf_train::{Backend, Error, GroupOptions, Job, LocalLauncher, ProcessGroup, R
 use libtest_mimic::Trial;
 use tch::{Device, Kind, Tensor};
 
-use super::collectives::{Failable, floats, same};
+use super::collectives::{Failable, floats, joined, same};
 use super::trial;
 
 pub(crate) fn workers(workers: Workers) -> Workers {
     workers
         .with(ranks("works", works))
-        .with(ranks("a-work-wakes", a_work_wakes))
-        .with(ranks("works-dropped", works_dropped))
+        .with(ranks("a-work-wakes", |rank: &Rank, (): ()| {
+            a_work_wakes(rank, false)?;
+            a_work_wakes(rank, true)
+        }))
+        .with(ranks("works-dropped", |rank: &Rank, (): ()| {
+            works_dropped(rank, false)?;
+            works_dropped(rank, true)
+        }))
         .with(ranks("works-failed", works_failed))
 }
 
@@ -64,9 +70,9 @@ fn check_sums(group: &ProcessGroup, sums: Vec<Tensor>) -> Failable<()> {
 }
 
 fn works(rank: &Rank, (): ()) -> Failable<()> {
-    for verify in [false, true] {
+    for (verify, replaceable) in [(false, false), (true, false), (false, true), (true, true)] {
         let options = GroupOptions { verify, ..GroupOptions::default() };
-        let group = ProcessGroup::join_with(rank, Backend::Gloo, options)?;
+        let group = joined(rank, options, replaceable)?;
         let (own, world) = (group.rank(), group.world_size());
 
         let waited: Result<Vec<_>, _> = sums(&group)?.into_iter().map(Work::wait).collect();
@@ -148,9 +154,9 @@ impl Wake for Panics {
     }
 }
 
-fn a_work_wakes(rank: &Rank, (): ()) -> Failable<()> {
+fn a_work_wakes(rank: &Rank, replaceable: bool) -> Failable<()> {
     let options = GroupOptions { verify: false, ..GroupOptions::default() };
-    let group = ProcessGroup::join_with(rank, Backend::Gloo, options)?;
+    let group = joined(rank, options, replaceable)?;
     let runtime = runtime()?;
     if !rank.is_main() {
         for _ in 0..3 {
@@ -182,9 +188,9 @@ fn a_work_wakes(rank: &Rank, (): ()) -> Failable<()> {
     Ok(group.barrier()?)
 }
 
-fn works_dropped(rank: &Rank, (): ()) -> Failable<()> {
+fn works_dropped(rank: &Rank, replaceable: bool) -> Failable<()> {
     let options = GroupOptions { verify: false, ..GroupOptions::default() };
-    let group = ProcessGroup::join_with(rank, Backend::Gloo, options)?;
+    let group = joined(rank, options, replaceable)?;
     let began = Instant::now();
     // Neither the tensor nor the work is there when the other rank comes.
     if rank.is_main() {

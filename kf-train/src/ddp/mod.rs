@@ -1,13 +1,16 @@
 //! Data-parallel training.
 
-use std::collections::{BTreeMap, HashMap};
+mod verify;
+
+use std::collections::HashMap;
 use std::fmt;
 
+pub use c10d_sys::Compression;
 use c10d_sys::{Reducer, ReducerOptions};
-use serde::{Deserialize, Serialize};
 use tch::nn::{Optimizer, VarStore};
 use tch::{Tensor, no_grad};
 
+use crate::group::Call;
 use crate::{Error, ProcessGroup, Result};
 
 /// How gradients are averaged.
@@ -25,10 +28,14 @@ pub struct DdpOptions {
     pub gradient_views: bool,
     /// Give all ranks rank 0's buffers (such as running means) after each backward pass.
     pub broadcast_buffers: bool,
+    /// Exchange gradients in a type of half the size, at less precision; the same on all ranks. [`Compression::Bf16`]
+    /// has the range of the gradients themselves; with [`Compression::Fp16`] small ones become 0, unless a
+    /// [`GradScaler`](crate::GradScaler) keeps them large.
+    pub compression: Option<Compression>,
 }
 
 impl Default for DdpOptions {
-    /// As PyTorch: buckets of 1 MiB and then 25 MiB, buffers broadcast; no search for unused ones, no views.
+    /// As PyTorch: buckets of 1 MiB and then 25 MiB, buffers broadcast; no search for unused ones, no views, no compression.
     fn default() -> Self {
         let reducer = ReducerOptions::default();
         Self {
@@ -37,6 +44,7 @@ impl Default for DdpOptions {
             find_unused_parameters: false,
             gradient_views: false,
             broadcast_buffers: true,
+            compression: None,
         }
     }
 }
@@ -49,17 +57,10 @@ impl Default for DdpOptions {
 pub struct DistributedDataParallel<'a> {
     reducer: Reducer<'a>,
     group: &'a ProcessGroup,
+    variables: HashMap<String, Tensor>,
     parameters: Vec<Tensor>,
     buffers: Vec<Tensor>,
     options: DdpOptions,
-}
-
-/// One parameter or buffer, as ranks compare them.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Described {
-    shape: Vec<i64>,
-    kind: String,
-    trainable: bool,
 }
 
 impl<'a> DistributedDataParallel<'a> {
@@ -80,7 +81,6 @@ impl<'a> DistributedDataParallel<'a> {
     /// Those of [`new`](Self::new).
     pub fn with_options(vs: &VarStore, group: &'a ProcessGroup, options: DdpOptions) -> Result<Self> {
         let variables = vs.variables();
-        verify(group, &variables)?;
         let mut named = trainable(vs, &variables);
         if named.is_empty() {
             return Err(Error::Tensor {
@@ -93,16 +93,31 @@ impl<'a> DistributedDataParallel<'a> {
         rest.sort_by_key(|(name, _)| *name);
         let buffers: Vec<_> = rest.into_iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
         let parameters: Vec<_> = named.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
-        spread(group, parameters.iter().chain(&buffers))?;
         let reducer_options = ReducerOptions {
             first_bucket_bytes: options.first_bucket_bytes,
             bucket_bytes: options.bucket_bytes,
             find_unused: options.find_unused_parameters,
             gradient_views: options.gradient_views,
+            compression: options.compression,
         };
         let reducer =
             group.done("the reducer's start", Reducer::new(group.raw(), &mut named, reducer_options))?;
-        Ok(Self { reducer, group, parameters, buffers, options })
+        let ddp = Self { reducer, group, variables, parameters, buffers, options };
+        ddp.synchronize()?;
+        Ok(ddp)
+    }
+
+    /// Makes sure that all ranks have the same parameters, and gives them rank 0's values, parameters and buffers.
+    ///
+    /// [`new`](Self::new) does so. After the group [was replaced](ProcessGroup::replace) by one with ranks that are new,
+    /// those that are not call this while the new ones are in their `new`.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] with the first difference, on every rank alike; [`Error::Collective`],
+    /// [`Error::CollectiveTimedOut`].
+    pub fn synchronize(&self) -> Result<()> {
+        verify::verify(self.group, &self.variables)?;
+        spread(self.group, self.parameters.iter().chain(&self.buffers))
     }
 
     /// Zeroes the gradients, computes and averages them anew, and makes the optimizer's step.
@@ -120,13 +135,16 @@ impl<'a> DistributedDataParallel<'a> {
     ///
     /// # Errors
     /// [`Error::Collective`] and [`Error::CollectiveTimedOut`] when another rank is gone or does not come,
-    /// [`Error::Torch`] when autograd fails.
+    /// [`Error::Torch`] when autograd fails. The gradients are then of no meaning. Over a group that is
+    /// [replaceable](ProcessGroup::replaceable), the pass has come to its end as always: replace the group, and go on.
     pub fn backward(&self, loss: &Tensor) -> Result<()> {
         let mut output = self.options.find_unused_parameters.then(|| loss.shallow_clone());
         // The second pass compares how ranks have ordered their buckets.
-        let ready = self.group.raw().within_timeout(|| self.reducer.prepare(output.as_mut()));
-        self.group.done("backward", ready.and_then(|ready| ready))?;
-        self.run(loss, true)?;
+        let call = self.group.call("backward");
+        let ready = self.group.raw().within_timeout(|| self.reducer.prepare(output.as_mut(), None));
+        call.done(ready.and_then(|ready| ready))?;
+        self.exchange(&call, loss)?;
+        drop(call);
         if self.options.broadcast_buffers {
             spread(self.group, &self.buffers)?;
         }
@@ -139,7 +157,7 @@ impl<'a> DistributedDataParallel<'a> {
     /// # Errors
     /// [`Error::Torch`] when autograd fails.
     pub fn backward_no_sync(&self, loss: &Tensor) -> Result<()> {
-        self.run(loss, false)
+        loss.f_backward().map_err(|error| autograd(&error))
     }
 
     /// Zeroes the gradients in place, which views into the buckets bear.
@@ -154,18 +172,16 @@ impl<'a> DistributedDataParallel<'a> {
         });
     }
 
-    fn run(&self, loss: &Tensor, exchanging: bool) -> Result<()> {
-        let done = match exchanging {
-            true => self.group.done("backward", self.group.raw().within_timeout(|| loss.f_backward()))?,
-            false => loss.f_backward(),
+    fn exchange(&self, call: &Call, loss: &Tensor) -> Result<()> {
+        let Err(error) = call.done(self.group.raw().within_timeout(|| loss.f_backward()))? else {
+            return self.group.sound(call);
         };
-        let Err(error) = done else { return Ok(()) };
         let message = first_line(&error.to_string());
         // What the exchange throws comes out of autograd; Gloo's errors tell of their source file.
         let of_exchange = ["gloo", "NCCL", "imed out"].iter().any(|mark| message.contains(mark));
-        Err(match exchanging && of_exchange {
-            true => self.group.call("backward").failed(message.contains("imed out"), &message),
-            false => Error::Torch { what: "backward".into(), message },
+        Err(match of_exchange {
+            true => call.failed(message.contains("imed out"), &message),
+            false => autograd(&error),
         })
     }
 }
@@ -210,81 +226,10 @@ fn spread<'t>(group: &ProcessGroup, tensors: impl IntoIterator<Item = &'t Tensor
     })
 }
 
-/// Compares every rank's parameters with rank 0's; all ranks come to the same verdict.
-fn verify(group: &ProcessGroup, variables: &HashMap<String, Tensor>) -> Result<()> {
-    let own: BTreeMap<String, Described> = variables
-        .iter()
-        .map(|(name, tensor)| {
-            let described = Described {
-                shape: tensor.size(),
-                kind: format!("{:?}", tensor.kind()),
-                trainable: tensor.requires_grad(),
-            };
-            (name.clone(), described)
-        })
-        .collect();
-    let json = serde_json::to_vec(&own).map_err(|error| Error::Torch {
-        what: "describing the parameters".into(),
-        message: error.to_string(),
-    })?;
-    let all = group.exchange("parameters", &json)?;
-    let read =
-        |bytes: &[u8]| serde_json::from_slice::<BTreeMap<String, Described>>(bytes).unwrap_or_default();
-    let first = all.first().map(|bytes| read(bytes)).unwrap_or_default();
-    for (rank, theirs) in all.iter().enumerate().skip(1) {
-        if let Some(difference) = difference(&first, &read(theirs)) {
-            return Err(Error::Mismatch { rank, difference });
-        }
-    }
-    Ok(())
-}
-
-/// The first difference, in the order of names.
-fn difference(zero: &BTreeMap<String, Described>, other: &BTreeMap<String, Described>) -> Option<String> {
-    let told = |described: &Described| {
-        let frozen = if described.trainable { "" } else { ", not trainable" };
-        format!("{} {:?}{frozen}", described.kind, described.shape)
-    };
-    for (name, described) in zero {
-        match other.get(name) {
-            None => return Some(format!("it has no `{name}` ({} on rank 0)", told(described))),
-            Some(theirs) if theirs != described => {
-                return Some(format!("`{name}` is {}, and {} on rank 0", told(theirs), told(described)));
-            }
-            Some(_) => {}
-        }
-    }
-    let more = other.iter().find(|(name, _)| !zero.contains_key(*name))?;
-    Some(format!("it has `{}` ({}), which rank 0 has not", more.0, told(more.1)))
+fn autograd(error: &tch::TchError) -> Error {
+    Error::Torch { what: "backward".into(), message: first_line(&error.to_string()) }
 }
 
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn differences_are_told() {
-        let map = |list: &[(&str, i64, bool)]| -> BTreeMap<String, Described> {
-            let described = |&(name, size, trainable): &(&str, i64, bool)| {
-                (name.to_owned(), Described { shape: vec![size], kind: "Float".into(), trainable })
-            };
-            list.iter().map(described).collect()
-        };
-        let zero = map(&[("a", 1, true), ("b", 2, true)]);
-        let told = |other: &[(&str, i64, bool)]| difference(&zero, &map(other));
-        assert_eq!(told(&[("a", 1, true), ("b", 2, true)]), None);
-        assert_eq!(told(&[("a", 1, true)]).unwrap(), "it has no `b` (Float [2] on rank 0)");
-        assert_eq!(
-            told(&[("a", 1, true), ("b", 3, false)]).unwrap(),
-            "`b` is Float [3], not trainable, and Float [2] on rank 0"
-        );
-        assert_eq!(
-            told(&[("a", 1, true), ("b", 2, true), ("c", 4, true)]).unwrap(),
-            "it has `c` (Float [4]), which rank 0 has not"
-        );
-    }
 }
