@@ -131,10 +131,10 @@ pub enum Error {
         reason: String,
     },
     /// Ranks did not come to the meeting in time.
-    #[error("{missing} of {world_size} did not join within {after:?}")]
+    #[error("{} of {world_size} did not join within {after:?}", name_ranks(missing))]
     NotJoined {
-        /// Which: `rank 1`, `ranks 1 and 3`.
-        missing: String,
+        /// Which.
+        missing: Vec<usize>,
         /// How many ranks there should be.
         world_size: usize,
         /// The time given.
@@ -295,6 +295,16 @@ impl Error {
         }
     }
 
+    /// The ranks that are known to be missing, maybe none, where the error is of ranks that are.
+    #[cfg(feature = "torch")]
+    pub(crate) fn missing_ranks(&self) -> Option<&[usize]> {
+        match self {
+            Self::NotJoined { missing, .. } | Self::CollectiveTimedOut { missing, .. } => Some(missing),
+            Self::Collective { .. } => Some(&[]),
+            _ => None,
+        }
+    }
+
     pub(crate) fn store(what: impl Into<String>, address: impl ToString, source: std::io::Error) -> Self {
         Self::Store { what: what.into(), address: address.to_string(), source }
     }
@@ -307,4 +317,26 @@ impl Error {
 
 fn numbered(call: Option<u64>) -> String {
     call.map(|call| format!(" (call {call} of this group)")).unwrap_or_default()
+}
+
+/// `rank 1`, `ranks 1 and 3`, `ranks 1, 2 and 3`.
+pub(crate) fn name_ranks(ranks: &[usize]) -> String {
+    let names: Vec<_> = ranks.iter().map(usize::to_string).collect();
+    match names.as_slice() {
+        [] => "no rank".into(),
+        [one] => format!("rank {one}"),
+        [most @ .., last] => format!("ranks {} and {last}", most.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_named() {
+        assert_eq!(name_ranks(&[1]), "rank 1");
+        assert_eq!(name_ranks(&[1, 3]), "ranks 1 and 3");
+        assert_eq!(name_ranks(&[1, 2, 3]), "ranks 1, 2 and 3");
+    }
 }

@@ -120,6 +120,8 @@ mod rank;
 mod ranks;
 mod sampler;
 pub mod store;
+#[cfg(feature = "torch")]
+mod team;
 
 #[cfg(feature = "torch")]
 pub use checkpoint::Checkpoints;
@@ -135,3 +137,5 @@ pub use progress::Progress;
 pub use rank::Rank;
 pub use ranks::ranks;
 pub use sampler::DistributedSampler;
+#[cfg(feature = "torch")]
+pub use team::Team;

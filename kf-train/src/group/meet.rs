@@ -193,27 +193,5 @@ fn own_message(meeting: &Meeting, message: String) -> Error {
 }
 
 fn not_joined(missing: &[usize], world_size: usize, after: Duration) -> Error {
-    Error::NotJoined { missing: name_ranks(missing), world_size, after }
-}
-
-/// `rank 1`, `ranks 1 and 3`, `ranks 1, 2 and 3`.
-pub(super) fn name_ranks(ranks: &[usize]) -> String {
-    let names: Vec<_> = ranks.iter().map(usize::to_string).collect();
-    match names.as_slice() {
-        [] => "no rank".into(),
-        [one] => format!("rank {one}"),
-        [most @ .., last] => format!("ranks {} and {last}", most.join(", ")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranks_are_named() {
-        assert_eq!(name_ranks(&[1]), "rank 1");
-        assert_eq!(name_ranks(&[1, 3]), "ranks 1 and 3");
-        assert_eq!(name_ranks(&[1, 2, 3]), "ranks 1, 2 and 3");
-    }
+    Error::NotJoined { missing: missing.to_vec(), world_size, after }
 }

@@ -1,7 +1,7 @@
 //! Who was missing in a call, by what each rank was last seen at.
 
 use super::calls::Seen;
-use super::meet::name_ranks;
+use crate::error::name_ranks;
 
 /// The ranks that were not seen to make call `number` as this `operation`, and a sentence about them; none where all
 /// made it.

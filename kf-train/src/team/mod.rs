@@ -47,7 +47,8 @@ use crate::{Backend, Error, GroupOptions, ProcessGroup, Rank, ReduceOp, Result, 
 ///
 /// The state is everything that a step changes and the next one needs: parameters, buffers, an optimizer's moments, how
 /// many samples were used.
-pub struct Team {
+pub struct Team<'r> {
+    rank: &'r Rank,
     plans: Option<Plans>,
     plan: RefCell<Option<(u64, RankPlan)>>,
     group: ProcessGroup,
@@ -61,24 +62,25 @@ pub struct Team {
     new: Cell<bool>,
 }
 
-impl Team {
+impl<'r> Team<'r> {
     /// Waits for the first round with this rank, and connects its ranks.
     ///
     /// # Errors
     /// [`Error::NoPlan`] where no round came within the options' join timeout; those of
     /// [`ProcessGroup::join`](ProcessGroup::join).
-    pub fn join(rank: &Rank, backend: Backend, options: GroupOptions) -> Result<Self> {
+    pub fn join(rank: &'r Rank, backend: Backend, options: GroupOptions) -> Result<Self> {
         let plans = Plans::follow(rank)?;
         let (plan, group) = match &plans {
             None => (None, ProcessGroup::join_with(rank, backend, options)?),
             Some(plans) => {
-                let (number, plan, group) = enter(plans, 0, backend, options)?;
+                let (number, plan, group) = enter(rank, plans, 0, backend, options)?;
                 let group = group.replaceable()?;
                 plans.present(number, &plan, group.aborter()?);
                 (Some((number, plan)), group)
             }
         };
         Ok(Self {
+            rank,
             plans,
             plan: RefCell::new(plan),
             group,
@@ -174,7 +176,7 @@ impl Team {
     /// Enters the next round.
     fn move_on(&self, plans: &Plans) -> Result<()> {
         let present = self.plan.borrow().as_ref().map_or(0, |(number, _)| *number);
-        let (number, plan, group) = enter(plans, present, self.backend, self.options)?;
+        let (number, plan, group) = enter(self.rank, plans, present, self.backend, self.options)?;
         self.group.replace(group)?;
         plans.present(number, &plan, self.group.aborter()?);
         info!(round = plan.round, rank = plan.rank, world_size = plan.world_size, "this rank goes on");
@@ -212,6 +214,7 @@ impl Team {
 
 /// Connects the ranks of the next round after the plan of this number that can be connected.
 fn enter(
+    rank: &Rank,
     plans: &Plans,
     mut present: u64,
     backend: Backend,
@@ -219,7 +222,7 @@ fn enter(
 ) -> Result<(u64, RankPlan, ProcessGroup)> {
     loop {
         let (number, plan) = plans.after(present, options.join_timeout)?;
-        match ProcessGroup::join_round(&place(&plan)?, backend, options) {
+        match ProcessGroup::join_round(rank, &place(&plan)?, backend, options) {
             Ok(group) => return Ok((number, plan, group)),
             Err(error) if error.missing_ranks().is_some() => {
                 info!(round = plan.round, %error, "a round that came to nothing");
@@ -244,8 +247,11 @@ fn place(plan: &RankPlan) -> Result<RoundPlace> {
     })
 }
 
-impl fmt::Debug for Team {
+impl fmt::Debug for Team<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Team").field("group", &self.group).field("round", &self.round()).finish_non_exhaustive()
+        f.debug_struct("Team")
+            .field("group", &self.group)
+            .field("round", &self.round())
+            .finish_non_exhaustive()
     }
 }

@@ -68,7 +68,8 @@ impl Plans {
         let shared = Arc::new(Shared::default());
         let end = CancellationToken::new();
         let (of_thread, ended) = (shared.clone(), end.clone());
-        let failed = |source| Error::Io { what: "can't listen to the agent at", path: agent.clone().into(), source };
+        let failed =
+            |source| Error::Io { what: "can't listen to the agent at", path: agent.clone().into(), source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let at = agent.clone();
         let listen = move || {
