@@ -23,6 +23,7 @@ pub(crate) struct Setup {
     pub(crate) heartbeat_timeout: f64,
     pub(crate) last_call: f64,
     pub(crate) allow_minority: bool,
+    pub(crate) heal: bool,
     pub(crate) ranks: usize,
     pub(crate) entry: String,
     pub(crate) args: serde_json::Value,
@@ -44,6 +45,7 @@ async fn run(setup: Setup) -> ExitCode {
     options.heartbeat = Duration::from_secs_f64(setup.heartbeat_timeout / 5.0);
     options.join_timeout = Duration::from_secs(60);
     options.leave_grace = Duration::from_secs(5);
+    options.heal = setup.heal;
     options.quorum = QuorumOptions {
         min_nodes: setup.min_nodes,
         max_nodes: setup.max_nodes,

@@ -62,6 +62,7 @@ impl Fleet {
             heartbeat_timeout: 2.0,
             last_call: 0.5,
             allow_minority: false,
+            heal: false,
             ranks,
             entry: "elastic-steps".into(),
             args: serde_json::json!(args),

@@ -3,6 +3,8 @@
 pub(crate) mod agent;
 mod cuts;
 mod fleet;
+#[cfg(feature = "torch")]
+mod heal;
 mod network;
 
 use std::io::Write;
@@ -17,11 +19,15 @@ use crate::{lives, trial, until};
 use fleet::{Begun, Fleet, Steps, free_port};
 
 pub(crate) fn workers(workers: Workers) -> Workers {
+    #[cfg(feature = "torch")]
+    let workers = heal::workers(workers);
     workers.with(ranks("elastic-steps", steps))
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = cuts::trials();
+    #[cfg(feature = "torch")]
+    trials.extend(heal::trials());
     trials.extend([
         trial("elastic::nodes_meet_and_succeed", nodes_meet_and_succeed),
         trial("elastic::a_node_joins_and_one_leaves", a_node_joins_and_one_leaves),
