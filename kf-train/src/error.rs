@@ -140,14 +140,19 @@ pub enum Error {
         /// The time given.
         after: Duration,
     },
-    /// A collective failed: another rank is gone, or the tensors do not fit one another.
-    #[error("{operation} failed on rank {rank}: {message}")]
+    /// A collective failed: another rank is gone, or has closed its connections since its own time ran out, or the
+    /// tensors do not fit one another.
+    #[error("{operation}{} failed on rank {rank}: {message}", numbered(*call))]
     Collective {
         /// The call.
         operation: &'static str,
+        /// Its number in the group, from 1; none of what not all ranks do, and of what was refused before it began.
+        call: Option<u64>,
         /// This process's rank.
         rank: usize,
-        /// c10d's own message, and what is known of the other ranks.
+        /// The ranks that were not seen to make the call; empty where all did, or nothing is known of them.
+        missing: Vec<usize>,
+        /// c10d's own message, and what the missing ranks were last seen at.
         message: String,
     },
     /// A collective was not done in the group's time.
@@ -307,6 +312,12 @@ impl Error {
 
     pub(crate) fn store(what: impl Into<String>, address: impl ToString, source: std::io::Error) -> Self {
         Self::Store { what: what.into(), address: address.to_string(), source }
+    }
+
+    /// A collective that failed for a reason that is this rank's own, or all ranks'.
+    #[cfg(feature = "torch")]
+    pub(crate) fn collective(operation: &'static str, rank: usize, message: impl Into<String>) -> Self {
+        Self::Collective { operation, call: None, rank, missing: Vec::new(), message: message.into() }
     }
 
     pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

@@ -184,7 +184,7 @@ impl Call {
         };
         match timed_out {
             true => Error::CollectiveTimedOut { operation, call, rank, after, missing, message },
-            false => Error::Collective { operation, rank, message },
+            false => Error::Collective { operation, call, rank, missing, message },
         }
     }
 }

@@ -153,7 +153,7 @@ pub(super) fn connect(
 
 /// The store of rank 0, by itself.
 fn serve(meeting: &Meeting, given: Duration) -> Result<Store> {
-    let refused = |message: String| Error::Collective { operation: "join", rank: 0, message };
+    let refused = |message: String| Error::collective("join", 0, message);
     let address = (meeting.store_host.as_str(), meeting.store_port)
         .to_socket_addrs()
         .ok()
@@ -189,7 +189,7 @@ fn count(store: &Store, meeting: &Meeting, deadline: Instant, given: Duration) -
 }
 
 fn own_message(meeting: &Meeting, message: String) -> Error {
-    Error::Collective { operation: "join", rank: meeting.rank, message }
+    Error::collective("join", meeting.rank, message)
 }
 
 fn not_joined(missing: &[usize], world_size: usize, after: Duration) -> Error {

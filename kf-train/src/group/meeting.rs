@@ -65,7 +65,7 @@ impl Meeting {
         let RoundPlace { number, rank, world_size, .. } = *place;
         if rank >= world_size {
             let message = format!("the agent says that round {number} has {world_size} ranks, from 0");
-            return Err(Error::Collective { operation: "join", rank, message });
+            return Err(Error::collective("join", rank, message));
         }
         Ok(Self {
             rank,

@@ -284,15 +284,14 @@ fn failed(rank: usize, operation: &'static str, after: Duration, error: &c10d_sy
         true => {
             Error::CollectiveTimedOut { operation, call: None, rank, after, missing: Vec::new(), message }
         }
-        false => Error::Collective { operation, rank, message },
+        false => Error::collective(operation, rank, message),
     }
 }
 
 fn reporter(meeting: &Meeting, store: &Store, given: Duration) -> Result<Arc<Reporter>> {
     let store = store.reconnected().map_err(|error| failed(meeting.rank, "join", given, &error))?;
     Reporter::start(store, meeting.store_name()).map_err(|error| {
-        let message = format!("can't start the group's thread: {error}");
-        Error::Collective { operation: "join", rank: meeting.rank, message }
+        Error::collective("join", meeting.rank, format!("can't start the group's thread: {error}"))
     })
 }
 

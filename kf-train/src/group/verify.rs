@@ -80,7 +80,7 @@ impl ProcessGroup {
     }
 
     pub(super) fn differs(&self, operation: &'static str, message: String) -> Error {
-        Error::Collective { operation, rank: self.rank(), message }
+        Error::collective(operation, self.rank(), message)
     }
 
     fn packed(&self, text: &str) -> Tensor {

@@ -45,7 +45,7 @@ fn subgroups(rank: &Rank, (): ()) -> Failable<()> {
         let odd = all.subgroup(&[3, 1])?;
         let most = all.subgroup(&[2, 0, 3])?;
         let alone = all.subgroup(&[1])?;
-        same("members", (even.is_some(), odd.is_some()), (own % 2 == 0, own % 2 == 1))?;
+        same("members", (even.is_some(), odd.is_some()), (own.is_multiple_of(2), own % 2 == 1))?;
         same("members of the others", (most.is_some(), alone.is_some()), (own != 1, own == 1))?;
         for (group, expected) in [(&even, &[0, 2][..]), (&odd, &[3, 1]), (&most, &[2, 0, 3]), (&alone, &[1])]
         {
@@ -63,7 +63,7 @@ fn subgroups(rank: &Rank, (): ()) -> Failable<()> {
         let of_even =
             even.as_ref().map(|group| group.all_reduce_async(three.copy(), ReduceOp::Sum)).transpose()?;
         let sum = |work: Option<kf_train::Work>| work.map(|work| floats(&work.wait()?)).transpose();
-        same("sum of some", sum(of_even)?, (own % 2 == 0).then(|| vec![2.0]))?;
+        same("sum of some", sum(of_even)?, own.is_multiple_of(2).then(|| vec![2.0]))?;
         same("sum of most", sum(of_most)?, (own != 1).then(|| vec![5.0]))?;
         same("sum of all", sum(Some(of_all))?, Some(vec![6.0]))?;
         // A subgroup's subgroup, whose ranks are the subgroup's numbers.
@@ -92,7 +92,7 @@ fn splits(rank: &Rank, (): ()) -> Failable<()> {
     let rows = all.split(Some((own / 2) as u64), 0)?.ok_or("no row")?;
     let columns = all.split(Some((own % 2) as u64 + (1 << 63)), -(own as i64))?.ok_or("no column")?;
     same("rows", rows.members(), if own < 2 { vec![0, 1] } else { vec![2, 3] })?;
-    same("columns", columns.members(), if own % 2 == 0 { vec![2, 0] } else { vec![3, 1] })?;
+    same("columns", columns.members(), if own.is_multiple_of(2) { vec![2, 0] } else { vec![3, 1] })?;
     same("row", gathered(&rows, rank)?, rows.members().iter().map(|rank| *rank as f64).collect())?;
     same("column", gathered(&columns, rank)?, columns.members().iter().map(|rank| *rank as f64).collect())?;
     let some = all.split((own != 2).then_some(7), own as i64)?;

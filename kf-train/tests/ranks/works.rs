@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::{join_all, poll_immediate};
 use kf_core::worker::Workers;
-use kf_train::{Backend, Error, GroupOptions, Job, LocalLauncher, ProcessGroup, Rank, ReduceOp, Work, ranks};
+use kf_train::{Backend, GroupOptions, Job, LocalLauncher, ProcessGroup, Rank, ReduceOp, Work, ranks};
 use libtest_mimic::Trial;
 use tch::{Device, Kind, Tensor};
 
@@ -240,17 +240,14 @@ fn works_failed(rank: &Rank, (): ()) -> Failable<()> {
     same("the runtime went on", ticks > 150, true)?;
     let mut ends = ends.into_iter();
     same("the first", ends.next().is_some_and(|end| end.is_ok()), true)?;
-    match ends.next() {
-        Some(Err(error @ Error::CollectiveTimedOut { call: Some(3), .. })) => {
-            let expected = format!(
-                "all_reduce (call 3 of this group) was not done on rank {} within 2s: rank 2 was last seen after call 2 \
-                 (all_reduce)",
-                rank.rank()
-            );
-            same("the second", error.to_string(), expected)?;
-        }
-        other => return Err(format!("{other:?}").into()),
-    }
+    let text = ends.next().and_then(Result::err).ok_or("the second was done")?.to_string();
+    let call = "all_reduce (call 3 of this group)";
+    let told = "rank 2 was last seen after call 2 (all_reduce)";
+    let timed_out = text == format!("{call} was not done on rank {} within 2s: {told}", rank.rank());
+    // The other rank's time may have run out a little earlier.
+    let closed =
+        text.starts_with(&format!("{call} failed on rank {}: ", rank.rank())) && text.ends_with(told);
+    same(&text, timed_out || closed, true)?;
     for end in ends {
         same("one after a failed one", end.is_err(), true)?;
     }
