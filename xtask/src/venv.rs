@@ -73,7 +73,9 @@ mod tests {
                 "{line}"
             );
         }
-        for name in ["tritonclient==", "numpy==", "dask==", "kfp==", "moto=="] {
+        for name in
+            ["tritonclient==", "numpy==", "dask==", "kfp==", "moto==", "jax==", "mpich==", "xgboost-cpu=="]
+        {
             assert!(lines.iter().any(|line| line.starts_with(name)), "{name}");
         }
     }

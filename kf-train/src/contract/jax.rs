@@ -14,7 +14,8 @@ use crate::Result;
 ///                            process_id=int(os.environ["JAX_PROCESS_ID"]))
 /// ```
 ///
-/// The plugin also sets `JAX_DISTRIBUTED_BACKEND`, which nothing in JAX reads.
+/// The coordinator would listen on all addresses of its host; where the master is a loopback address, it listens there
+/// alone. The plugin also sets `JAX_DISTRIBUTED_BACKEND`, which nothing in JAX reads.
 ///
 /// # Errors
 /// [`Error::Job`](crate::Error::Job) where there is no such rank, or an agent's store has the master's address.
@@ -27,6 +28,9 @@ pub fn rank_env(placement: &Placement, rank: usize) -> Result<Env> {
         ("JAX_COORDINATOR_ADDRESS", placement.master().to_string()),
         ("JAX_COORDINATOR_PORT", placement.master().port.to_string()),
     ]);
+    if placement.master().is_loopback() {
+        env.insert("JAX_COORDINATOR_BIND_ADDRESS".into(), placement.master().to_string());
+    }
     if placement.nodes()[place.node].ranks > 1 {
         env.insert("JAX_LOCAL_DEVICE_IDS".into(), place.local_rank.to_string());
     }

@@ -12,6 +12,7 @@ mod checkpoints;
 mod coalesced;
 #[cfg(feature = "torch")]
 mod collectives;
+mod contracts;
 mod elastic;
 #[cfg(feature = "torch")]
 mod exchanges;
@@ -72,7 +73,8 @@ fn main() -> ExitCode {
     if let Some(code) = elastic::agent::run_if_asked() {
         return code;
     }
-    let trials: Vec<_> = [launch::trials(), elastic::trials()].into_iter().flatten().collect();
+    let trials: Vec<_> =
+        [launch::trials(), elastic::trials(), contracts::trials()].into_iter().flatten().collect();
     #[cfg(feature = "torch")]
     let trials = [
         trials,

@@ -97,6 +97,17 @@ fn jax() {
 }
 
 #[test]
+fn jaxs_coordinator_of_local_processes_stays_local() {
+    ranks_get(
+        Framework::Jax,
+        &Placement::local("fit", "run-1", 2, 4000).unwrap(),
+        "JAX_COORDINATOR_ADDRESS=127.0.0.1:4000 JAX_COORDINATOR_PORT=4000 JAX_NUM_PROCESSES=2 \
+         JAX_COORDINATOR_BIND_ADDRESS=127.0.0.1:4000",
+        &["JAX_PROCESS_ID=0 JAX_LOCAL_DEVICE_IDS=0", "JAX_PROCESS_ID=1 JAX_LOCAL_DEVICE_IDS=1"],
+    );
+}
+
+#[test]
 fn xgboost() {
     let common = "DMLC_TRACKER_URI=a DMLC_TRACKER_PORT=4000 ";
     let ids = ["DMLC_TASK_ID=0", "DMLC_TASK_ID=1", "DMLC_TASK_ID=2", "DMLC_TASK_ID=3"];
