@@ -134,4 +134,4 @@ pub use launch::{
 pub use progress::Progress;
 pub use rank::Rank;
 pub use ranks::ranks;
-pub use sampler::DistributedSampler;
+pub use sampler::{DistributedSampler, Position};
