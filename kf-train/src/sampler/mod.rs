@@ -152,6 +152,12 @@ impl DistributedSampler {
         Ok(self.epoch(position.epoch, position.consumed))
     }
 
+    /// The same for another rank.
+    #[cfg(test)]
+    pub(crate) fn for_rank(self, rank: usize, world_size: usize) -> Self {
+        Self { rank, world_size, ..self }
+    }
+
     /// The windows that an epoch is read in: those it is shuffled within, or block by block where it is not shuffled;
     /// `None` where any sample may come at any time.
     #[cfg(feature = "data")]
@@ -330,7 +336,7 @@ mod tests {
             sampler in any_sampler(),
             worlds in proptest::collection::vec((1..8_usize, 0..5_usize), 1..5),
         ) {
-            let with = |rank, world_size| DistributedSampler { rank, world_size, ..sampler.clone() };
+            let with = |rank, world_size| sampler.clone().for_rank(rank, world_size);
             let dealt = deal(with, &worlds);
             let distinct: BTreeSet<_> = dealt.iter().copied().collect();
             let (length, most) = (sampler.total(), worlds.iter().map(|world| world.0).max().unwrap());
@@ -346,7 +352,7 @@ mod tests {
         #[test]
         fn going_on_is_as_if_undisturbed(sampler in any_sampler(), world_size in 1..5_usize, stop in 0..20_usize) {
             for rank in 0..world_size {
-                let sampler = DistributedSampler { rank, world_size, ..sampler.clone() };
+                let sampler = sampler.clone().for_rank(rank, world_size);
                 let whole: Vec<_> = sampler.batches_from(&sampler.start(5), 4).unwrap().collect();
                 if let Some((_, position)) = whole.get(stop) {
                     let left = sampler.batches_from(position, 4).unwrap();
