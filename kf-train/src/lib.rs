@@ -93,7 +93,7 @@
 //! ```
 //!
 //! # Data from files
-//! With the feature `data`, a [`DataLoader`] makes batches of Parquet and Arrow IPC files, on threads of its own, in the
+//! With the feature `data`, a `DataLoader` makes batches of Parquet and Arrow IPC files, on threads of its own, in the
 //! order of a [`DistributedSampler`]. Each batch comes with the [`Position`] after it, from which a later start goes on,
 //! on however many ranks there are by then:
 //!
@@ -118,8 +118,9 @@
 //! }
 //! ```
 //!
-//! Data that does not fit in memory stays in its files, and is shuffled within windows of neighbouring blocks:
-//! `sampler.shuffle_within(42, data.blocks(), 100_000)` in place of `shuffle`, without `in_memory`. Then every rank reads
+//! Data that does not fit in memory stays in its files. Uncompressed Arrow IPC can be shuffled as a whole there:
+//! `in_place` instead of `in_memory`. Anything else is shuffled within windows of a few blocks:
+//! `sampler.shuffle_within(42, data.blocks(), 100_000)` instead of `shuffle`, without `in_memory`; then every rank reads
 //! every block. A file that is cut, gone or written to meanwhile is an error in its place, never a short epoch.
 //!
 //! # Features

@@ -53,6 +53,13 @@ fn main() -> Outcome<()> {
     }
     table.add(Measured::new("  copying the same rows, one thread", "rows/s", copies(&data)?), None, "");
 
+    let data = Dataset::open([&arrow], ["x", "y"])?.in_place()?;
+    for threads in [1, 2] {
+        let sampler = DistributedSampler::of(data.rows(), 0, 1).shuffle(42);
+        let loader = DataLoader::new(&data, sampler)?.batch_size(BATCH).threads(threads);
+        let name = format!("Arrow IPC in place, shuffled, threads={threads}");
+        table.add(Measured::new(name, "rows/s", epochs(&loader)?), None, "");
+    }
     for (name, path) in [("Arrow IPC", &arrow), ("Parquet, uncompressed", &parquet)] {
         let data = Dataset::open([path], ["x", "y"])?;
         let sampler = DistributedSampler::of(data.rows(), 0, 1);

@@ -1,6 +1,7 @@
 //! A block's columns, read and checked.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch};
@@ -8,8 +9,12 @@ use arrow_buffer::{ArrowNativeType, Buffer};
 use arrow_schema::DataType;
 
 use super::column::{Column, Layout, first_null};
+use super::file::Kept;
 use super::{unfit, unfit_column};
 use crate::{Error, Result};
+
+/// Up to how many bytes a row takes that is not worth a read of its own.
+const SMALL: usize = 8;
 
 /// A block's rows.
 #[derive(Debug, Clone)]
@@ -22,8 +27,20 @@ pub(super) struct Chunk {
 pub(super) enum Values {
     /// Numbers, so many bytes a row.
     Dense { bytes: Buffer, width: usize },
+    /// The same, from a place in a file on.
+    Kept { file: Arc<Kept>, start: u64, width: usize },
     /// Anything else.
     Arrow(ArrayRef),
+}
+
+impl Values {
+    /// How many bytes a row takes; 0 for what is not numbers.
+    pub(super) fn width(&self) -> usize {
+        match self {
+            Self::Dense { width, .. } | Self::Kept { width, .. } => *width,
+            Self::Arrow(_) => 0,
+        }
+    }
 }
 
 impl Chunk {
@@ -41,6 +58,34 @@ impl Chunk {
             }
         });
         Ok(Self { columns: taken.collect::<Result<_>>()? })
+    }
+
+    /// Leaves vectors in the file that they were read of; single numbers are so small that they stay in memory, as copies.
+    /// `body` is what was read of the file from `start` on.
+    pub(super) fn leave(mut self, file: &Arc<Kept>, path: &Path, body: &Buffer, start: u64) -> Result<Self> {
+        let within = body.as_slice().as_ptr_range();
+        let (begin, end) = (within.start.addr(), within.end.addr());
+        for values in &mut self.columns {
+            match values {
+                Values::Dense { bytes, width } if *width > SMALL => {
+                    let at = bytes.as_ptr().addr();
+                    if at < begin || at + bytes.len() > end {
+                        let expected =
+                            "columns without compression, aligned to 8 bytes, for rows that stay in place";
+                        return Err(unfit(path, "a column that had to be copied", expected));
+                    }
+                    let start = start + (at - begin) as u64;
+                    *values = Values::Kept { file: Arc::clone(file), start, width: *width };
+                }
+                Values::Dense { bytes, .. } => *bytes = Buffer::from_slice_ref(bytes.as_slice()),
+                Values::Kept { .. } => {}
+                Values::Arrow(array) => {
+                    let expected = "numbers and lists of numbers, for rows that stay in place";
+                    return Err(unfit(path, format!("a column of {}", array.data_type()), expected));
+                }
+            }
+        }
+        Ok(self)
     }
 }
 

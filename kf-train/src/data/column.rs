@@ -142,19 +142,14 @@ pub(super) fn choose(files: &[DataFile], names: &[String]) -> Result<(Vec<Column
             Stored::Scalar(number) => Layout::Scalar(number),
             Stored::Other(other) => Layout::Other(other),
             Stored::Vector(number, Some(width)) => Layout::Vector(number, width),
-            Stored::Vector(number, None) => {
-                let width = first_width(files, &places, number_of(&places))?;
-                Layout::Vector(number, width)
+            Stored::Vector(kind, None) => {
+                let width = first_width(files, &places, number)?;
+                Layout::Vector(kind, width)
             }
         };
         columns.push(Column { name: name.clone(), layout });
     }
     Ok((columns, places))
-}
-
-/// The last column found so far.
-fn number_of(places: &[Vec<usize>]) -> usize {
-    places.first().map_or(0, |places| places.len().saturating_sub(1))
 }
 
 /// How long the first row's list is; 0 where there is no row.

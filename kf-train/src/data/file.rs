@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use arrow_array::RecordBatch;
+use arrow_buffer::Buffer;
 use arrow_schema::{ArrowError, SchemaRef};
 
 use super::ipc::IpcFile;
@@ -109,22 +110,67 @@ impl DataFile {
 
     /// Reads the first `limit` rows of a block, and of them the columns at these places of the schema, in this order.
     pub(super) fn read(&self, block: usize, columns: &[usize], limit: usize) -> Result<RecordBatch> {
-        let path = &self.path;
-        let file = File::open(path).map_err(Error::io("can't open", path))?;
-        self.identity.check(path, &file)?;
+        let (path, kept) = (&self.path, self.keep()?);
         let read = guarded(path, || match &self.format {
-            Format::Parquet(format) => format.read(path, &file, block, columns, limit),
-            Format::Ipc(format) => format.read(path, &file, block, columns, limit),
+            Format::Parquet(format) => format.read(path, &kept.file, block, columns, limit),
+            Format::Ipc(format) => format.read(path, &kept.file, block, columns, limit),
         });
         // What a file gave that was written to meanwhile is neither data nor what is wrong with it.
-        self.identity.check(path, &file)?;
-        let batch = read?;
+        kept.check()?;
+        self.counted(block, limit, read?)
+    }
+
+    /// Reads a block; gives also the bytes that its arrays lie in, and where in the file these begin.
+    pub(super) fn read_whole(&self, block: usize, columns: &[usize]) -> Result<(RecordBatch, Buffer, u64)> {
+        let (path, kept) = (&self.path, self.keep()?);
+        let Format::Ipc(format) = &self.format else {
+            return Err(unfit(path, "a Parquet file", "Arrow's IPC file format for rows that stay in place"));
+        };
+        let read = guarded(path, || format.read_whole(path, &kept.file, block, columns));
+        kept.check()?;
+        let (batch, bytes, start) = read?;
+        Ok((self.counted(block, usize::MAX, batch)?, bytes, start))
+    }
+
+    /// Opens the file again.
+    pub(super) fn keep(&self) -> Result<Kept> {
+        let path = self.path.clone();
+        let file = File::open(&path).map_err(Error::io("can't open", &path))?;
+        let kept = Kept { path, file, identity: self.identity };
+        kept.check()?;
+        Ok(kept)
+    }
+
+    fn counted(&self, block: usize, limit: usize, batch: RecordBatch) -> Result<RecordBatch> {
+        let path = &self.path;
         let rows = self.blocks()[block].min(limit as u64);
         if batch.num_rows() as u64 != rows {
             let found = format!("{} rows in block {block}", batch.num_rows());
             return Err(unfit(path, found, format!("{rows}, as the file's end says")));
         }
         Ok(batch)
+    }
+}
+
+/// A file that is held open.
+#[derive(Debug)]
+pub(super) struct Kept {
+    path: PathBuf,
+    file: File,
+    identity: Identity,
+}
+
+impl Kept {
+    /// Whether it is as it was.
+    pub(super) fn check(&self) -> Result<()> {
+        self.identity.check(&self.path, &self.file)
+    }
+
+    pub(super) fn read_at(&self, start: u64, bytes: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(bytes, start).or_else(|error| {
+            self.check()?;
+            Err(Error::io("can't read", &self.path)(error))
+        })
     }
 }
 

@@ -1,52 +1,70 @@
 //! Rows from here and there, put together to a batch.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, FixedSizeListArray, RecordBatch, RecordBatchOptions, make_array};
 use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_data::ArrayData;
-use arrow_schema::{ArrowError, DataType, SchemaRef};
+use arrow_schema::{ArrowError, DataType};
 use arrow_select::interleave::interleave;
 
 use super::chunk::{Chunk, Values};
-use super::column::{Column, Layout, item};
+use super::column::{Layout, item};
+use super::dataset::Files;
+use super::file::Kept;
+use super::unfit;
+use crate::Result;
 
-/// A batch of these rows: each a chunk's number and a row in it.
-pub(super) fn gather(
-    columns: &[Column],
-    schema: &SchemaRef,
-    chunks: &[&Chunk],
-    rows: &[(usize, usize)],
-) -> Result<RecordBatch, ArrowError> {
-    let arrays = columns.iter().enumerate().map(|(number, column)| match &column.layout {
-        Layout::Scalar(kind) => numbers(kind, rows.len(), dense(chunks, number, rows)?),
+/// A row of a chunk.
+pub(super) type Row<'a> = (&'a Chunk, usize);
+
+/// A batch of these rows.
+pub(super) fn gather(files: &Files, rows: &[Row<'_>]) -> Result<RecordBatch> {
+    let refused = |error: ArrowError| unfit(files.path(), error.to_string(), "columns that fit together");
+    let arrays = files.columns.iter().enumerate().map(|(number, column)| match &column.layout {
+        Layout::Scalar(kind) => numbers(kind, rows.len(), dense(number, rows)?).map_err(refused),
         Layout::Vector(kind, width) => {
-            let values = numbers(kind, rows.len() * width, dense(chunks, number, rows)?)?;
-            let width = i32::try_from(*width).map_err(|error| ArrowError::ExternalError(error.into()))?;
-            let list = FixedSizeListArray::try_new_with_length(item(kind), width, values, None, rows.len())?;
-            Ok(Arc::new(list) as ArrayRef)
+            let bytes = dense(number, rows)?;
+            vectors(kind, *width, rows.len(), bytes).map_err(refused)
         }
-        Layout::Other(_) => other(chunks, number, rows),
+        Layout::Other(_) => other(number, rows).map_err(refused),
     });
-    let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
+    let arrays = arrays.collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-    RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
+    RecordBatch::try_new_with_options(Arc::clone(&files.schema), arrays, &options).map_err(refused)
 }
 
 /// The hot path: a row's bytes after another's.
-fn dense(chunks: &[&Chunk], column: usize, rows: &[(usize, usize)]) -> Result<Buffer, ArrowError> {
-    let sources = chunks.iter().map(|chunk| match &chunk.columns[column] {
-        Values::Dense { bytes, width } => Ok((bytes.as_slice(), *width)),
-        Values::Arrow(array) => Err(ArrowError::SchemaError(format!("{} is not dense", array.data_type()))),
-    });
-    let sources = sources.collect::<Result<Vec<_>, _>>()?;
-    let width = sources.first().map_or(0, |source| source.1);
+fn dense(column: usize, rows: &[Row<'_>]) -> Result<Buffer> {
+    let width = rows.first().map_or(0, |(chunk, _)| chunk.columns[column].width());
+    let mut files: Vec<&Arc<Kept>> = Vec::new();
     let mut gathered = MutableBuffer::with_capacity(rows.len() * width);
     for &(chunk, row) in rows {
-        let (bytes, width) = sources[chunk];
-        gathered.extend_from_slice(&bytes[row * width..(row + 1) * width]);
+        match &chunk.columns[column] {
+            Values::Dense { bytes, width } => gathered.extend_from_slice(&bytes[row * width..][..*width]),
+            Values::Kept { file, start, width } => {
+                let place = gathered.len();
+                gathered.resize(place + width, 0);
+                file.read_at(start + (row * width) as u64, &mut gathered.as_slice_mut()[place..])?;
+                files.push(file);
+            }
+            // Its layout is gathered by `other`.
+            Values::Arrow(_) => {}
+        }
     }
+    // Not before: a file that was written to while it was read is no data.
+    files.sort_unstable_by_key(|file| Arc::as_ptr(file).addr());
+    files.dedup_by(|one, other| Arc::ptr_eq(one, other));
+    files.into_iter().try_for_each(|file| file.check())?;
     Ok(gathered.into())
+}
+
+fn vectors(kind: &DataType, width: usize, length: usize, bytes: Buffer) -> Result<ArrayRef, ArrowError> {
+    let values = numbers(kind, length * width, bytes)?;
+    let width = i32::try_from(width).map_err(|error| ArrowError::ExternalError(error.into()))?;
+    let list = FixedSizeListArray::try_new_with_length(item(kind), width, values, None, length)?;
+    Ok(Arc::new(list))
 }
 
 fn numbers(kind: &DataType, length: usize, bytes: Buffer) -> Result<ArrayRef, ArrowError> {
@@ -54,11 +72,20 @@ fn numbers(kind: &DataType, length: usize, bytes: Buffer) -> Result<ArrayRef, Ar
     Ok(make_array(data))
 }
 
-fn other(chunks: &[&Chunk], column: usize, rows: &[(usize, usize)]) -> Result<ArrayRef, ArrowError> {
-    let sources = chunks.iter().map(|chunk| match &chunk.columns[column] {
-        Values::Arrow(array) => Ok(array.as_ref()),
-        Values::Dense { .. } => Err(ArrowError::SchemaError("dense where it should not be".to_owned())),
-    });
-    let sources: Vec<&dyn Array> = sources.collect::<Result<_, _>>()?;
-    interleave(&sources, rows)
+/// Whatever Arrow's own kernel puts together.
+fn other(column: usize, rows: &[Row<'_>]) -> Result<ArrayRef, ArrowError> {
+    let mut sources: Vec<&dyn Array> = Vec::new();
+    let mut numbers = HashMap::new();
+    let mut indices = Vec::with_capacity(rows.len());
+    for &(chunk, row) in rows {
+        let Values::Arrow(array) = &chunk.columns[column] else {
+            return Err(ArrowError::SchemaError("numbers where there were none".to_owned()));
+        };
+        let number = *numbers.entry(std::ptr::from_ref(array).addr()).or_insert_with(|| {
+            sources.push(array);
+            sources.len() - 1
+        });
+        indices.push((number, row));
+    }
+    interleave(&sources, &indices)
 }

@@ -53,7 +53,7 @@ impl IpcFile {
             let batch = message
                 .header_as_dictionary_batch()
                 .ok_or_else(|| unfit(path, "a block that is no dictionary", "a whole file"))?;
-            let body = body(path, file, place)?;
+            let (_, body) = body(path, file, place)?;
             read_dictionary(&body, batch, &schema, &mut dictionaries, &message.version())
                 .map_err(damaged(path))?;
         }
@@ -84,16 +84,28 @@ impl IpcFile {
         columns: &[usize],
         limit: usize,
     ) -> Result<RecordBatch> {
+        let (batch, ..) = self.read_whole(path, file, block, columns)?;
+        Ok(batch.slice(0, limit.min(batch.num_rows())))
+    }
+
+    /// Reads a block; gives also the bytes that its arrays lie in, and where in the file these begin.
+    pub(super) fn read_whole(
+        &self,
+        path: &Path,
+        file: &File,
+        block: usize,
+        columns: &[usize],
+    ) -> Result<(RecordBatch, Buffer, u64)> {
         let place = &self.places[block];
         let header = header(path, file, place, self.end)?;
         let message = message(path, &header)?;
         let batch = record_batch(path, &message)?;
-        let body = body(path, file, place)?;
+        let (start, body) = body(path, file, place)?;
         let schema = Arc::clone(&self.schema);
         let batch =
             read_record_batch(&body, batch, schema, &self.dictionaries, Some(columns), &message.version())
                 .map_err(damaged(path))?;
-        Ok(batch.slice(0, limit.min(batch.num_rows())))
+        Ok((batch, body, start))
     }
 }
 
@@ -122,11 +134,11 @@ fn record_batch<'a>(path: &Path, message: &Message<'a>) -> Result<arrow_ipc::Rec
 }
 
 /// A block's buffers, in one piece, in which the arrays then lie.
-fn body(path: &Path, file: &File, place: &Block) -> Result<Buffer> {
+fn body(path: &Path, file: &File, place: &Block) -> Result<(u64, Buffer)> {
     let mut body = MutableBuffer::from_len_zeroed(place.bodyLength() as usize);
     let start = place.offset() as u64 + place.metaDataLength() as u64;
     file.read_exact_at(body.as_slice_mut(), start).map_err(Error::io("can't read", path))?;
-    Ok(body.into())
+    Ok((start, body.into()))
 }
 
 fn piece(path: &Path, file: &File, start: u64, length: u64) -> Result<Vec<u8>> {

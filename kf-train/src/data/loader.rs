@@ -2,21 +2,19 @@
 
 use std::sync::Arc;
 
-use arrow_schema::ArrowError;
-
 use super::chunk::Chunk;
 use super::dataset::{Dataset, Files, threads};
 use super::gather::gather;
 use super::ordered::{Ordered, Work};
 use super::{Batch, stream, unfit};
 use crate::sampler::Epoch;
-use crate::{DistributedSampler, Error, Position, Result};
+use crate::{DistributedSampler, Position, Result};
 
 /// Makes batches of a [`Dataset`] in the order of a [`DistributedSampler`], on threads of its own, ahead of who takes
 /// them.
 ///
 /// What comes does not depend on the number of threads or their speed. Data in memory
-/// ([`Dataset::in_memory`]) can come in any order. Data in files is read block by block: in order, or shuffled
+/// ([`Dataset::in_memory`]) or in place ([`Dataset::in_place`]) can come in any order. Other data in files is read block by block: in order, or shuffled
 /// [within windows](DistributedSampler::shuffle_within); every rank reads every block, and holds one window and the
 /// beginning of the next, two blocks for each thread, and the batches that are ready.
 ///
@@ -55,8 +53,8 @@ impl DataLoader {
     /// A loader of batches of 32 rows, with up to 4 threads, and 2 batches ahead for each of them.
     ///
     /// # Errors
-    /// [`Error::Data`] for a sampler that is not of as many samples as the data has rows, or is of other blocks, or that
-    /// shuffles as a whole what is not in memory.
+    /// [`Error::Data`](crate::Error::Data) for a sampler that is not of as many samples as the data has rows, or is of
+    /// other blocks, or that shuffles as a whole what is neither in memory nor in place.
     pub fn new(data: &Dataset, sampler: DistributedSampler) -> Result<Self> {
         let path = data.files.path();
         if sampler.total() != data.rows() {
@@ -68,7 +66,8 @@ impl DataLoader {
             return Err(unfit(path, "other blocks", expected));
         }
         if data.memory.is_none() && sampler.windows(0, data.blocks()).is_none() {
-            let expected = "`Dataset::in_memory` for a shuffle of the whole, or `shuffle_within`";
+            let expected =
+                "`Dataset::in_memory` or `in_place` for a shuffle of the whole, or `shuffle_within`";
             return Err(unfit(path, "rows in files", expected));
         }
         let threads = threads();
@@ -104,7 +103,7 @@ impl DataLoader {
     /// This rank's batches of an epoch.
     ///
     /// # Errors
-    /// [`Error::Io`] where a thread can't be started.
+    /// [`Error::Io`](crate::Error::Io) where a thread can't be started.
     pub fn batches(&self, epoch: u64) -> Result<Batches> {
         self.batches_from(&self.start(epoch))
     }
@@ -112,7 +111,8 @@ impl DataLoader {
     /// This rank's batches in what is left of the position's epoch.
     ///
     /// # Errors
-    /// [`Error::Position`] for one of other data or another order; [`Error::Io`] where a thread can't be started.
+    /// [`Error::Position`](crate::Error::Position) for one of other data or another order;
+    /// [`Error::Io`](crate::Error::Io) where a thread can't be started.
     pub fn batches_from(&self, position: &Position) -> Result<Batches> {
         let epoch = Arc::new(self.sampler.epoch_from(position)?);
         let count = epoch.turns().div_ceil(self.batch_size as u64);
@@ -142,17 +142,13 @@ impl DataLoader {
 fn from_memory(files: Arc<Files>, chunks: Arc<[Chunk]>, epoch: Arc<Epoch>, batch_size: usize) -> Work<Batch> {
     Box::new(move |number| {
         let turns = epoch.batch(number, batch_size).unwrap_or_default();
-        let rows: Vec<_> = turns.clone().map(|turn| files.locate(epoch.index(epoch.place(turn)))).collect();
-        let chunks: Vec<_> = chunks.iter().collect();
-        let rows = gather(&files.columns, &files.schema, &chunks, &rows).map_err(failed(&files))?;
+        let rows = turns.clone().map(|turn| {
+            let (block, row) = files.locate(epoch.index(epoch.place(turn)));
+            (&chunks[block], row)
+        });
+        let rows = gather(&files, &rows.collect::<Vec<_>>())?;
         Ok(Batch { rows, position: epoch.after(turns.end) })
     })
-}
-
-/// Arrow refused to put rows together: what was checked before was not enough.
-pub(super) fn failed(files: &Files) -> impl FnOnce(ArrowError) -> Error {
-    let path = files.path().to_owned();
-    move |error| unfit(&path, error.to_string(), "columns that fit together")
 }
 
 /// One rank's batches of one epoch, or of what is left of it. Dropping it ends its threads, after the block or batch that
@@ -160,8 +156,9 @@ pub(super) fn failed(files: &Files) -> impl FnOnce(ArrowError) -> Error {
 ///
 /// An error comes at its place, after the batches before it, and nothing comes after it: an epoch is never cut short
 /// without a word.
-/// - [`Error::Data`] for a null, a list of another length, damage, or a file that is not what it was when it was opened;
-/// - [`Error::Io`] for a file that can't be read, such as one that is gone.
+/// - [`Error::Data`](crate::Error::Data) for a null, a list of another length, damage, or a file that is not what it was
+///   when it was opened;
+/// - [`Error::Io`](crate::Error::Io) for a file that can't be read, such as one that is gone.
 #[derive(Debug)]
 pub struct Batches {
     files: Arc<Files>,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::chunk::Chunk;
 use super::dataset::{Dataset, Files};
 use super::gather::gather;
-use super::loader::failed;
 use super::ordered::{Ordered, Work};
 use super::{Batch, unfit};
 use crate::sampler::{Epoch, Windows};
@@ -53,25 +52,18 @@ pub(super) fn work(
         let places: Vec<_> = turns.clone().map(|turn| epoch.place(turn)).collect();
         held.let_go(places.first().copied().unwrap_or(0));
         held.read_to(places.last().copied().unwrap_or(0), &files)?;
-        let mut chunks = Vec::new();
-        let mut numbers = HashMap::new();
-        let mut rows = Vec::with_capacity(places.len());
-        for place in places {
+        let rows = places.into_iter().map(|place| {
             let (block, row) = files.locate(epoch.index(place));
-            let (stage, chunk) = held.find(place, block).ok_or_else(|| {
+            let chunk = held.find(place, block).ok_or_else(|| {
                 unfit(
                     files.path(),
                     format!("block {block} out of turn"),
                     "it in turn; this is a fault of kf-train",
                 )
             })?;
-            let number = *numbers.entry((stage, block)).or_insert_with(|| {
-                chunks.push(chunk);
-                chunks.len() - 1
-            });
-            rows.push((number, row));
-        }
-        let rows = gather(&files.columns, &files.schema, &chunks, &rows).map_err(failed(&files))?;
+            Ok((chunk, row))
+        });
+        let rows = gather(&files, &rows.collect::<Result<Vec<_>>>()?)?;
         Ok(Batch { rows, position: epoch.after(turns.end) })
     }))
 }
@@ -104,8 +96,8 @@ impl Held {
         Ok(())
     }
 
-    fn find(&self, place: u64, block: usize) -> Option<(usize, &Chunk)> {
+    fn find(&self, place: u64, block: usize) -> Option<&Chunk> {
         let stage = self.ready.partition_point(|(end, _)| *end <= place);
-        Some((stage, self.ready.get(stage)?.1.get(&block)?))
+        self.ready.get(stage)?.1.get(&block)
     }
 }

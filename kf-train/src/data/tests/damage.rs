@@ -67,6 +67,25 @@ fn a_file_that_goes_or_changes_half_way_is_an_error_in_its_place() {
     }
 }
 
+#[test]
+fn a_file_that_rows_stayed_in_may_go_but_not_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.arrow");
+    write(&path, &[rows(0, 500, Lists::Fixed)]);
+    let data = Dataset::open([&path], ["x", "y"]).unwrap().in_place().unwrap();
+    let sampler = DistributedSampler::of(500, 0, 1).shuffle(1);
+    let loader = DataLoader::new(&data, sampler).unwrap().batch_size(10).threads(2).prefetch(1);
+    let held = File::options().write(true).open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(loader.batches(0).unwrap().map(Result::unwrap).count(), 50);
+    let mut batches = loader.batches(1).unwrap();
+    batches.next().unwrap().unwrap();
+    held.set_len(5000).unwrap();
+    let error = batches.find_map(Result::err).unwrap().to_string();
+    assert!(error.contains("rows.arrow"), "{error}");
+    assert!(batches.next().is_none());
+}
+
 /// Whatever bytes are wrong: data or an error, and never a panic that gets out, an abort or a hang.
 #[test]
 fn any_byte_may_be_wrong() {

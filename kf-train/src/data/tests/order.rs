@@ -68,6 +68,24 @@ fn going_on_is_as_if_undisturbed_also_on_another_number_of_ranks() {
 }
 
 #[test]
+fn rows_that_stay_in_place_come_as_those_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, lists) in [Lists::Fixed, Lists::Small, Lists::Large].into_iter().enumerate() {
+        let blocks = [rows(number * 20, 5, lists), rows(number * 20 + 5, 15, lists)];
+        write(&folder.path().join(format!("{number}.arrow")), &blocks);
+    }
+    let open = || Dataset::open([folder.path()], ["x", "y"]).unwrap();
+    let sampler = DistributedSampler::of(60, 1, 2).shuffle(3);
+    let all = |data: Dataset| {
+        let loader = DataLoader::new(&data, sampler.clone()).unwrap().batch_size(8);
+        loader.batches(0).unwrap().map(|batch| batch.unwrap().rows().clone()).collect::<Vec<_>>()
+    };
+    let batches = all(open().in_place().unwrap());
+    assert_eq!(batches, all(open().in_memory().unwrap()));
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 30);
+}
+
+#[test]
 fn no_rows_and_one_row() {
     for kind in ["parquet", "arrow"] {
         let folder = tempfile::tempdir().unwrap();

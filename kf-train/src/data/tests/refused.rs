@@ -126,6 +126,29 @@ fn nulls_and_lists_of_other_lengths() {
 }
 
 #[test]
+fn what_can_not_stay_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.arrow");
+    let refused =
+        |path: &Path, column: &str| checked(Dataset::open([path], [column]).unwrap().in_place().unwrap_err());
+    write(&path, &[rows(0, 100, Lists::Small)]);
+    assert!(refused(&path, "name").contains("a column of Utf8"));
+    let options = arrow_ipc::writer::IpcWriteOptions::default()
+        .try_with_compression(Some(arrow_ipc::CompressionType::LZ4_FRAME))
+        .unwrap();
+    let batch = rows(0, 100, Lists::Fixed);
+    let mut writer =
+        FileWriter::try_new_with_options(File::create(&path).unwrap(), &batch.schema(), options).unwrap();
+    writer.write(&batch).unwrap();
+    writer.finish().unwrap();
+    assert!(refused(&path, "x").contains("columns without compression"));
+    assert_eq!(Dataset::open([&path], ["x"]).unwrap().in_memory().unwrap().rows(), 100);
+    let path = folder.path().join("a.parquet");
+    write(&path, &[batch]);
+    assert!(refused(&path, "x").contains("found a Parquet file"));
+}
+
+#[test]
 fn samplers_of_something_else() {
     let folder = tempfile::tempdir().unwrap();
     let data = mixed(folder.path());
