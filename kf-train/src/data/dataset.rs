@@ -93,7 +93,7 @@ impl Dataset {
     /// it was read; what Parquet holds is decoded once.
     ///
     /// # Errors
-    /// Those of a [`DataLoader`]'s batches.
+    /// Those of a [`DataLoader`](super::DataLoader)'s batches.
     pub fn in_memory(mut self) -> Result<Self> {
         if self.memory.is_none() {
             let threads = threads();

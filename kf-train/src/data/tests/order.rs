@@ -107,6 +107,38 @@ fn no_rows_and_one_row() {
 }
 
 #[test]
+fn compressed_files_come_as_the_others() {
+    use ::parquet::basic::{Compression, ZstdLevel};
+    use arrow_ipc::{CompressionType, writer::IpcWriteOptions};
+    let batch = rows(0, 500, Lists::Small);
+    let mut codecs = vec![
+        (Compression::SNAPPY, CompressionType::LZ4_FRAME),
+        (Compression::LZ4_RAW, CompressionType::LZ4_FRAME),
+    ];
+    if cfg!(feature = "zstd") {
+        codecs.push((Compression::ZSTD(ZstdLevel::default()), CompressionType::ZSTD));
+    }
+    for (codec, arrow) in codecs {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join("a.parquet")).unwrap();
+        let properties = WriterProperties::builder().set_compression(codec).build();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let file = File::create(folder.path().join("b.arrow")).unwrap();
+        let options = IpcWriteOptions::default().try_with_compression(Some(arrow)).unwrap();
+        let mut writer = FileWriter::try_new_with_options(file, &batch.schema(), options).unwrap();
+        writer.write(&batch).unwrap();
+        writer.finish().unwrap();
+        let data = Dataset::open([folder.path()], ["y", "x", "name"]).unwrap();
+        let loader = DataLoader::new(&data, DistributedSampler::of(1000, 0, 1)).unwrap().batch_size(500);
+        for all in loader.batches(0).unwrap() {
+            assert_eq!(numbers(&all.unwrap()), (0..500).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
 fn numbers_of_all_kinds_pass_as_they_are() {
     use arrow_array::{Decimal128Array, Float32Array, Float64Array, Int8Array, UInt64Array};
     let folder = tempfile::tempdir().unwrap();
