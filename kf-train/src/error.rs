@@ -246,6 +246,30 @@ pub enum Error {
     /// The store that was watched has ended.
     #[error("the store has ended, with the `StoreServer` that served it")]
     StoreEnded,
+    /// A saved position is of another data set, or of another order of it.
+    #[error(
+        "a saved position is of {found}, but the sampler is of {expected}; go on with the same data and seed, or begin the epoch anew"
+    )]
+    Position {
+        /// What the position is of.
+        found: String,
+        /// What it should be of.
+        expected: String,
+    },
+    /// Data is not what the loader takes, or no longer what it was when it was opened.
+    #[error("data {path}{}: found {found}, expected {expected}", place(.column, .row))]
+    Data {
+        /// The file, or what was to name files.
+        path: PathBuf,
+        /// The column.
+        column: Option<String>,
+        /// The row within the file, from 0.
+        row: Option<u64>,
+        /// What is there.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
     /// The file system refused.
     #[error("{what} {path}: {source}")]
     Io {
@@ -256,6 +280,12 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+}
+
+fn place(column: &Option<String>, row: &Option<u64>) -> String {
+    let column = column.as_ref().map(|column| format!(", column `{column}`")).unwrap_or_default();
+    let row = row.map(|row| format!(", row {row}")).unwrap_or_default();
+    column + &row
 }
 
 impl Error {
@@ -296,6 +326,8 @@ impl Error {
             | Self::Mismatch { .. }
             | Self::Tensor { .. }
             | Self::Torch { .. }
+            | Self::Position { .. }
+            | Self::Data { .. }
             | Self::Checkpoint { .. } => false,
         }
     }

@@ -92,8 +92,41 @@
 //! // launcher.run::<FitReport>(Job::ranks("fit", 2).args(&args)).await?
 //! ```
 //!
+//! # Data from files
+//! With the feature `data`, a `DataLoader` makes batches of Parquet and Arrow IPC files, on threads of its own, in the
+//! order of a [`DistributedSampler`]. Each batch comes with the [`Position`] after it, from which a later start goes on,
+//! on however many ranks there are by then:
+//!
+#![cfg_attr(feature = "data", doc = "```no_run")]
+#![cfg_attr(not(feature = "data"), doc = "```ignore")]
+//! use kf_train::{DataLoader, Dataset, DistributedSampler, Position, Rank};
+//!
+//! fn epochs(rank: &Rank, saved: Option<Position>) -> kf_train::Result<()> {
+//!     let data = Dataset::open(["train/*.parquet"], ["pixels", "label"])?.in_memory()?;
+//!     let sampler = DistributedSampler::new(data.rows(), rank).shuffle(42);
+//!     let loader = DataLoader::new(&data, sampler)?.batch_size(256);
+//!
+//!     let mut position = saved.unwrap_or_else(|| loader.start(0));
+//!     for epoch in position.epoch()..10 {
+//!         for batch in loader.batches_from(&position.within(epoch))? {
+//!             let batch = batch?;                      // an Arrow RecordBatch: batch.rows()
+//!             // With `torch`: batch.tensor("pixels")? is [256, n], batch.tensor("label")? is [256].
+//!             position = batch.position().clone();     // goes into the next checkpoint
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Data that does not fit in memory stays in its files. Uncompressed Arrow IPC can be shuffled as a whole there:
+//! `in_place` instead of `in_memory`. Anything else is shuffled within windows of a few blocks:
+//! `sampler.shuffle_within(42, data.blocks(), 100_000)` instead of `shuffle`, without `in_memory`; then every rank reads
+//! every block. A file that is cut, gone or written to meanwhile is an error in its place, never a short epoch.
+//!
 //! # Features
 //! - none by default: launching needs no libtorch and no C++;
+//! - `data`: batches from Parquet (uncompressed, Snappy, LZ4) and Arrow IPC (uncompressed, LZ4); needs no libtorch;
+//!   `zstd`: also Zstandard, whose C code it builds;
 //! - `torch`: process groups, `DistributedDataParallel`, checkpoints. Needs libtorch 2.11.0, which `LIBTORCH` names.
 //! - `nccl`: `Backend::Nccl`, for tensors on GPUs. Needs a libtorch with CUDA, and to build the headers of CUDA and NCCL;
 //!   in a checkout `cargo xtask libtorch --nccl` provides both. Each rank takes the GPU of its local rank's number, its
@@ -107,6 +140,8 @@
 #[cfg(feature = "torch")]
 mod checkpoint;
 pub mod contract;
+#[cfg(feature = "data")]
+mod data;
 #[cfg(feature = "torch")]
 mod ddp;
 pub mod elastic;
@@ -125,6 +160,8 @@ mod team;
 
 #[cfg(feature = "torch")]
 pub use checkpoint::Checkpoints;
+#[cfg(feature = "data")]
+pub use data::{Batch, Batches, DataLoader, Dataset};
 #[cfg(feature = "torch")]
 pub use ddp::{Compression, DdpOptions, DistributedDataParallel};
 pub use error::{Error, Result};
@@ -139,3 +176,4 @@ pub use ranks::ranks;
 pub use sampler::DistributedSampler;
 #[cfg(feature = "torch")]
 pub use team::Team;
+pub use sampler::{DistributedSampler, Position};
