@@ -106,6 +106,8 @@
 
 #[cfg(feature = "torch")]
 mod checkpoint;
+#[cfg(feature = "torch")]
+mod clip;
 pub mod contract;
 #[cfg(feature = "torch")]
 mod ddp;
@@ -115,23 +117,35 @@ mod error_file;
 #[cfg(feature = "torch")]
 mod group;
 mod launch;
+#[cfg(feature = "torch")]
+pub mod optim;
+#[cfg(feature = "torch")]
+mod precision;
 mod progress;
 mod rank;
 mod ranks;
 mod sampler;
 pub mod store;
+#[cfg(feature = "torch")]
+mod trainer;
 
 #[cfg(feature = "torch")]
 pub use checkpoint::Checkpoints;
 #[cfg(feature = "torch")]
-pub use ddp::{Compression, DdpOptions, DistributedDataParallel};
+pub use clip::{ClipNorm, clip_grad_norm, clip_grad_value};
+#[cfg(feature = "torch")]
+pub use ddp::{Compression, DdpOptions, DistributedDataParallel, Divisor, Pass};
 pub use error::{Error, Result};
 #[cfg(feature = "torch")]
 pub use group::{Aborter, Backend, GroupOptions, ProcessGroup, ReduceOp, RoundPlace, Work};
 pub use launch::{
     Failure, Job, JobEnd, JobEvent, JobHandle, JobSpec, Launcher, LocalLauncher, Program, RankEnd, run,
 };
+#[cfg(feature = "torch")]
+pub use precision::{GradScaler, ScalerOptions, autocast};
 pub use progress::Progress;
 pub use rank::Rank;
 pub use ranks::ranks;
 pub use sampler::DistributedSampler;
+#[cfg(feature = "torch")]
+pub use trainer::{Stepped, Trainer};

@@ -25,6 +25,8 @@ mod rounds;
 #[cfg(feature = "torch")]
 mod subgroups;
 #[cfg(feature = "torch")]
+mod trainer;
+#[cfg(feature = "torch")]
 mod training;
 #[cfg(feature = "torch")]
 mod works;
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         replaced::workers,
         rounds::workers,
         subgroups::workers,
+        trainer::workers,
         training::workers,
         works::workers,
     ]
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         replaced::trials(),
         rounds::trials(),
         subgroups::trials(),
+        trainer::trials(),
         training::trials(),
         works::trials(),
     ]
