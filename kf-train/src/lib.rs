@@ -43,9 +43,11 @@
 #![cfg_attr(feature = "torch", doc = "```no_run")]
 #![cfg_attr(not(feature = "torch"), doc = "```ignore")]
 //! use std::path::PathBuf;
-//! use kf_train::{Backend, Checkpoints, DistributedDataParallel, DistributedSampler, ProcessGroup, Progress, Rank};
+//! use kf_train::{
+//!     Backend, Checkpoints, DistributedDataParallel, DistributedSampler, ProcessGroup, Progress, Rank, optim::Sgd,
+//! };
 //! use serde::{Deserialize, Serialize};
-//! use tch::{Device, Kind, Tensor, nn, nn::{Module, OptimizerConfig}};
+//! use tch::{Device, Kind, Tensor, nn, nn::Module};
 //!
 //! #[derive(Serialize, Deserialize)]
 //! struct FitArgs { lr: f64, epochs: u64, seed: i64, checkpoints: PathBuf }
@@ -64,12 +66,13 @@
 //!         .add_fn(|x| x.relu())
 //!         .add(nn::linear(&root / "logits", 128, 10, Default::default()));
 //!
+//!     let mut optimizer = Sgd { momentum: 0.9, ..Sgd::default() }.build(&vs, args.lr)?;
 //!     let checkpoints = Checkpoints::new(&args.checkpoints);
-//!     let (mut epoch, mut loss) = checkpoints.load_latest(&mut vs)?.unwrap_or((0, f64::MAX));
+//!     let resumed = checkpoints.load_latest_training(&mut vs, &mut optimizer)?;
+//!     let (mut epoch, mut loss) = resumed.unwrap_or((0, f64::MAX));
 //!
 //!     let group = ProcessGroup::join(rank, Backend::Gloo)?;
 //!     let ddp = DistributedDataParallel::new(&vs, &group)?;     // all ranks now have rank 0's parameters
-//!     let mut optimizer = nn::Sgd::default().build(&vs, args.lr)?;
 //!     let sampler = DistributedSampler::new(x.size()[0] as usize, rank).shuffle(args.seed as u64);
 //!
 //!     while epoch < args.epochs {
@@ -83,7 +86,7 @@
 //!         epoch += 1;
 //!         rank.report(Progress::new().epoch(epoch).fraction(epoch as f64 / args.epochs as f64).metric("loss", loss));
 //!         if rank.is_main() {
-//!             checkpoints.save(epoch, &vs, &loss)?;
+//!             checkpoints.save_training(epoch, &vs, &optimizer, &loss)?;
 //!         }
 //!     }
 //!     Ok(FitReport { loss })
@@ -91,6 +94,10 @@
 //! // In main: Workers::new().with(kf_train::ranks("fit", fit)); and then
 //! // launcher.run::<FitReport>(Job::ranks("fit", 2).args(&args)).await?
 //! ```
+//!
+//! Where that loop needs more: `clip_grad_norm`, `GradScaler` and `autocast`, gradients exchanged in half the bytes
+//! (`DdpOptions::compression`), ranks with fewer batches than others (`DistributedDataParallel::uneven`). `Trainer` is
+//! such a loop with all of it, for who wants one.
 //!
 //! # Features
 //! - none by default: launching needs no libtorch and no C++;
@@ -102,7 +109,7 @@
 //!
 //! # Limits
 //! Groups over NCCL were run with one rank on one GPU only, never with several GPUs. Ranks on one machine; children of a foreign program are ended with it, but not after a SIGKILL of the launching
-//! program. `Checkpoints` holds no optimizer moments, to which tch gives no access.
+//! program. tch's own optimizers give no access to their moments: those of `optim` are the ones that checkpoints hold.
 
 #[cfg(feature = "torch")]
 mod checkpoint;
