@@ -38,7 +38,13 @@ fn main() {
         .include(include.join("torch/csrc/api/include"))
         .include("shim")
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
-        .files(["shim/c10d.cpp", "shim/collectives.cpp", "shim/reducer.cpp", "shim/replaceable.cpp"]);
+        .files([
+            "shim/c10d.cpp",
+            "shim/collectives.cpp",
+            "shim/optim.cpp",
+            "shim/reducer.cpp",
+            "shim/replaceable.cpp",
+        ]);
     let (wanted, has_cuda) =
         (std::env::var_os("CARGO_FEATURE_NCCL").is_some(), lib.join("libtorch_cuda.so").is_file());
     if wanted && has_cuda {

@@ -11,28 +11,33 @@ use sha2::{Digest, Sha256};
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
+use crate::optim::Optimizer;
 use crate::{Error, Result};
 
 const WEIGHTS: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
 const PREFIX: &str = "step-";
 
-/// A folder of checkpoints: parameters as safetensors, and whatever else the loop needs as JSON.
+/// A folder of checkpoints: parameters and an optimizer's state as safetensors, and whatever else the loop needs as JSON.
 ///
 /// A checkpoint is written aside and flushed to the disk, its manifest with every file's size and SHA-256 last, and
 /// then takes its name `step-0000000007` in one move: a kill at any moment leaves those before it loadable, and no half one
 /// is ever found. One process writes at a time (rank 0); all ranks may load, before the first step.
 ///
-/// An optimizer's own moments are not in it: tch gives no access to them. SGD without momentum goes on exactly; Adam
-/// warms up again.
+/// With [`save_training`](Self::save_training), a training that is resumed goes on to the bit as if it had not stopped:
+/// give it a [`GradScaler`](crate::GradScaler), where there is one, in the state. Optimizers are those of
+/// [`optim`](crate::optim); tch's own give no access to their moments, and begin anew.
 ///
 /// ```no_run
-/// # use kf_train::Checkpoints;
+/// # use kf_train::{Checkpoints, optim::AdamW};
 /// # fn doc(vs: &mut tch::nn::VarStore) -> kf_train::Result<()> {
+/// let mut optimizer = AdamW::default().build(vs, 1e-3)?;
 /// let checkpoints = Checkpoints::new("digits/checkpoints").keep(3);
-/// let next_epoch: u64 = checkpoints.load_latest(vs)?.map_or(0, |(_, epoch): (u64, u64)| epoch + 1);
-/// checkpoints.save(next_epoch, vs, &next_epoch)?;
+/// let resumed: Option<(u64, u64)> = checkpoints.load_latest_training(vs, &mut optimizer)?;
+/// let next_epoch = resumed.map_or(0, |(_, epoch)| epoch + 1);
+/// checkpoints.save_training(next_epoch, vs, &optimizer, &next_epoch)?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
@@ -73,14 +78,39 @@ impl Checkpoints {
     /// # Errors
     /// [`Error::Io`], such as a full disk; those before it stay. [`Error::Checkpoint`] for a state that is not JSON.
     pub fn save(&self, step: u64, vs: &VarStore, state: &impl Serialize) -> Result<PathBuf> {
+        self.save_all(step, vs, None, state)
+    }
+
+    /// Like [`save`](Self::save), with the optimizer's state.
+    ///
+    /// # Errors
+    /// Those of [`save`](Self::save).
+    pub fn save_training(
+        &self,
+        step: u64,
+        vs: &VarStore,
+        optimizer: &Optimizer,
+        state: &impl Serialize,
+    ) -> Result<PathBuf> {
+        self.save_all(step, vs, Some(optimizer), state)
+    }
+
+    fn save_all(
+        &self,
+        step: u64,
+        vs: &VarStore,
+        optimizer: Option<&Optimizer>,
+        state: &impl Serialize,
+    ) -> Result<PathBuf> {
         let place = self.folder.join(format!("{PREFIX}{step:010}"));
         let state = kf_core::json::to_json(state)
             .map_err(|error| bad(&place, format!("the state is not JSON: {error}")))?;
+        let optimizer = optimizer.map(Optimizer::state);
         fs::create_dir_all(&self.folder).map_err(Error::io("can't make", &self.folder))?;
         self.clear_begun()?;
         let aside = self.folder.join(format!(".begun-{step:010}-{}", std::process::id()));
         fs::create_dir(&aside).map_err(Error::io("can't make", &aside))?;
-        let written = write(&aside, step, vs, &state).and_then(|()| self.place(&aside, &place));
+        let written = write(&aside, step, vs, optimizer, &state).and_then(|()| self.place(&aside, &place));
         if written.is_err() {
             // Best effort: the next save clears it too.
             let _ = fs::remove_dir_all(&aside);
@@ -103,23 +133,70 @@ impl Checkpoints {
         }
     }
 
+    /// Like [`load_latest`](Self::load_latest), with the optimizer's state.
+    ///
+    /// # Errors
+    /// Those of [`load_training`](Self::load_training).
+    pub fn load_latest_training<S: DeserializeOwned>(
+        &self,
+        vs: &mut VarStore,
+        optimizer: &mut Optimizer,
+    ) -> Result<Option<(u64, S)>> {
+        match self.steps()?.last() {
+            Some(&step) => self.load_training(step, vs, optimizer).map(|state| Some((step, state))),
+            None => Ok(None),
+        }
+    }
+
     /// Loads the checkpoint of this number into the variables, and returns the state. Nothing is changed where it fails.
     ///
     /// # Errors
     /// Those of [`load_latest`](Self::load_latest).
     pub fn load<S: DeserializeOwned>(&self, step: u64, vs: &mut VarStore) -> Result<S> {
+        self.load_all(step, vs, None)
+    }
+
+    /// Like [`load`](Self::load), with the optimizer's state. Nothing is changed where it fails.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load); [`Error::Checkpoint`] also for one that has no optimizer's state, or another's.
+    pub fn load_training<S: DeserializeOwned>(
+        &self,
+        step: u64,
+        vs: &mut VarStore,
+        optimizer: &mut Optimizer,
+    ) -> Result<S> {
+        self.load_all(step, vs, Some(optimizer))
+    }
+
+    fn load_all<S: DeserializeOwned>(
+        &self,
+        step: u64,
+        vs: &mut VarStore,
+        optimizer: Option<&mut Optimizer>,
+    ) -> Result<S> {
         let place = self.folder.join(format!("{PREFIX}{step:010}"));
-        verify(&place, step)?;
+        let files = verify(&place, step)?;
         let path = place.join(STATE);
         let state = fs::read(&path).map_err(Error::io("can't read", &path))?;
         let state = serde_json::from_slice(&state)
             .map_err(|error| bad(&path, format!("is another state: {error}")))?;
         let path = place.join(WEIGHTS);
-        let loaded = Tensor::read_safetensors(&path)
-            .map_err(|error| bad(&path, format!("is not safetensors: {error}")))?;
-        let loaded: HashMap<_, _> = loaded.into_iter().collect();
+        let loaded: HashMap<_, _> = read_tensors(&path)?.into_iter().collect();
         let variables = vs.variables();
         fits(&path, &variables, &loaded)?;
+        if let Some(optimizer) = optimizer {
+            let path = place.join(OPTIMIZER);
+            if !files.contains_key(OPTIMIZER) {
+                return Err(bad(
+                    &path,
+                    "is not in this checkpoint, which was saved without an optimizer".into(),
+                ));
+            }
+            optimizer
+                .load_state(&read_tensors(&path)?)
+                .map_err(|error| bad(&path, format!("does not fit: {error}")))?;
+        }
         no_grad(|| {
             for (name, mut variable) in variables {
                 if let Some(value) = loaded.get(&name) {
@@ -188,17 +265,24 @@ impl Checkpoints {
     }
 }
 
-fn write(folder: &Path, step: u64, vs: &VarStore, state: &serde_json::Value) -> Result<()> {
+fn write(
+    folder: &Path,
+    step: u64,
+    vs: &VarStore,
+    optimizer: Option<Vec<(String, Tensor)>>,
+    state: &serde_json::Value,
+) -> Result<()> {
     let mut named: Vec<(String, Tensor)> = vs.variables().into_iter().collect();
     named.sort_by(|a, b| a.0.cmp(&b.0));
-    let weights = folder.join(WEIGHTS);
-    let tensors: Vec<(&str, Tensor)> =
-        named.iter().map(|(name, tensor)| (name.as_str(), tensor.detach().contiguous())).collect();
-    Tensor::write_safetensors(&tensors, &weights)
-        .map_err(|error| Error::io("can't write", &weights)(std::io::Error::other(error)))?;
+    write_tensors(&folder.join(WEIGHTS), &named)?;
+    let mut names = vec![WEIGHTS, STATE];
+    if let Some(optimizer) = optimizer {
+        write_tensors(&folder.join(OPTIMIZER), &optimizer)?;
+        names.push(OPTIMIZER);
+    }
     write_file(&folder.join(STATE), state.to_string().as_bytes())?;
     let mut files = BTreeMap::new();
-    for name in [WEIGHTS, STATE] {
+    for name in names {
         let path = folder.join(name);
         File::open(&path).and_then(|file| file.sync_all()).map_err(Error::io("can't flush", &path))?;
         files.insert(name.to_owned(), describe(&path)?);
@@ -208,8 +292,19 @@ fn write(folder: &Path, step: u64, vs: &VarStore, state: &serde_json::Value) -> 
     sync_folder(folder)
 }
 
-/// Refuses a checkpoint that is not, to the byte, what was saved.
-fn verify(place: &Path, step: u64) -> Result<()> {
+fn write_tensors(path: &Path, named: &[(String, Tensor)]) -> Result<()> {
+    let tensors: Vec<(&str, Tensor)> =
+        named.iter().map(|(name, tensor)| (name.as_str(), tensor.detach().contiguous())).collect();
+    Tensor::write_safetensors(&tensors, path)
+        .map_err(|error| Error::io("can't write", path)(std::io::Error::other(error)))
+}
+
+fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>> {
+    Tensor::read_safetensors(path).map_err(|error| bad(path, format!("is not safetensors: {error}")))
+}
+
+/// Refuses a checkpoint that is not, to the byte, what was saved; gives its files.
+fn verify(place: &Path, step: u64) -> Result<BTreeMap<String, FileEntry>> {
     let path = place.join(MANIFEST);
     let bytes = fs::read(&path).map_err(|error| bad(&path, format!("can't be read: {error}")))?;
     let manifest: Manifest =
@@ -223,7 +318,8 @@ fn verify(place: &Path, step: u64) -> Result<()> {
     if manifest.step != step {
         return Err(bad(&path, format!("is of number {}, its folder's name says {step}", manifest.step)));
     }
-    for name in [WEIGHTS, STATE] {
+    let optimizer = manifest.files.contains_key(OPTIMIZER).then_some(OPTIMIZER);
+    for name in [WEIGHTS, STATE].into_iter().chain(optimizer) {
         let path = place.join(name);
         let expected = manifest.files.get(name).ok_or_else(|| bad(&path, "is not in the manifest".into()))?;
         let length =
@@ -244,7 +340,7 @@ fn verify(place: &Path, step: u64) -> Result<()> {
             ));
         }
     }
-    Ok(())
+    Ok(manifest.files)
 }
 
 /// Refuses tensors that are not those of the variables.

@@ -43,9 +43,11 @@
 #![cfg_attr(feature = "torch", doc = "```no_run")]
 #![cfg_attr(not(feature = "torch"), doc = "```ignore")]
 //! use std::path::PathBuf;
-//! use kf_train::{Backend, Checkpoints, DistributedDataParallel, DistributedSampler, ProcessGroup, Progress, Rank};
+//! use kf_train::{
+//!     Backend, Checkpoints, DistributedDataParallel, DistributedSampler, ProcessGroup, Progress, Rank, optim::Sgd,
+//! };
 //! use serde::{Deserialize, Serialize};
-//! use tch::{Device, Kind, Tensor, nn, nn::{Module, OptimizerConfig}};
+//! use tch::{Device, Kind, Tensor, nn, nn::Module};
 //!
 //! #[derive(Serialize, Deserialize)]
 //! struct FitArgs { lr: f64, epochs: u64, seed: i64, checkpoints: PathBuf }
@@ -64,12 +66,13 @@
 //!         .add_fn(|x| x.relu())
 //!         .add(nn::linear(&root / "logits", 128, 10, Default::default()));
 //!
+//!     let mut optimizer = Sgd { momentum: 0.9, ..Sgd::default() }.build(&vs, args.lr)?;
 //!     let checkpoints = Checkpoints::new(&args.checkpoints);
-//!     let (mut epoch, mut loss) = checkpoints.load_latest(&mut vs)?.unwrap_or((0, f64::MAX));
+//!     let resumed = checkpoints.load_latest_training(&mut vs, &mut optimizer)?;
+//!     let (mut epoch, mut loss) = resumed.unwrap_or((0, f64::MAX));
 //!
 //!     let group = ProcessGroup::join(rank, Backend::Gloo)?;
 //!     let ddp = DistributedDataParallel::new(&vs, &group)?;     // all ranks now have rank 0's parameters
-//!     let mut optimizer = nn::Sgd::default().build(&vs, args.lr)?;
 //!     let sampler = DistributedSampler::new(x.size()[0] as usize, rank).shuffle(args.seed as u64);
 //!
 //!     while epoch < args.epochs {
@@ -83,7 +86,7 @@
 //!         epoch += 1;
 //!         rank.report(Progress::new().epoch(epoch).fraction(epoch as f64 / args.epochs as f64).metric("loss", loss));
 //!         if rank.is_main() {
-//!             checkpoints.save(epoch, &vs, &loss)?;
+//!             checkpoints.save_training(epoch, &vs, &optimizer, &loss)?;
 //!         }
 //!     }
 //!     Ok(FitReport { loss })
@@ -122,6 +125,9 @@
 //! `in_place` instead of `in_memory`. Anything else is shuffled within windows of a few blocks:
 //! `sampler.shuffle_within(42, data.blocks(), 100_000)` instead of `shuffle`, without `in_memory`; then every rank reads
 //! every block. A file that is cut, gone or written to meanwhile is an error in its place, never a short epoch.
+//! Where that loop needs more: `clip_grad_norm`, `GradScaler` and `autocast`, gradients exchanged in half the bytes
+//! (`DdpOptions::compression`), ranks with fewer batches than others (`DistributedDataParallel::uneven`). `Trainer` is
+//! such a loop with all of it, for who wants one.
 //!
 //! # Features
 //! - none by default: launching needs no libtorch and no C++;
@@ -135,10 +141,12 @@
 //!
 //! # Limits
 //! Groups over NCCL were run with one rank on one GPU only, never with several GPUs. Ranks on one machine; children of a foreign program are ended with it, but not after a SIGKILL of the launching
-//! program. `Checkpoints` holds no optimizer moments, to which tch gives no access.
+//! program. tch's own optimizers give no access to their moments: those of `optim` are the ones that checkpoints hold.
 
 #[cfg(feature = "torch")]
 mod checkpoint;
+#[cfg(feature = "torch")]
+mod clip;
 pub mod contract;
 #[cfg(feature = "data")]
 mod data;
@@ -150,6 +158,10 @@ mod error_file;
 #[cfg(feature = "torch")]
 mod group;
 mod launch;
+#[cfg(feature = "torch")]
+pub mod optim;
+#[cfg(feature = "torch")]
+mod precision;
 mod progress;
 mod rank;
 mod ranks;
@@ -157,19 +169,24 @@ mod sampler;
 pub mod store;
 #[cfg(feature = "torch")]
 mod team;
+mod trainer;
 
 #[cfg(feature = "torch")]
 pub use checkpoint::Checkpoints;
 #[cfg(feature = "data")]
 pub use data::{Batch, Batches, DataLoader, Dataset};
 #[cfg(feature = "torch")]
-pub use ddp::{Compression, DdpOptions, DistributedDataParallel};
+pub use clip::{ClipNorm, clip_grad_norm, clip_grad_value};
+#[cfg(feature = "torch")]
+pub use ddp::{Compression, DdpOptions, DistributedDataParallel, Divisor, Pass};
 pub use error::{Error, Result};
 #[cfg(feature = "torch")]
 pub use group::{Aborter, Backend, GroupOptions, ProcessGroup, ReduceOp, RoundPlace, Work};
 pub use launch::{
     Failure, Job, JobEnd, JobEvent, JobHandle, JobSpec, Launcher, LocalLauncher, Program, RankEnd, run,
 };
+#[cfg(feature = "torch")]
+pub use precision::{GradScaler, ScalerOptions, autocast};
 pub use progress::Progress;
 pub use rank::Rank;
 pub use ranks::ranks;
@@ -177,3 +194,4 @@ pub use sampler::DistributedSampler;
 #[cfg(feature = "torch")]
 pub use team::Team;
 pub use sampler::{DistributedSampler, Position};
+pub use trainer::{Stepped, Trainer};

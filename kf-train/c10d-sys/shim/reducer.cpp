@@ -1,5 +1,6 @@
 // The reducer, its compression of what ranks exchange, and what a rank without batches does meanwhile.
 #include <unordered_map>
+#include <unordered_set>
 
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 #include <torch/headeronly/version.h>
@@ -51,10 +52,33 @@ struct KfReducer {
   std::shared_ptr<Pass> pass;
   // How buckets are before the first pass, on every rank alike.
   std::vector<std::vector<size_t>> buckets;
+  std::vector<at::Tensor> parameters;
   bool find_unused;
   // None for a group that is never replaced.
   std::shared_ptr<Slot> slot;
 };
+
+namespace {
+
+// Readies the buckets, as all ranks do before each pass. Gradients are divided by the divisor, or by the number of ranks
+// where that is 0.
+void prepare(KfReducer& reducer, int64_t divisor) {
+  Pass& pass = *reducer.pass;
+  if (reducer.slot) {
+    auto group = reducer.slot->ready();
+    if (group != pass.group) {
+      // Ranks may have parted in the middle of a pass, and new ones have seen none.
+      reducer.reducer->reset_state();
+      reducer.reducer->initialize_buckets(reducer.buckets);
+      reducer.reducer->update_process_group(group);
+      pass.group = group;
+    }
+  }
+  pass.divisor = divisor > 0 ? divisor : pass.group->getSize();
+  reducer.reducer->rebuild_buckets();
+}
+
+} // namespace
 
 extern "C" {
 
@@ -86,7 +110,7 @@ int kf_reducer_new(const KfGroup* group, at::Tensor* const* parameters, const ch
       const auto kind = compression == 1 ? at::kHalf : at::kBFloat16;
       reducer->register_comm_hook(std::make_unique<Compress>(pass, kind));
     }
-    *out = new KfReducer{std::move(reducer), pass, reversed, find_unused != 0, group->slot};
+    *out = new KfReducer{std::move(reducer), pass, reversed, tensors, find_unused != 0, group->slot};
   });
 }
 
@@ -96,22 +120,9 @@ void kf_reducer_free(KfReducer* reducer) {
   free(message);
 }
 
-// Gradients are divided by the divisor, or by the number of ranks where that is 0.
 int kf_reducer_prepare(KfReducer* reducer, at::Tensor* loss, int64_t divisor, char** message) {
   return guarded(message, [&] {
-    Pass& pass = *reducer->pass;
-    if (reducer->slot) {
-      auto group = reducer->slot->ready();
-      if (group != pass.group) {
-        // Ranks may have parted in the middle of a pass, and new ones have seen none.
-        reducer->reducer->reset_state();
-        reducer->reducer->initialize_buckets(reducer->buckets);
-        reducer->reducer->update_process_group(group);
-        pass.group = group;
-      }
-    }
-    pass.divisor = divisor > 0 ? divisor : pass.group->getSize();
-    reducer->reducer->rebuild_buckets();
+    prepare(*reducer, divisor);
     reducer->reducer->set_forward_pass_work_handle(divisor > 0 ? divisor_work(divisor) : nullptr, divisor <= 0);
     reducer->reducer->prepare_for_forward();
     std::vector<at::Tensor> outputs;
@@ -120,26 +131,41 @@ int kf_reducer_prepare(KfReducer* reducer, at::Tensor* loss, int64_t divisor, ch
   });
 }
 
-// Takes part in the pass of the others with gradients of zero.
+// Takes part in the pass of the others with gradients of zero, and leaves the same gradients as theirs.
 int kf_reducer_shadow(KfReducer* reducer, int64_t divisor, char** message) {
   return guarded(message, [&] {
-    Pass& pass = *reducer->pass;
-    if (reducer->slot && reducer->slot->ready() != pass.group) {
-      throw std::runtime_error("the group was replaced within a pass");
-    }
-    pass.divisor = divisor > 0 ? divisor : pass.group->getSize();
+    at::NoGradGuard no_grad;
+    prepare(*reducer, divisor);
     c10d::Reducer& all = *reducer->reducer;
-    all.rebuild_buckets();
+    std::vector<c10d::GradBucket> buckets = all.get_grad_buckets(/*return_zero_tensors=*/true);
     std::vector<c10::intrusive_ptr<c10::ivalue::Future>> futures;
-    for (auto& bucket : all.get_grad_buckets(/*return_zero_tensors=*/true)) futures.push_back(all.run_comm_hook(bucket));
+    for (auto& bucket : buckets) futures.push_back(all.run_comm_hook(bucket));
+    std::unordered_set<const c10::TensorImpl*> unused;
     if (reducer->find_unused) {
-      std::vector<at::Tensor> used{all.get_local_used_map_on_device()};
-      used[0].zero_();
-      pass.group->allreduce(used)->wait();
+      at::Tensor used = all.get_local_used_map_on_device().zero_();
+      std::vector<at::Tensor> used_anywhere{used};
+      reducer->pass->group->allreduce(used_anywhere)->wait();
+      used = used.cpu();
+      for (size_t i = 0; i < reducer->parameters.size(); ++i) {
+        if (used[i].item<int>() == 0) unused.insert(reducer->parameters[i].unsafeGetTensorImpl());
+      }
     }
     for (const auto& future : futures) future->waitAndThrow();
-    all.push_rebuilt_params_for_all_indices();
+    // Where the group has failed, nothing came.
     if (reducer->slot) reducer->slot->ready();
+    for (size_t i = 0; i < buckets.size(); ++i) {
+      at::Tensor whole = c10d::detail::parseCppCommHookResult(futures[i]->value());
+      buckets[i].setBuffer(whole);
+      const auto parameters = buckets[i].getParameters();
+      const auto gradients = buckets[i].getGradients();
+      for (size_t j = 0; j < parameters.size(); ++j) {
+        if (unused.count(parameters[j].unsafeGetTensorImpl()) > 0) continue;
+        at::Tensor& gradient = parameters[j].mutable_grad();
+        if (gradient.defined()) gradient.copy_(gradients[j]);
+        else gradient = gradients[j].clone();
+      }
+    }
+    all.push_rebuilt_params_for_all_indices();
   });
 }
 

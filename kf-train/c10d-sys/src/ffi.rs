@@ -262,4 +262,54 @@ unsafe extern "C" {
         message: *mut *mut c_char,
     ) -> c_int;
     pub(crate) fn kf_aborter_free(aborter: *mut KfAborter);
+
+    pub(crate) fn kf_adam_step(
+        parameters: *const *mut AtTensor,
+        gradients: *const *mut AtTensor,
+        first: *const *mut AtTensor,
+        second: *const *mut AtTensor,
+        largest: *const *mut AtTensor,
+        steps: *const i64,
+        count: usize,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        decay: f64,
+        eps: f64,
+        decoupled: c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_sgd_step(
+        parameters: *const *mut AtTensor,
+        gradients: *const *mut AtTensor,
+        buffers: *const *mut AtTensor,
+        count: usize,
+        lr: f64,
+        momentum: f64,
+        dampening: f64,
+        decay: f64,
+        nesterov: c_int,
+        first: c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_unscale(
+        gradients: *const *mut AtTensor,
+        count: usize,
+        scale: f64,
+        finite: *mut c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_autocast_begin(
+        cuda: c_int,
+        kind: c_int,
+        enabled_before: *mut c_int,
+        kind_before: *mut c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_autocast_end(
+        cuda: c_int,
+        enabled_before: c_int,
+        kind_before: c_int,
+        message: *mut *mut c_char,
+    ) -> c_int;
 }

@@ -19,6 +19,8 @@
 mod error;
 mod ffi;
 mod group;
+mod optim;
+mod precision;
 mod reducer;
 mod replaceable;
 mod store;
@@ -28,6 +30,8 @@ pub use error::{Error, Result};
 #[cfg(feature = "nccl")]
 pub use group::gpus;
 pub use group::{Address, Group, Reduction};
+pub use optim::{AdamStep, SgdStep, adam_step, sgd_step};
+pub use precision::{Autocast, autocast, unscale};
 pub use reducer::{Compression, Reducer, ReducerOptions};
 pub use replaceable::Aborter;
 pub use store::Store;

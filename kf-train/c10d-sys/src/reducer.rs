@@ -110,7 +110,8 @@ impl<'g> Reducer<'g> {
         })
     }
 
-    /// Takes part in the others' pass without one of its own, with gradients of zero; leaves the gradients as they are.
+    /// Takes part in the others' pass without one of its own, as if with gradients of zero; leaves the same gradients as
+    /// that pass does on the others.
     ///
     /// # Errors
     /// c10d's; why the group has failed.

@@ -1,16 +1,21 @@
 //! Data-parallel training.
 
+mod uneven;
 mod verify;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 
 pub use c10d_sys::Compression;
 use c10d_sys::{Reducer, ReducerOptions};
-use tch::nn::{Optimizer, VarStore};
+use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
+use self::uneven::Shared;
+pub use self::uneven::{Divisor, Pass};
 use crate::group::Call;
+use crate::optim::Optimize;
 use crate::{Error, ProcessGroup, Result};
 
 /// How gradients are averaged.
@@ -61,6 +66,8 @@ pub struct DistributedDataParallel<'a> {
     parameters: Vec<Tensor>,
     buffers: Vec<Tensor>,
     options: DdpOptions,
+    /// What gradients are divided by instead of the number of ranks, and the rank whose buffers count.
+    uneven: Cell<Option<Shared>>,
 }
 
 impl<'a> DistributedDataParallel<'a> {
@@ -102,7 +109,7 @@ impl<'a> DistributedDataParallel<'a> {
         };
         let reducer =
             group.done("the reducer's start", Reducer::new(group.raw(), &mut named, reducer_options))?;
-        let ddp = Self { reducer, group, variables, parameters, buffers, options };
+        let ddp = Self { reducer, group, variables, parameters, buffers, options, uneven: Cell::new(None) };
         ddp.synchronize()?;
         Ok(ddp)
     }
@@ -117,18 +124,17 @@ impl<'a> DistributedDataParallel<'a> {
     /// [`Error::CollectiveTimedOut`].
     pub fn synchronize(&self) -> Result<()> {
         verify::verify(self.group, &self.variables)?;
-        spread(self.group, self.parameters.iter().chain(&self.buffers))
+        spread(self.group, 0, self.parameters.iter().chain(&self.buffers))
     }
 
     /// Zeroes the gradients, computes and averages them anew, and makes the optimizer's step.
     ///
     /// # Errors
     /// Those of [`backward`](Self::backward).
-    pub fn backward_step(&self, optimizer: &mut Optimizer, loss: &Tensor) -> Result<()> {
+    pub fn backward_step(&self, optimizer: &mut impl Optimize, loss: &Tensor) -> Result<()> {
         self.zero_grad();
         self.backward(loss)?;
-        optimizer.step();
-        Ok(())
+        optimizer.make_step()
     }
 
     /// Adds this pass's gradients, averaged over the ranks, to the parameters' gradients.
@@ -138,17 +144,24 @@ impl<'a> DistributedDataParallel<'a> {
     /// [`Error::Torch`] when autograd fails. The gradients are then of no meaning. Over a group that is
     /// [replaceable](ProcessGroup::replaceable), the pass has come to its end as always: replace the group, and go on.
     pub fn backward(&self, loss: &Tensor) -> Result<()> {
+        let shared = self.uneven.get();
         let mut output = self.options.find_unused_parameters.then(|| loss.shallow_clone());
         // The second pass compares how ranks have ordered their buckets.
         let call = self.group.call("backward");
-        let ready = self.group.raw().within_timeout(|| self.reducer.prepare(output.as_mut(), None));
+        let ready = self.group.raw().within_timeout(|| {
+            self.reducer.prepare(output.as_mut(), shared.and_then(|shared| shared.divisor))
+        });
         call.done(ready.and_then(|ready| ready))?;
         self.exchange(&call, loss)?;
         drop(call);
-        if self.options.broadcast_buffers {
-            spread(self.group, &self.buffers)?;
+        self.spread_buffers(shared.map_or(0, |shared| shared.root))
+    }
+
+    fn spread_buffers(&self, root: usize) -> Result<()> {
+        match self.options.broadcast_buffers {
+            true => spread(self.group, root, &self.buffers),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Adds this pass's gradients without an exchange, to gather the gradients of several passes before the one that
@@ -162,14 +175,12 @@ impl<'a> DistributedDataParallel<'a> {
 
     /// Zeroes the gradients in place, which views into the buckets bear.
     pub fn zero_grad(&self) {
-        no_grad(|| {
-            for parameter in &self.parameters {
-                let mut gradient = parameter.grad();
-                if gradient.defined() {
-                    let _ = gradient.zero_();
-                }
-            }
-        });
+        zero(&self.parameters);
+    }
+
+    /// The trainable parameters, in the order in which the model made them.
+    pub fn parameters(&self) -> &[Tensor] {
+        &self.parameters
     }
 
     fn exchange(&self, call: &Call, loss: &Tensor) -> Result<()> {
@@ -196,8 +207,20 @@ impl fmt::Debug for DistributedDataParallel<'_> {
     }
 }
 
+/// Zeroes gradients in place.
+pub(crate) fn zero<'t>(parameters: impl IntoIterator<Item = &'t Tensor>) {
+    no_grad(|| {
+        for parameter in parameters {
+            let mut gradient = parameter.grad();
+            if gradient.defined() {
+                let _ = gradient.zero_();
+            }
+        }
+    });
+}
+
 /// The trainable parameters in the order in which the model made them, which is the same on all ranks.
-fn trainable(vs: &VarStore, variables: &HashMap<String, Tensor>) -> Vec<(String, Tensor)> {
+pub(crate) fn trainable(vs: &VarStore, variables: &HashMap<String, Tensor>) -> Vec<(String, Tensor)> {
     let names: HashMap<_, _> = variables.iter().map(|(name, tensor)| (tensor.data_ptr(), name)).collect();
     let parameters = vs.trainable_variables().into_iter().filter(Tensor::requires_grad);
     parameters
@@ -209,15 +232,19 @@ fn trainable(vs: &VarStore, variables: &HashMap<String, Tensor>) -> Vec<(String,
         .collect()
 }
 
-/// Gives all ranks rank 0's values.
-fn spread<'t>(group: &ProcessGroup, tensors: impl IntoIterator<Item = &'t Tensor>) -> Result<()> {
+/// Gives all ranks the root's values.
+fn spread<'t>(
+    group: &ProcessGroup,
+    root: usize,
+    tensors: impl IntoIterator<Item = &'t Tensor>,
+) -> Result<()> {
     no_grad(|| {
         for tensor in tensors {
             match tensor.is_contiguous() {
-                true => group.broadcast(&mut tensor.shallow_clone(), 0)?,
+                true => group.broadcast(&mut tensor.shallow_clone(), root)?,
                 false => {
                     let mut whole = tensor.contiguous();
-                    group.broadcast(&mut whole, 0)?;
+                    group.broadcast(&mut whole, root)?;
                     tensor.shallow_clone().copy_(&whole);
                 }
             }

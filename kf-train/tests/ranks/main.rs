@@ -26,6 +26,8 @@ mod rounds;
 #[cfg(feature = "torch")]
 mod subgroups;
 #[cfg(feature = "torch")]
+mod trainer;
+#[cfg(feature = "torch")]
 mod training;
 #[cfg(feature = "torch")]
 mod works;
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         replaced::workers,
         rounds::workers,
         subgroups::workers,
+        trainer::workers,
         training::workers,
         works::workers,
     ]
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         replaced::trials(),
         rounds::trials(),
         subgroups::trials(),
+        trainer::trials(),
         training::trials(),
         works::trials(),
     ]
