@@ -336,8 +336,9 @@ impl Error {
     #[cfg(feature = "torch")]
     pub(crate) fn missing_ranks(&self) -> Option<&[usize]> {
         match self {
-            Self::NotJoined { missing, .. } | Self::CollectiveTimedOut { missing, .. } => Some(missing),
-            Self::Collective { .. } => Some(&[]),
+            Self::NotJoined { missing, .. }
+            | Self::Collective { missing, .. }
+            | Self::CollectiveTimedOut { missing, .. } => Some(missing),
             _ => None,
         }
     }

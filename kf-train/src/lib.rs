@@ -95,6 +95,10 @@
 //! // launcher.run::<FitReport>(Job::ranks("fit", 2).args(&args)).await?
 //! ```
 //!
+//! Where that loop needs more: `clip_grad_norm`, `GradScaler` and `autocast`, gradients exchanged in half the bytes
+//! (`DdpOptions::compression`), ranks with fewer batches than others (`DistributedDataParallel::uneven`). `Trainer` is
+//! such a loop with all of it, for who wants one.
+//!
 //! # Data from files
 //! With the feature `data`, a `DataLoader` makes batches of Parquet and Arrow IPC files, on threads of its own, in the
 //! order of a [`DistributedSampler`]. Each batch comes with the [`Position`] after it, from which a later start goes on,
@@ -125,9 +129,6 @@
 //! `in_place` instead of `in_memory`. Anything else is shuffled within windows of a few blocks:
 //! `sampler.shuffle_within(42, data.blocks(), 100_000)` instead of `shuffle`, without `in_memory`; then every rank reads
 //! every block. A file that is cut, gone or written to meanwhile is an error in its place, never a short epoch.
-//! Where that loop needs more: `clip_grad_norm`, `GradScaler` and `autocast`, gradients exchanged in half the bytes
-//! (`DdpOptions::compression`), ranks with fewer batches than others (`DistributedDataParallel::uneven`). `Trainer` is
-//! such a loop with all of it, for who wants one.
 //!
 //! # Features
 //! - none by default: launching needs no libtorch and no C++;
@@ -173,10 +174,10 @@ mod trainer;
 
 #[cfg(feature = "torch")]
 pub use checkpoint::Checkpoints;
-#[cfg(feature = "data")]
-pub use data::{Batch, Batches, DataLoader, Dataset};
 #[cfg(feature = "torch")]
 pub use clip::{ClipNorm, clip_grad_norm, clip_grad_value};
+#[cfg(feature = "data")]
+pub use data::{Batch, Batches, DataLoader, Dataset};
 #[cfg(feature = "torch")]
 pub use ddp::{Compression, DdpOptions, DistributedDataParallel, Divisor, Pass};
 pub use error::{Error, Result};
@@ -190,8 +191,7 @@ pub use precision::{GradScaler, ScalerOptions, autocast};
 pub use progress::Progress;
 pub use rank::Rank;
 pub use ranks::ranks;
-pub use sampler::DistributedSampler;
+pub use sampler::{DistributedSampler, Position};
 #[cfg(feature = "torch")]
 pub use team::Team;
-pub use sampler::{DistributedSampler, Position};
 pub use trainer::{Stepped, Trainer};

@@ -302,7 +302,9 @@ impl<'a> Trainer<'a> {
             serde_json::from_slice(first).map_err(broken)?;
         let at = at.map_err(|message| Error::Collective {
             operation: "resume",
+            call: None,
             rank: self.group.rank(),
+            missing: Vec::new(),
             message: format!("rank 0 failed: {message}"),
         })?;
         let Some(at) = at else { return Ok(Position::default()) };

@@ -4,6 +4,7 @@
 
 mod data;
 mod export;
+mod launch;
 mod programs;
 #[cfg(feature = "torch")]
 mod quickstart;

@@ -87,6 +87,21 @@ impl<'a> DistributedDataParallel<'a> {
     /// # Errors
     /// Those of [`new`](Self::new).
     pub fn with_options(vs: &VarStore, group: &'a ProcessGroup, options: DdpOptions) -> Result<Self> {
+        let ddp = Self::unsynchronized(vs, group, options)?;
+        ddp.synchronize()?;
+        Ok(ddp)
+    }
+
+    /// For a [`Team`](crate::Team), whose [`begin`](crate::Team::begin) gives its ranks the same state: by itself this makes
+    /// no call, so that ranks may come to it at different times.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where nothing is trainable.
+    pub fn in_team(vs: &VarStore, team: &'a crate::Team<'_>, options: DdpOptions) -> Result<Self> {
+        Self::unsynchronized(vs, team.group(), options)
+    }
+
+    fn unsynchronized(vs: &VarStore, group: &'a ProcessGroup, options: DdpOptions) -> Result<Self> {
         let variables = vs.variables();
         let mut named = trainable(vs, &variables);
         if named.is_empty() {
@@ -109,9 +124,7 @@ impl<'a> DistributedDataParallel<'a> {
         };
         let reducer =
             group.done("the reducer's start", Reducer::new(group.raw(), &mut named, reducer_options))?;
-        let ddp = Self { reducer, group, variables, parameters, buffers, options, uneven: Cell::new(None) };
-        ddp.synchronize()?;
-        Ok(ddp)
+        Ok(Self { reducer, group, variables, parameters, buffers, options, uneven: Cell::new(None) })
     }
 
     /// Makes sure that all ranks have the same parameters, and gives them rank 0's values, parameters and buffers.

@@ -29,7 +29,7 @@ pub struct AgentOptions {
     /// Where the ranks' files go: `attempt_0/0/output.log`, `error.json` …, counted by this node's starts.
     pub folder: PathBuf,
     /// Keep ranks going from round to round: each is a node of its own for the [quorum](QuorumOptions), whose numbers of nodes
-    /// count for ranks then. For functions that train in a [`Team`](crate::Team).
+    /// count for ranks then. For functions that train in a [`Team`](../struct.Team.html) (feature `torch`).
     pub heal: bool,
     /// Cancelled, the node leaves in good order: its ranks are asked to end, and the others go on without it.
     pub leave: CancellationToken,

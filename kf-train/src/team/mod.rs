@@ -5,6 +5,7 @@ mod plans;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
+use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor, no_grad};
 use tracing::info;
 
@@ -22,12 +23,12 @@ use crate::{Backend, Error, GroupOptions, ProcessGroup, Rank, ReduceOp, Result, 
 /// of the round have done it:
 ///
 /// ```no_run
-/// # use kf_train::{Backend, DistributedDataParallel, GroupOptions, Rank, Team};
+/// # use kf_train::{Backend, DdpOptions, DistributedDataParallel, GroupOptions, Rank, Team};
 /// # use tch::{Tensor, nn::{Optimizer, VarStore}};
 /// # fn doc(rank: &Rank, vs: &VarStore, optimizer: &mut Optimizer, loss_of: fn(u64, usize, usize) -> Tensor)
 /// # -> kf_train::Result<()> {
 /// let team = Team::join(rank, Backend::Gloo, GroupOptions::default())?;
-/// let ddp = DistributedDataParallel::new(vs, team.group())?;
+/// let ddp = DistributedDataParallel::in_team(vs, &team, DdpOptions::default())?;
 /// let mut state: Vec<(String, Tensor)> = vs.variables().into_iter().collect();
 /// state.sort_by(|a, b| a.0.cmp(&b.0));
 /// let state: Vec<Tensor> = state.into_iter().map(|(_, tensor)| tensor).collect();
@@ -188,10 +189,21 @@ impl<'r> Team<'r> {
 
     /// Gives all ranks the step and the state of the first of those that are farthest.
     fn share(&self, step: &mut u64, state: &[Tensor]) -> Result<()> {
-        let own = Tensor::from_slice(&[i64::try_from(*step).unwrap_or(i64::MAX), i64::from(self.new.get())]);
+        let shapes = shapes(state);
+        let own = [i64::try_from(*step).unwrap_or(i64::MAX), i64::from(self.new.get()), shapes];
+        let own = Tensor::from_slice(&own);
         let all = self.group.all_gather(&own.to_device(self.group.device()))?.to_kind(Kind::Int64);
         let ranks = 0..self.world_size() as i64;
         let steps: Vec<i64> = ranks.clone().map(|rank| all.int64_value(&[rank, 0])).collect();
+        if let Some(rank) = ranks.clone().find(|rank| all.int64_value(&[*rank, 2]) != shapes) {
+            return Err(Error::Mismatch {
+                rank: rank.unsigned_abs() as usize,
+                difference: format!(
+                    "its state has other tensors, shapes or types than that of rank {}",
+                    self.rank()
+                ),
+            });
+        }
         let any_new = ranks.clone().any(|rank| all.int64_value(&[rank, 1]) != 0);
         let farthest = steps.iter().copied().max().unwrap_or_default();
         let root = steps.iter().position(|step| *step == farthest).unwrap_or_default();
@@ -210,6 +222,13 @@ impl<'r> Team<'r> {
         *step = farthest.unsigned_abs();
         Ok(())
     }
+}
+
+/// A number that differs where tensors do in number, shape or type.
+fn shapes(state: &[Tensor]) -> i64 {
+    let told: Vec<_> = state.iter().map(|tensor| (format!("{:?}", tensor.kind()), tensor.size())).collect();
+    let digest = Sha256::digest(format!("{told:?}"));
+    i64::from_le_bytes(std::array::from_fn(|i| digest.get(i).copied().unwrap_or_default()))
 }
 
 /// Connects the ranks of the next round after the plan of this number that can be connected.

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kf_core::worker::Workers;
-use kf_train::{Backend, DistributedDataParallel, GroupOptions, LocalLauncher, Rank, Result, Team, ranks};
+use kf_train::{
+    Backend, DdpOptions, DistributedDataParallel, GroupOptions, LocalLauncher, Rank, Result, Team, ranks,
+};
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
@@ -97,7 +99,7 @@ fn train(rank: &Rank, args: Train) -> Result<Vec<f64>> {
     };
     let team = Team::join(rank, Backend::Gloo, options)?;
     let (vs, w) = model();
-    let ddp = DistributedDataParallel::new(&vs, team.group())?;
+    let ddp = DistributedDataParallel::in_team(&vs, &team, DdpOptions::default())?;
     let used = Tensor::zeros([1], (Kind::Int64, Device::Cpu));
     let state = [w.shallow_clone(), used.shallow_clone()];
     let mut log = std::fs::File::options().append(true).create(true).open(args.folder.join("steps")).unwrap();

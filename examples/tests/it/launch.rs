@@ -1,0 +1,143 @@
+//! The example `launch`, as somebody uses it who has scripts written for torchrun.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Runs `launch` on a script of these lines.
+fn launch(folder: &Path, script: &str, options: &[&str], args: &[&str]) -> Output {
+    command(folder, script, options, args).output().unwrap()
+}
+
+fn command(folder: &Path, script: &str, options: &[&str], args: &[&str]) -> Command {
+    let path = folder.join("script.py");
+    std::fs::write(&path, script).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_launch"));
+    command.args(options).arg(&path).args(args).stdin(Stdio::null()).current_dir(folder);
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The variables of torchrun's contract, as PyTorch's documentation lists them.
+const ENVIRONMENT: &str = r#"
+import os, sys
+names = """LOCAL_RANK RANK GROUP_RANK ROLE_RANK LOCAL_WORLD_SIZE WORLD_SIZE ROLE_WORLD_SIZE GROUP_WORLD_SIZE ROLE_NAME
+MASTER_ADDR TORCHELASTIC_RESTART_COUNT TORCHELASTIC_MAX_RESTARTS TORCHELASTIC_RUN_ID TORCHELASTIC_USE_AGENT_STORE
+TORCH_NCCL_ASYNC_ERROR_HANDLING OMP_NUM_THREADS""".split()
+assert int(os.environ["MASTER_PORT"]) > 0
+print(" ".join(f"{name}={os.environ[name]}" for name in names), *sys.argv[1:])
+print("to stderr", file=sys.stderr)
+"#;
+
+#[test]
+fn the_environment_is_torchruns() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "3", "--rdzv-id", "j", "--log-dir", "logs"];
+    let output = launch(folder.path(), ENVIRONMENT, &options, &["--lr", "0.1"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let mut lines: Vec<_> = text(&output.stdout).lines().map(str::to_owned).collect();
+    lines.sort();
+    let expected = |rank: usize| {
+        format!(
+            "LOCAL_RANK={rank} RANK={rank} GROUP_RANK=0 ROLE_RANK={rank} LOCAL_WORLD_SIZE=2 WORLD_SIZE=2 \
+             ROLE_WORLD_SIZE=2 GROUP_WORLD_SIZE=1 ROLE_NAME=default MASTER_ADDR=127.0.0.1 \
+             TORCHELASTIC_RESTART_COUNT=0 TORCHELASTIC_MAX_RESTARTS=3 TORCHELASTIC_RUN_ID=j \
+             TORCHELASTIC_USE_AGENT_STORE=True TORCH_NCCL_ASYNC_ERROR_HANDLING=1 OMP_NUM_THREADS=1 --lr 0.1"
+        )
+    };
+    assert_eq!(lines, [expected(0), expected(1)]);
+    assert_eq!(text(&output.stderr).matches("to stderr").count(), 2);
+    for rank in 0..2 {
+        let logs = folder.path().join("logs/j/attempt_0").join(rank.to_string());
+        assert_eq!(std::fs::read_to_string(logs.join("stdout.log")).unwrap().trim(), expected(rank));
+        assert_eq!(std::fs::read_to_string(logs.join("stderr.log")).unwrap(), "to stderr\n");
+    }
+}
+
+/// Fails once, as torch.distributed.elastic's `record` writes it.
+const FAILS: &str = r#"
+import json, os, sys, time
+if os.environ["RANK"] == "1" and int(os.environ["TORCHELASTIC_RESTART_COUNT"]) < int(sys.argv[1]):
+    error = {"message": "ValueError: too large", "extraInfo": {"py_callstack": "…", "timestamp": "1"}}
+    json.dump({"message": error}, open(os.environ["TORCHELASTIC_ERROR_FILE"], "w"))
+    sys.exit(17)
+if int(os.environ["TORCHELASTIC_RESTART_COUNT"]) < int(sys.argv[1]):
+    time.sleep(600)
+print("done after", os.environ["TORCHELASTIC_RESTART_COUNT"])
+"#;
+
+#[test]
+fn failed_ranks_are_started_anew_and_errors_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ["--standalone", "--nproc_per_node=2", "--max_restarts=2"];
+    let output = launch(folder.path(), FAILS, &options, &["2"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "done after 2\ndone after 2\n");
+    let output = launch(folder.path(), FAILS, &options, &["3"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(told.contains("rank 1 of 2 ended with exit code 17: ValueError: too large"), "{told}");
+}
+
+#[test]
+fn wrong_uses_are_told_and_start_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_launch"))
+        .args(["--standalone", "no/such.py"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("there is no script `no/such.py`"), "{}", text(&output.stderr));
+    if !Path::new("/dev/nvidia0").exists() {
+        let output = launch(folder.path(), "", &["--standalone", "--nproc-per-node", "gpu"], &[]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains("no NVIDIA GPU"), "{}", text(&output.stderr));
+    }
+}
+
+/// A script whose children have children, which must not be left when the job is told to end.
+const FORKS: &str = r#"
+import os, subprocess, sys, time
+child = subprocess.Popen(["sleep", "600"])
+with open(sys.argv[1], "a") as file:
+    file.write(f"{os.getpid()}\n{child.pid}\n")
+time.sleep(600)
+"#;
+
+#[test]
+fn nothing_is_left_when_it_is_told_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let witness = folder.path().join("witness");
+    let pids = || -> Vec<u32> {
+        let text = std::fs::read_to_string(&witness).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    };
+    for signal in ["-TERM", "-KILL"] {
+        let _ = std::fs::remove_file(&witness);
+        let options = ["--standalone", "--nproc-per-node", "2"];
+        let mut process = command(folder.path(), FORKS, &options, &[witness.to_str().unwrap()])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while pids().len() < 4 {
+            assert!(Instant::now() < deadline, "the script does not begin");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap();
+        let status = process.wait().unwrap();
+        assert!(!status.success());
+        let lives = |pid: &u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+        };
+        while pids().iter().any(lives) {
+            assert!(Instant::now() < deadline, "{signal}: of {:?} some are left", pids());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
