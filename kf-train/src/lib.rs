@@ -170,6 +170,7 @@ mod sampler;
 pub mod store;
 #[cfg(feature = "torch")]
 mod team;
+#[cfg(feature = "torch")]
 mod trainer;
 
 #[cfg(feature = "torch")]
@@ -194,4 +195,5 @@ pub use ranks::ranks;
 pub use sampler::{DistributedSampler, Position};
 #[cfg(feature = "torch")]
 pub use team::Team;
+#[cfg(feature = "torch")]
 pub use trainer::{Stepped, Trainer};
