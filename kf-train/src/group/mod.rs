@@ -37,9 +37,10 @@ pub use self::work::Work;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
-    /// TCP, for tensors in the machine's memory.
+    /// TCP, for tensors in the machine's memory. Collectives whose names end with `async` are under way when their calls
+    /// return.
     Gloo,
-    /// NVIDIA's, for tensors on GPUs, one GPU a rank.
+    /// NVIDIA's, for tensors on GPUs, one GPU a rank. Every collective is done when its call returns.
     #[cfg(feature = "nccl")]
     Nccl,
 }
@@ -47,14 +48,14 @@ pub enum Backend {
 /// How long a group waits, and where its tensors are. Times of more than ten years are ten years.
 #[derive(Debug, Clone, Copy)]
 pub struct GroupOptions {
-    /// For all ranks to come together, and then once more for them to connect.
+    /// For all ranks to come together, and then once more for them to connect. For a subgroup, to connect.
     pub join_timeout: Duration,
-    /// For each call.
+    /// For each call; for one that is begun, from when its turn comes.
     pub timeout: Duration,
     /// This rank's GPU, for NCCL: a number below that of the GPUs that the process sees. None is the local rank.
     pub gpu: Option<usize>,
     /// Compare the ranks' calls before each collective, so that calls or tensors that do not fit are an error on every
-    /// rank; costs a small exchange each. The same on all ranks.
+    /// rank; costs a small exchange each, for which one that is to be begun waits, too. The same on all ranks.
     pub verify: bool,
 }
 
