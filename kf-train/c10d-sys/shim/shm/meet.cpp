@@ -123,11 +123,12 @@ Descriptor new_socket() {
   return made;
 }
 
-Descriptor listen_at(const Place& place, int size) {
+// With room for others than the ranks.
+Descriptor listen_at(const Place& place) {
   Descriptor listener = new_socket();
   const auto [address, length] = address_of(place);
   if (bind(listener.number, reinterpret_cast<const sockaddr*>(&address), length) != 0 ||
-      listen(listener.number, size) != 0) {
+      listen(listener.number, 2 * MOST_RANKS) != 0) {
     failed_with("no socket to listen at");
   }
   return listener;
@@ -247,7 +248,7 @@ std::unique_ptr<Peers> meet(c10d::Store& store, int rank, int size, Clock::time_
     failed("at most " + std::to_string(MOST_RANKS) + " ranks share memory, and these are " + std::to_string(size));
   }
   const Place own = own_place();
-  const Descriptor listener = listen_at(own, size);
+  const Descriptor listener = listen_at(own);
   const auto key = [](int of) { return "place/" + std::to_string(of); };
   store.set(key(rank), packed(own));
   std::vector<Place> places;
