@@ -86,6 +86,7 @@ void Peers::sleep(Line line, Clock::time_point deadline, const std::vector<int>&
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if (holds()) return;
     check();
+    check_others();
     check_there(ranks, look, holds);
     const auto now = Clock::now();
     if (now >= deadline) {
@@ -97,10 +98,12 @@ void Peers::sleep(Line line, Clock::time_point deadline, const std::vector<int>&
 }
 
 void Peers::check() const {
-  if (failed_.load(std::memory_order_acquire)) {
-    std::lock_guard lock(mutex_);
-    throw Failure(Fault::OTHER, rank_, reason_);
-  }
+  if (!failed()) return;
+  std::lock_guard lock(mutex_);
+  throw Failure(Fault::OTHER, rank_, reason_);
+}
+
+void Peers::check_others() const {
   for (int other = 0; other < size_; ++other) {
     if (other == rank_) continue;
     const uint32_t word = segment_.rank(other).fault.load(std::memory_order_acquire);

@@ -78,7 +78,7 @@ class Peers {
   // Ends the group on this rank, once: every wait here fails, and the others learn why. Gives the first reason.
   void fail(Fault fault, int culprit, const std::string& reason);
   bool failed() const { return failed_.load(std::memory_order_acquire); }
-  // Throws where the group has been ended, here or on another rank.
+  // Throws where the group has been ended on this rank.
   void check() const;
 
  private:
@@ -86,6 +86,8 @@ class Peers {
   static void yield();
   void sleep(Line line, Clock::time_point deadline, const std::vector<int>& ranks,
              const std::function<bool()>& holds);
+  // Throws where any other rank has failed.
+  void check_others() const;
   // Throws where one of these ranks is gone and it does not hold. `look` is for processes, too.
   void check_there(const std::vector<int>& ranks, bool look, const std::function<bool()>& holds) const;
   bool ended(int rank) const;
