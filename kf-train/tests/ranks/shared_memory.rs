@@ -25,6 +25,7 @@ pub(crate) fn workers(workers: Workers) -> Workers {
         .with(ranks("shared-misfits", misfits))
         .with(ranks("shared-gone", gone))
         .with(ranks("shared-killed-in-backward", killed_in_backward))
+        .with(ranks("shared-aborted", aborted))
         .with(ranks("shared-frozen", frozen))
         .with(ranks("shared-leaving", leaving))
 }
@@ -42,6 +43,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("shared_memory::what_does_not_fit_is_an_error_on_all_ranks", misfits_are_errors),
         trial("shared_memory::a_rank_that_ends_is_noticed_and_named", gone_is_noticed),
         trial("shared_memory::a_rank_killed_in_backward_is_named", killed_in_backward_is_named),
+        trial("shared_memory::an_abort_ends_all_waits_at_once", abort_ends_waits),
         trial("shared_memory::a_frozen_rank_is_waited_for_until_time_is_over", frozen_is_late),
         trial("shared_memory::who_leaves_early_has_done_its_part", leaving_is_no_failure),
     ]
@@ -413,6 +415,43 @@ fn killed_in_backward(rank: &Rank, (): ()) -> Failable<()> {
 async fn killed_in_backward_is_named(launcher: LocalLauncher) {
     let text = launcher.run::<()>(Job::ranks("shared-killed-in-backward", 2)).await.unwrap_err().to_string();
     assert!(text.contains("rank 1 of 2 ended with signal 9 (SIGKILL)"), "{text}");
+}
+
+/// Rank 2 stays away, and rank 0 gives up from another thread; gives how many milliseconds later each work was over.
+fn aborted(rank: &Rank, (): ()) -> Failable<(u128, String)> {
+    let (before, away) = (Duration::from_millis(300), Duration::from_secs(5));
+    let group = join(rank, LONG)?.replaceable()?;
+    group.barrier()?;
+    let began = Instant::now();
+    if rank.rank() == 2 {
+        std::thread::sleep(away);
+        return Ok((0, String::new()));
+    }
+    let aborter = (rank.rank() == 0).then(|| group.aborter()).transpose()?;
+    let aborting = std::thread::spawn(move || {
+        std::thread::sleep(before);
+        aborter.map(|aborter| aborter.abort("enough of it")).transpose()
+    });
+    let work = group.all_reduce_async(zeros(1_000_000, Kind::Float), ReduceOp::Sum)?;
+    while !work.is_completed() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let after = began.elapsed().saturating_sub(before);
+    aborting.join().map_err(|_| "the thread panicked")??;
+    let text = work.wait().err().map(|error| error.to_string()).unwrap_or_default();
+    if after > Duration::from_millis(500) {
+        return Err(format!("after {after:?}: {text}").into());
+    }
+    match (rank.rank(), text.contains("rank 0 has aborted its group")) {
+        (1, false) => Err(text.into()),
+        _ => Ok((after.as_millis(), text)),
+    }
+}
+
+async fn abort_ends_waits(launcher: LocalLauncher) {
+    let (after, text): (u128, String) = launcher.run(Job::ranks("shared-aborted", 3)).await.unwrap();
+    println!("over after {after} ms");
+    assert!(text.contains("enough of it"), "{text}");
 }
 
 /// Rank 1 stops itself; rank 0 gives up, lets it go on, and both go on in a new group.
