@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 fn main() {
     println!("cargo::rerun-if-changed=shim");
     println!("cargo::rustc-check-cfg=cfg(libtorch_has_nccl)");
+    println!("cargo::rustc-check-cfg=cfg(shared_memory)");
     // Documentation is built where there is no libtorch.
     if std::env::var_os("DOCS_RS").is_some() {
         return;
@@ -37,14 +38,18 @@ fn main() {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .include("shim")
-        .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
-        .files([
-            "shim/c10d.cpp",
-            "shim/collectives.cpp",
-            "shim/optim.cpp",
-            "shim/reducer.cpp",
-            "shim/replaceable.cpp",
-        ]);
+        .flag("-D_GLIBCXX_USE_CXX11_ABI=1");
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+        shared_memory(shim.clone());
+        println!("cargo::rustc-cfg=shared_memory");
+    }
+    shim.files([
+        "shim/c10d.cpp",
+        "shim/collectives.cpp",
+        "shim/optim.cpp",
+        "shim/reducer.cpp",
+        "shim/replaceable.cpp",
+    ]);
     let (wanted, has_cuda) =
         (std::env::var_os("CARGO_FEATURE_NCCL").is_some(), lib.join("libtorch_cuda.so").is_file());
     if wanted && has_cuda {
@@ -64,6 +69,16 @@ fn main() {
         println!("cargo::rustc-link-lib=torch_cuda");
         println!("cargo::rustc-link-lib=c10_cuda");
     }
+}
+
+/// Groups over shared memory, which Linux has what they need for. Fast in every profile: they are what is waited for.
+fn shared_memory(mut shim: cc::Build) {
+    let files = ["backend", "collectives", "kernels", "lane", "meet", "messages", "peers", "segment"];
+    shim.opt_level(3)
+        .flag("-fwrapv")
+        .flag("-ffp-contract=off")
+        .files(files.map(|file| format!("shim/shm/{file}.cpp")))
+        .compile("kf_shared_memory");
 }
 
 /// Where NCCL's and CUDA's headers are: with the libtorch, beside a PyTorch among its packages, or in CUDA's toolkit.

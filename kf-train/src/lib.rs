@@ -130,6 +130,34 @@
 //! `sampler.shuffle_within(42, data.blocks(), 100_000)` instead of `shuffle`, without `in_memory`; then every rank reads
 //! every block. A file that is cut, gone or written to meanwhile is an error in its place, never a short epoch.
 //!
+//! # Groups, and collectives as futures
+//! A `ProcessGroup` has the collectives of c10d, each as a call that blocks and, with a name that ends with `async`, as
+//! one that begins it. The `Work` that this gives owns the tensors until they are whole; await it in any runtime, or
+//! `wait`. Some of the ranks become a group of their own by `subgroup` or `split`, and many tensors travel in few messages
+//! by `all_reduce_coalesced` and its like:
+//!
+#![cfg_attr(feature = "torch", doc = "```no_run")]
+#![cfg_attr(not(feature = "torch"), doc = "```ignore")]
+//! use kf_train::{Backend, ProcessGroup, Rank, ReduceOp};
+//! use tch::{Device, Kind, Tensor};
+//!
+//! async fn sums(rank: &Rank, mut gradients: Vec<Tensor>) -> kf_train::Result<Tensor> {
+//!     let group = ProcessGroup::join(rank, Backend::Gloo)?;
+//!     let sum = group.all_reduce_async(Tensor::ones([4], (Kind::Float, Device::Cpu)), ReduceOp::Sum)?;
+//!     group.all_reduce_coalesced(&mut gradients, ReduceOp::Avg)?;       // while the other is under way
+//!     if let Some(pair) = group.subgroup(&[0, 1])? {                    // called by all, given to two
+//!         pair.barrier()?;
+//!     }
+//!     sum.await
+//! }
+//! ```
+//!
+//! Ranks meet at a store that rank 0 serves at `MASTER_ADDR` and `MASTER_PORT`, or, where `TORCHELASTIC_USE_AGENT_STORE` is
+//! `True`, at the launcher's. They reach one another under `KF_TRAIN_HOST`, by the interface that `GLOO_SOCKET_IFNAME`
+//! names, or by their host's name. A call that fails tells who was missing: `all_reduce (call 17 of this group) was not
+//! done on rank 0 within 3s: rank 1 was last seen at call 15 (broadcast), ranks 2 and 3 were last seen after call 16
+//! (barrier)`.
+//!
 //! # Features
 //! - none by default: launching needs no libtorch and no C++;
 //! - `data`: batches from Parquet (uncompressed, Snappy, LZ4) and Arrow IPC (uncompressed, LZ4); needs no libtorch;
@@ -170,6 +198,7 @@ mod sampler;
 pub mod store;
 #[cfg(feature = "torch")]
 mod team;
+#[cfg(feature = "torch")]
 mod trainer;
 
 #[cfg(feature = "torch")]
@@ -194,4 +223,5 @@ pub use ranks::ranks;
 pub use sampler::{DistributedSampler, Position};
 #[cfg(feature = "torch")]
 pub use team::Team;
+#[cfg(feature = "torch")]
 pub use trainer::{Stepped, Trainer};

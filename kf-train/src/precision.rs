@@ -119,7 +119,6 @@ impl GradScaler {
     }
 
     /// The loss, times the scale; of this the gradients are to be computed.
-    #[must_use]
     pub fn scale(&self, loss: &Tensor) -> Tensor {
         loss * f64::from(self.state.scale)
     }

@@ -35,7 +35,17 @@ print("to stderr", file=sys.stderr)
 #[test]
 fn the_environment_is_torchruns() {
     let folder = tempfile::tempdir().unwrap();
-    let options = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "3", "--rdzv-id", "j", "--log-dir", "logs"];
+    let options = [
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "3",
+        "--rdzv-id",
+        "j",
+        "--log-dir",
+        "logs",
+    ];
     let output = launch(folder.path(), ENVIRONMENT, &options, &["--lr", "0.1"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let mut lines: Vec<_> = text(&output.stdout).lines().map(str::to_owned).collect();

@@ -92,12 +92,12 @@ int kf_group_all_gather(const KfGroup* group, at::Tensor* output, at::Tensor* in
 
 int kf_group_reduce_scatter(const KfGroup* group, at::Tensor* output, at::Tensor* input, int op, KfWork** work,
                             char** message) {
-  if (!group->futures) {
-    return timed(group, message, [&] {
+  if (group->backend->getBackendName() != "gloo") {
+    return begun(group, work, message, [&] {
       at::Tensor to = output->detach(), from = input->detach();
       c10d::ReduceScatterOptions options;
       options.reduceOp = reduction(op);
-      group->backend->_reduce_scatter_base(to, from, options)->wait();
+      return group->backend->_reduce_scatter_base(to, from, options);
     });
   }
   // Gloo does the same, but takes this rank's part in a wait, of which no future tells.

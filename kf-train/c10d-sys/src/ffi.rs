@@ -109,6 +109,16 @@ unsafe extern "C" {
         out: *mut *mut KfGroup,
         message: *mut *mut c_char,
     ) -> c_int;
+    #[cfg(shared_memory)]
+    pub(crate) fn kf_group_shared_memory(
+        store: *const KfStore,
+        rank: c_int,
+        size: c_int,
+        connect_ms: i64,
+        timeout_ms: i64,
+        out: *mut *mut KfGroup,
+        message: *mut *mut c_char,
+    ) -> c_int;
     #[cfg(libtorch_has_nccl)]
     pub(crate) fn kf_gpus(count: *mut usize, message: *mut *mut c_char) -> c_int;
     #[cfg(libtorch_has_nccl)]

@@ -29,7 +29,8 @@ pub enum Address<'a> {
     Interface(&'a str),
 }
 
-/// A process group: over Gloo, for CPU tensors and with TCP between the ranks, or over NCCL, for those of one GPU.
+/// A process group: over Gloo, for CPU tensors and with TCP between the ranks; over shared memory, for those of one
+/// machine; or over NCCL, for tensors of one GPU.
 ///
 /// All ranks must make the same calls in the same order. Over Gloo a collective only begins in its call, and its
 /// [`Work`] tells when it is done on this rank, or the group's timeout is over: until then its tensors must be left
@@ -120,6 +121,12 @@ impl Group {
             let _ = (store, rank, size, connect, timeout);
             Err(without_cuda())
         }
+    }
+
+    #[cfg(shared_memory)]
+    pub(crate) fn from_raw(raw: *mut ffi::KfGroup) -> Result<Self> {
+        let raw = NonNull::new(raw).ok_or_else(|| crate::Error::new("no group was made"))?;
+        Ok(Self { raw })
     }
 
     /// Runs what uses the group in ways of its own, such as a backward pass through a [`Reducer`](crate::Reducer), in
@@ -324,7 +331,7 @@ impl Drop for Begun<'_> {
     }
 }
 
-fn int(number: usize) -> Result<i32> {
+pub(crate) fn int(number: usize) -> Result<i32> {
     i32::try_from(number)
         .map_err(|_| crate::Error::new(format!("{number} is more ranks than c10d can count")))
 }

@@ -1,5 +1,5 @@
-//! c10d, libtorch's collective communication, from Rust: a [`Store`] to meet at, a [`Group`] of processes over Gloo or
-//! NCCL, and the [`Reducer`] that averages gradients during the backward pass.
+//! c10d, libtorch's collective communication, from Rust: a [`Store`] to meet at, a [`Group`] of processes over Gloo,
+//! shared memory or NCCL, and the [`Reducer`] that averages gradients during the backward pass.
 //!
 //! Thin and safe; `kf-train` has the comfort. C++ exceptions come back as [`Error`]s with their message.
 //!
@@ -23,6 +23,7 @@ mod optim;
 mod precision;
 mod reducer;
 mod replaceable;
+mod shm;
 mod store;
 mod work;
 

@@ -202,7 +202,8 @@ impl<'a> DistributedDataParallel<'a> {
         };
         let message = first_line(&error.to_string());
         // What the exchange throws comes out of autograd; Gloo's errors tell of their source file.
-        let of_exchange = ["gloo", "NCCL", "imed out"].iter().any(|mark| message.contains(mark));
+        let of_exchange =
+            ["gloo", "shared memory", "NCCL", "imed out"].iter().any(|mark| message.contains(mark));
         Err(match of_exchange {
             true => call.failed(message.contains("imed out"), &message),
             false => autograd(&error),

@@ -90,7 +90,11 @@ fn own_part(store: Store, meeting: &Meeting, given: Duration) -> Result<Store> {
 /// Connects to a store that another process serves.
 fn reach(meeting: &Meeting, deadline: Instant, given: Duration) -> Result<Store> {
     // At the very end of the time, too, a store that is there is found to be there.
-    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
+    let mut left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
+    if matches!(meeting.server, Server::Agent(_)) {
+        // An agent serves a round's store before it tells of it: where it is not there, it is there no more.
+        left = left.min(Duration::from_secs(1));
+    }
     Store::connect(&meeting.store_host, meeting.store_port, left).map_err(|error| {
         let unreached = || format!("can't be reached within {given:?}: {error}");
         match (error.timed_out(), meeting.server) {

@@ -35,9 +35,12 @@ fn train(net: &dyn Module, optimizer: &mut Optimizer, steps: std::ops::Range<i64
     }
 }
 
-fn every_kind() -> Vec<(fn(&VarStore, f64) -> Result<Optimizer>, nn::Optimizer, VarStore, Box<dyn Module>)> {
-    type Build = fn(&VarStore, f64) -> Result<Optimizer>;
-    let mut kinds: Vec<(Build, nn::Optimizer, VarStore, Box<dyn Module>)> = Vec::new();
+type Build = fn(&VarStore, f64) -> Result<Optimizer>;
+type OfEach = (Build, nn::Optimizer, VarStore, Box<dyn Module>);
+type State = Vec<(String, Tensor)>;
+
+fn every_kind() -> Vec<OfEach> {
+    let mut kinds: Vec<OfEach> = Vec::new();
     let mut kind = |build: Build, theirs: &dyn Fn(&VarStore) -> nn::Optimizer| {
         let (vs, net) = model();
         kinds.push((build, theirs(&vs), vs, Box::new(net)));
@@ -144,7 +147,7 @@ fn a_state_that_does_not_fit_changes_nothing() {
         assert!(optimizer.state().iter().zip(&before).all(|(a, b)| a == b));
         text
     };
-    let with = |change: &dyn Fn(&mut Vec<(String, Tensor)>)| {
+    let with = |change: &dyn Fn(&mut State)| {
         let mut state: Vec<_> = before.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
         change(&mut state);
         state
@@ -181,7 +184,7 @@ fn a_state_that_does_not_fit_changes_nothing() {
     checkpoints.save(2, &other, &0).unwrap();
     let error = checkpoints.load_training::<u8>(2, &mut vs, &mut optimizer).unwrap_err();
     assert!(error.to_string().contains("saved without an optimizer"), "{error}");
-    assert_eq!(checkpoints.load::<u8>(1, &mut VarStore::new(Device::Cpu)).is_err(), true);
+    assert!(checkpoints.load::<u8>(1, &mut VarStore::new(Device::Cpu)).is_err());
     assert_eq!(parameters(&vs), weights);
     let place = dir.path().join("step-0000000001/optimizer.safetensors");
     let mut bytes = std::fs::read(&place).unwrap();

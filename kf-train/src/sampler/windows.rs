@@ -96,6 +96,7 @@ pub(crate) struct Window {
 
 #[derive(Debug, Clone)]
 struct Block {
+    #[cfg_attr(not(feature = "data"), expect(dead_code, reason = "only loaders read blocks"))]
     number: usize,
     /// Where in the window it begins.
     start: u64,

@@ -241,7 +241,13 @@ fn enter(
 ) -> Result<(u64, RankPlan, ProcessGroup)> {
     loop {
         let (number, plan) = plans.after(present, options.join_timeout)?;
-        match ProcessGroup::join_round(rank, &place(&plan)?, backend, options) {
+        let place = place(&plan)?;
+        let store = (place.store_host.as_str(), place.store_port);
+        if is_over(store) {
+            present = number;
+            continue;
+        }
+        match ProcessGroup::join_round(rank, &place, backend, options) {
             Ok(group) => return Ok((number, plan, group)),
             Err(error) if error.missing_ranks().is_some() => {
                 info!(round = plan.round, %error, "a round that came to nothing");
@@ -251,6 +257,12 @@ fn enter(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether the store of a round is served no more, so that there is another round, or will be.
+fn is_over(store: (&str, u16)) -> bool {
+    let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+    std::net::TcpStream::connect(store).is_err_and(refused)
 }
 
 fn place(plan: &RankPlan) -> Result<RoundPlace> {

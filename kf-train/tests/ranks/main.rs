@@ -24,6 +24,8 @@ mod replaced;
 #[cfg(feature = "torch")]
 mod rounds;
 #[cfg(feature = "torch")]
+mod shared_memory;
+#[cfg(feature = "torch")]
 mod subgroups;
 #[cfg(feature = "torch")]
 mod trainer;
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         missing::workers,
         replaced::workers,
         rounds::workers,
+        shared_memory::workers,
         subgroups::workers,
         trainer::workers,
         training::workers,
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         missing::trials(),
         replaced::trials(),
         rounds::trials(),
+        shared_memory::trials(),
         subgroups::trials(),
         trainer::trials(),
         training::trials(),

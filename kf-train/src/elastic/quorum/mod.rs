@@ -347,7 +347,7 @@ impl View<'_> {
     }
 
     fn may_join(&self, node: &NodeState) -> bool {
-        node.phase != Phase::Starting && self.is_alive(node)
+        node.phase == Phase::Ready && self.is_alive(node)
     }
 
     fn is_alive(&self, node: &NodeState) -> bool {

@@ -223,7 +223,8 @@ async fn kill_one(fleet: &Fleet, size: usize) -> (f64, f64) {
     world_of(fleet, size).await;
     let survivor = ranks[0].pid;
     let steps: Vec<_> = done(&fleet.folder).into_iter().filter(|done| done.pid == survivor).collect();
-    let fewer = steps.iter().find(|done| done.at > at && done.world_size < size).unwrap();
+    let fewer = steps.iter().find(|done| done.at > at && done.world_size < size);
+    let fewer = fewer.unwrap_or_else(|| panic!("at {at}: {:?}\n{steps:?}", ranks));
     let joined = steps.iter().position(|done| done.at > fewer.at && done.world_size == size).unwrap();
     (fewer.at - at, steps[joined].at - steps[joined - 1].at)
 }
