@@ -1,7 +1,6 @@
 // Stores, and groups over Gloo.
 #define USE_C10D_GLOO
 
-#include <algorithm>
 #include <sstream>
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -53,24 +52,6 @@ int kf_store_get(const KfStore* store, const char* key, int64_t timeout_ms, uint
     if (*bytes == nullptr) throw std::bad_alloc();
     memcpy(*bytes, value.data(), value.size());
     *length = value.size();
-  });
-}
-
-int kf_store_clone(const KfStore* store, KfStore** out, char** message) {
-  return guarded(message, [&] { *out = new KfStore{store->store->clone()}; });
-}
-
-// One message for all keys, which must be there. The values follow one another; `lengths` has room for theirs.
-int kf_store_get_all(const KfStore* store, const char* const* keys, size_t count, uint8_t** bytes, size_t* lengths,
-                     char** message) {
-  return guarded(message, [&] {
-    const auto values = store->store->multiGet(std::vector<std::string>(keys, keys + count));
-    size_t total = 0;
-    for (size_t i = 0; i < count; ++i) total += lengths[i] = values.at(i).size();
-    *bytes = static_cast<uint8_t*>(malloc(total + 1));
-    if (*bytes == nullptr) throw std::bad_alloc();
-    uint8_t* to = *bytes;
-    for (const auto& value : values) to = std::copy(value.begin(), value.end(), to);
   });
 }
 

@@ -71,19 +71,6 @@ unsafe extern "C" {
         length: *mut usize,
         message: *mut *mut c_char,
     ) -> c_int;
-    pub(crate) fn kf_store_clone(
-        store: *const KfStore,
-        out: *mut *mut KfStore,
-        message: *mut *mut c_char,
-    ) -> c_int;
-    pub(crate) fn kf_store_get_all(
-        store: *const KfStore,
-        keys: *const *const c_char,
-        count: usize,
-        bytes: *mut *mut u8,
-        lengths: *mut usize,
-        message: *mut *mut c_char,
-    ) -> c_int;
     pub(crate) fn kf_store_check(
         store: *const KfStore,
         key: *const c_char,

@@ -59,16 +59,6 @@ impl Store {
         })
     }
 
-    /// The same keys through a connection of its own, which never waits for the calls of this one, and does not keep a
-    /// server alive.
-    ///
-    /// # Errors
-    /// c10d's, when the store can't be reached.
-    pub fn reconnected(&self) -> Result<Self> {
-        // SAFETY: the store is alive; the shim writes `out` when it answers OK.
-        Self::made(|out, message| unsafe { ffi::kf_store_clone(self.raw.as_ptr(), out, message) })
-    }
-
     fn made(body: impl FnOnce(*mut *mut ffi::KfStore, *mut *mut c_char) -> i32) -> Result<Self> {
         let mut out = std::ptr::null_mut();
         call(|message| body(&mut out, message))?;
@@ -111,40 +101,6 @@ impl Store {
             let value = std::slice::from_raw_parts(bytes, length).to_vec();
             ffi::kf_bytes_free(bytes);
             value
-        })
-    }
-
-    /// The values of keys that are all set, in one message.
-    ///
-    /// # Errors
-    /// c10d's, timed out where one was not set within the time that the store was connected with.
-    pub fn get_all(&self, keys: &[String]) -> Result<Vec<Vec<u8>>> {
-        let keys: Vec<CString> = keys.iter().map(|key| c_string(key)).collect::<Result<_>>()?;
-        let keys: Vec<*const c_char> = keys.iter().map(|key| key.as_ptr()).collect();
-        let mut lengths = vec![0_usize; keys.len()];
-        let mut bytes = std::ptr::null_mut();
-        // SAFETY: the keys outlive the call, and there is a length for each; `bytes` is written on OK.
-        call(|message| unsafe {
-            ffi::kf_store_get_all(
-                self.raw.as_ptr(),
-                keys.as_ptr(),
-                keys.len(),
-                &mut bytes,
-                lengths.as_mut_ptr(),
-                message,
-            )
-        })?;
-        // SAFETY: `bytes` holds as many bytes as the lengths add up to, and the shim has made them for us to free.
-        Ok(unsafe {
-            let mut rest = std::slice::from_raw_parts(bytes, lengths.iter().sum());
-            let mut values = Vec::with_capacity(lengths.len());
-            for length in lengths {
-                let (value, after) = rest.split_at(length);
-                values.push(value.to_vec());
-                rest = after;
-            }
-            ffi::kf_bytes_free(bytes);
-            values
         })
     }
 
@@ -214,20 +170,13 @@ mod tests {
         assert_eq!(server.get("empty", LONG).unwrap(), b"");
         assert_eq!((client.add("n", 2).unwrap(), server.add("n", 3).unwrap()), (2, 5));
         assert!(server.check("a").unwrap() && !server.check("b").unwrap());
-        let all = client.get_all(&["empty".into(), "a".into()]).unwrap();
-        assert_eq!(all, [&b""[..], b"one\0two"]);
-        assert_eq!(client.get_all(&[]).unwrap(), Vec::<Vec<u8>>::new());
         let view = server.prefixed("deep").unwrap();
         assert!(!view.check("a").unwrap());
         view.set("a", b"other").unwrap();
         assert_eq!(client.get("a", LONG).unwrap(), b"one\0two");
-        let other = view.reconnected().unwrap();
-        assert_eq!(other.get("a", LONG).unwrap(), b"other");
-        // The view outlives the value that it was made from; another connection does not keep the server.
+        // The view outlives the value that it was made from.
         drop(server);
         assert!(view.check("a").unwrap());
-        drop(view);
-        assert!(other.check("a").is_err());
     }
 
     #[test]

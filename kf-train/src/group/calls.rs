@@ -21,6 +21,12 @@ pub(super) struct Seen {
     pub(super) within: bool,
 }
 
+impl Seen {
+    pub(super) fn written(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
 /// One rank's calls into one group.
 #[derive(Debug)]
 pub(super) struct Calls {
@@ -68,7 +74,7 @@ impl Calls {
 
     /// Writes how far this rank is.
     pub(super) fn publish(&self, store: &Store, seen: &Seen) -> c10d_sys::Result<()> {
-        store.set(&self.key(self.rank), &serde_json::to_vec(seen).unwrap_or_default())
+        store.set(&self.key(self.rank), &seen.written())
     }
 
     pub(super) fn seen(&self) -> Seen {

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 ///
 /// Every meeting has a round of its own there, which rank 0 names: ranks that tried in vain, however often, meet in rank
 /// 0's next one, also where the store has outlived the round.
-pub(super) fn meet(meeting: &Meeting, given: Duration) -> Result<Store> {
+pub(super) fn meet(meeting: &Meeting, given: Duration) -> Result<Met> {
     come_together(meeting, given).map_err(|error| match (error, meeting.server) {
         (Error::Collective { message, .. }, Server::Agent(_)) => {
             own_message(meeting, format!("{}: {message}", meeting.store_name()))
@@ -26,7 +26,20 @@ pub(super) fn meet(meeting: &Meeting, given: Duration) -> Result<Store> {
     })
 }
 
-fn come_together(meeting: &Meeting, given: Duration) -> Result<Store> {
+/// Where ranks have met.
+pub(super) struct Met {
+    pub(super) store: Store,
+    /// What its keys begin with in the whole store.
+    pub(super) scope: String,
+}
+
+impl Met {
+    fn at(store: Store, meeting: &Meeting, round: &str) -> Self {
+        Self { store, scope: format!("{}/{round}", meeting.scope) }
+    }
+}
+
+fn come_together(meeting: &Meeting, given: Duration) -> Result<Met> {
     let deadline = Instant::now() + given;
     if meeting.rank == 0 {
         let store = match meeting.server != Server::Rank0 {
@@ -39,11 +52,11 @@ fn come_together(meeting: &Meeting, given: Duration) -> Result<Store> {
         let here = store.prefixed(&round).map_err(own)?;
         store.set(ROUND, round.as_bytes()).map_err(own)?;
         count(&here, meeting, deadline, given)?;
-        return Ok(here);
+        return Ok(Met::at(here, meeting, &round));
     }
     loop {
         match attend(meeting, deadline, given) {
-            Ok(Some(store)) => return Ok(store),
+            Ok(Some(met)) => return Ok(met),
             // A round is over when its store is gone.
             Err(error @ Error::Collective { .. }) if matches!(meeting.server, Server::Agent(_)) => {
                 return Err(error);
@@ -109,7 +122,7 @@ fn reach(meeting: &Meeting, deadline: Instant, given: Duration) -> Result<Store>
 }
 
 /// Comes to rank 0's present round; none where that is over, as far as this rank is concerned.
-fn attend(meeting: &Meeting, deadline: Instant, given: Duration) -> Result<Option<Store>> {
+fn attend(meeting: &Meeting, deadline: Instant, given: Duration) -> Result<Option<Met>> {
     let own = |error: c10d_sys::Error| failed(meeting.rank, "join", given, &error);
     let left = || deadline.saturating_duration_since(Instant::now());
     let store = own_part(reach(meeting, deadline, given)?, meeting, given)?;
@@ -117,7 +130,8 @@ fn attend(meeting: &Meeting, deadline: Instant, given: Duration) -> Result<Optio
         Err(error) if error.timed_out() => return Err(not_joined(&[0], meeting.world_size, given)),
         round => round.map_err(own)?,
     };
-    let here = store.prefixed(&String::from_utf8_lossy(&round)).map_err(own)?;
+    let name = String::from_utf8_lossy(&round);
+    let here = store.prefixed(&name).map_err(own)?;
     let said = unlike_any();
     here.set(&format!("here/{}", meeting.rank), said.as_bytes()).map_err(own)?;
     let answer = loop {
@@ -136,7 +150,7 @@ fn attend(meeting: &Meeting, deadline: Instant, given: Duration) -> Result<Optio
         return Ok(None);
     }
     match answer.missing.is_empty() {
-        true => Ok(Some(here)),
+        true => Ok(Some(Met::at(here, meeting, &name))),
         false => Err(not_joined(&answer.missing, meeting.world_size, given)),
     }
 }

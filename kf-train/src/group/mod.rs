@@ -185,14 +185,14 @@ impl ProcessGroup {
         let options = options.bounded();
         let device = device(meeting.rank, local_rank, backend, options.gpu)?;
         let place = Place { backend, device, reach: meeting.reach.clone() };
-        let store = Arc::new(meet::meet(meeting, options.join_timeout)?);
+        let met = meet::meet(meeting, options.join_timeout)?;
         let calls = Calls::new(String::new(), meeting.rank, meeting.world_size, options.timeout);
         let reporter = match meeting.world_size {
             1 => None,
-            _ => Some(reporter(meeting, &store)?),
+            _ => Some(reporter(meeting, &met.scope)?),
         };
         let members = (0..meeting.world_size).collect();
-        Self::connect(store, calls, members, reporter, place, options)
+        Self::connect(Arc::new(met.store), calls, members, reporter, place, options)
     }
 
     /// Connects ranks that know of one another.
@@ -309,8 +309,8 @@ fn failed(rank: usize, operation: &'static str, after: Duration, error: &c10d_sy
     }
 }
 
-fn reporter(meeting: &Meeting, store: &Arc<Store>) -> Result<Arc<Reporter>> {
-    Reporter::start(Arc::clone(store), meeting.store_name()).map_err(|error| {
+fn reporter(meeting: &Meeting, scope: &str) -> Result<Arc<Reporter>> {
+    Reporter::start(meeting, scope).map_err(|error| {
         Error::collective("join", meeting.rank, format!("can't start the group's thread: {error}"))
     })
 }

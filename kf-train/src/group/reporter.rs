@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use c10d_sys::Store;
+use tokio::runtime::{Builder, Runtime};
 
 use super::calls::{Calls, Seen};
+use super::meeting::Meeting;
+use crate::store::StoreClient;
 
 /// How often a rank writes how far it is, if that has changed.
 const BEAT: Duration = Duration::from_secs(1);
@@ -38,24 +40,25 @@ struct Look {
     own: usize,
     /// The call that the others may yet come to.
     number: u64,
-    answer: Sender<c10d_sys::Result<Vec<Option<Seen>>>>,
+    answer: Sender<crate::Result<Vec<Option<Seen>>>>,
 }
 
 impl Reporter {
-    /// `place` names the store in errors. The thread makes its connection itself: c10d asks for the name of each address
-    /// that it connects to, which may take seconds, and the group needs not wait for that.
-    pub(super) fn start(store: Arc<Store>, place: String) -> std::io::Result<Arc<Self>> {
+    /// For ranks that have met; their keys in the store begin with `scope/`.
+    pub(super) fn start(meeting: &Meeting, scope: &str) -> std::io::Result<Arc<Self>> {
         let (asks, asked) = channel();
         let (end, ended) = channel();
+        let address = format!("{}:{}", meeting.store_host, meeting.store_port);
+        let scope = scope.to_owned();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("kf-group".into()).spawn(move || {
-            let own = store.reconnected();
-            drop(store);
-            match own {
-                Ok(own) => run(&own, &asked),
-                Err(error) => tracing::warn!(%error, "the group's thread can't connect to the store"),
+            match runtime.block_on(StoreClient::connect(address, ANSWER)) {
+                Ok(client) => run(&Told { client: client.prefixed(&scope), runtime }, &asked),
+                Err(error) => tracing::warn!(%error, "a group's thread can't connect to the store"),
             }
             drop(end);
         })?;
+        let place = meeting.store_name();
         Ok(Arc::new(Self { asks: Some(asks), ended: Mutex::new(ended), place }))
     }
 
@@ -99,7 +102,24 @@ impl fmt::Debug for Reporter {
     }
 }
 
-fn run(store: &Store, asked: &Receiver<Ask>) {
+/// The store, to tell the other ranks and to be told by them.
+struct Told {
+    client: StoreClient,
+    runtime: Runtime,
+}
+
+impl Told {
+    fn publish(&self, calls: &Calls, seen: &Seen) -> crate::Result<()> {
+        self.runtime.block_on(self.client.set(&calls.key(calls.rank), seen.written()))
+    }
+
+    fn looked(&self, look: &Look) -> crate::Result<Vec<Option<Seen>>> {
+        let values = self.runtime.block_on(self.client.multi_get(&look.keys, ANSWER))?;
+        Ok(values.iter().map(|value| serde_json::from_slice(value).ok()).collect())
+    }
+}
+
+fn run(store: &Told, asked: &Receiver<Ask>) {
     let mut told: Vec<(Weak<Calls>, Seen)> = Vec::new();
     let mut looks: Vec<(Look, Instant)> = Vec::new();
     let mut gone = false;
@@ -115,13 +135,13 @@ fn run(store: &Store, asked: &Receiver<Ask>) {
             let Some(calls) = calls.upgrade() else { return false };
             let seen = calls.seen();
             if !gone && seen != *last {
-                // A store that is gone does not come back, and c10d complains of each try.
-                gone = calls.publish(store, &seen).is_err();
+                // A store that is gone does not come back.
+                gone = store.publish(&calls, &seen).is_err();
                 *last = seen;
             }
             true
         });
-        looks.retain(|(look, until)| match looked(store, look) {
+        looks.retain(|(look, until)| match store.looked(look) {
             Ok(seen) if !look.all_here(&seen) && Instant::now() < *until => true,
             seen => {
                 // Who asked may have given up.
@@ -130,11 +150,6 @@ fn run(store: &Store, asked: &Receiver<Ask>) {
             }
         });
     }
-}
-
-fn looked(store: &Store, look: &Look) -> c10d_sys::Result<Vec<Option<Seen>>> {
-    let values = store.get_all(&look.keys)?;
-    Ok(values.iter().map(|value| serde_json::from_slice(value).ok()).collect())
 }
 
 impl Look {

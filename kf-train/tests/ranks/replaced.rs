@@ -100,7 +100,8 @@ fn batch(step: i64, rank: usize) -> Tensor {
 fn lose_a_rank(how: Lost) -> Failable<()> {
     let rank = Rank::from_env()?;
     tch::manual_seed(rank.rank() as i64);
-    let group = ProcessGroup::join(&rank, Backend::Gloo)?.replaceable()?;
+    let options = GroupOptions { timeout: Duration::from_secs(10), ..GroupOptions::default() };
+    let group = ProcessGroup::join_with(&rank, Backend::Gloo, options)?.replaceable()?;
     let vs = nn::VarStore::new(Device::Cpu);
     let net = model(&vs);
     let mut options = DdpOptions {
@@ -137,8 +138,13 @@ fn lose_a_rank(how: Lost) -> Failable<()> {
         }
     }
     let aborter = group.aborter()?;
-    let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    let threads = || {
+        let all = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        let names = all.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.contains("gloo")).count()
+    };
     let threads_before = threads();
+    same("there are threads", threads_before > 0, true)?;
     std::thread::spawn({
         let folder = how.folder.clone();
         move || {
@@ -200,10 +206,10 @@ fn lose_a_rank(how: Lost) -> Failable<()> {
     for parameter in vs.trainable_variables() {
         parameters.extend(floats(&parameter.detach())?);
     }
-    // What was left of the old group is gone; from a rank that hangs, Gloo waits until its time is over.
+    // What was left of the old group is gone within its time: Gloo may wait in an operation until then.
     let began = Instant::now();
-    while !how.hangs && threads() > threads_before + 1 {
-        same("threads end", began.elapsed() < Duration::from_secs(5), true)?;
+    while threads() > threads_before {
+        same("threads end", began.elapsed() < Duration::from_secs(15), true)?;
         std::thread::sleep(Duration::from_millis(20));
     }
     let seen = serde_json::to_vec(&Seen { over, error, regrouped, parameters })?;
