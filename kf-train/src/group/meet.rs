@@ -18,6 +18,15 @@ use crate::{Error, Result};
 /// Every meeting has a round of its own there, which rank 0 names: ranks that tried in vain, however often, meet in rank
 /// 0's next one, also where the store has outlived the round.
 pub(super) fn meet(meeting: &Meeting, given: Duration) -> Result<Store> {
+    come_together(meeting, given).map_err(|error| match (error, meeting.server) {
+        (Error::Collective { message, .. }, Server::Agent(_)) => {
+            own_message(meeting, format!("{}: {message}", meeting.store_name()))
+        }
+        (error, _) => error,
+    })
+}
+
+fn come_together(meeting: &Meeting, given: Duration) -> Result<Store> {
     let deadline = Instant::now() + given;
     if meeting.rank == 0 {
         let store = match meeting.server != Server::Rank0 {
@@ -87,13 +96,13 @@ fn reach(meeting: &Meeting, deadline: Instant, given: Duration) -> Result<Store>
         left = left.min(Duration::from_secs(1));
     }
     Store::connect(&meeting.store_host, meeting.store_port, left).map_err(|error| {
-        match (error.timed_out(), meeting.server != Server::Rank0) {
-            (true, false) => not_joined(&[0], meeting.world_size, given),
-            (true, true) => {
-                let unreached =
-                    format!("{} can't be reached within {given:?}: {error}", meeting.store_name());
-                own_message(meeting, unreached)
+        let unreached = || format!("can't be reached within {given:?}: {error}");
+        match (error.timed_out(), meeting.server) {
+            (true, Server::Rank0) => not_joined(&[0], meeting.world_size, given),
+            (true, Server::Launcher) => {
+                own_message(meeting, format!("{} {}", meeting.store_name(), unreached()))
             }
+            (true, Server::Agent(_)) => own_message(meeting, unreached()),
             (false, _) => failed(meeting.rank, "join", given, &error),
         }
     })

@@ -185,14 +185,14 @@ impl ProcessGroup {
         let options = options.bounded();
         let device = device(meeting.rank, local_rank, backend, options.gpu)?;
         let place = Place { backend, device, reach: meeting.reach.clone() };
-        let store = meet::meet(meeting, options.join_timeout)?;
+        let store = Arc::new(meet::meet(meeting, options.join_timeout)?);
         let calls = Calls::new(String::new(), meeting.rank, meeting.world_size, options.timeout);
         let reporter = match meeting.world_size {
             1 => None,
-            _ => Some(reporter(meeting, &store, options.join_timeout)?),
+            _ => Some(reporter(meeting, &store)?),
         };
         let members = (0..meeting.world_size).collect();
-        Self::connect(Arc::new(store), calls, members, reporter, place, options)
+        Self::connect(store, calls, members, reporter, place, options)
     }
 
     /// Connects ranks that know of one another.
@@ -309,9 +309,8 @@ fn failed(rank: usize, operation: &'static str, after: Duration, error: &c10d_sy
     }
 }
 
-fn reporter(meeting: &Meeting, store: &Store, given: Duration) -> Result<Arc<Reporter>> {
-    let store = store.reconnected().map_err(|error| failed(meeting.rank, "join", given, &error))?;
-    Reporter::start(store, meeting.store_name()).map_err(|error| {
+fn reporter(meeting: &Meeting, store: &Arc<Store>) -> Result<Arc<Reporter>> {
+    Reporter::start(Arc::clone(store), meeting.store_name()).map_err(|error| {
         Error::collective("join", meeting.rank, format!("can't start the group's thread: {error}"))
     })
 }

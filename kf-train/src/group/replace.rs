@@ -30,7 +30,7 @@ impl ProcessGroup {
     /// Makes this a group that can be given up at any moment, and [replaced](Self::replace).
     ///
     /// Its calls work on copies of their tensors. Its first failure ends it, on this rank at once and on the others
-    /// soon: calls under way and later ones fail, with their tensors as they were. A backward pass is brought to its end
+    /// soon, at the latest when the time of a call is over: calls under way and later ones fail, with their tensors as they were. A backward pass is brought to its end
     /// in good order. The other ranks are looked at only where time ran out, and once. Groups made of it by
     /// [`subgroup`](Self::subgroup) and [`split`](Self::split) are not replaceable, and remain when it is replaced.
     ///

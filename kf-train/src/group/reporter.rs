@@ -42,13 +42,19 @@ struct Look {
 }
 
 impl Reporter {
-    /// `place` names the store in errors.
-    pub(super) fn start(store: Store, place: String) -> std::io::Result<Arc<Self>> {
+    /// `place` names the store in errors. The thread makes its connection itself: c10d asks for the name of each address
+    /// that it connects to, which may take seconds, and the group needs not wait for that.
+    pub(super) fn start(store: Arc<Store>, place: String) -> std::io::Result<Arc<Self>> {
         let (asks, asked) = channel();
         let (end, ended) = channel();
         thread::Builder::new().name("kf-group".into()).spawn(move || {
-            run(&store, &asked);
-            drop((store, end));
+            let own = store.reconnected();
+            drop(store);
+            match own {
+                Ok(own) => run(&own, &asked),
+                Err(error) => tracing::warn!(%error, "the group's thread can't connect to the store"),
+            }
+            drop(end);
         })?;
         Ok(Arc::new(Self { asks: Some(asks), ended: Mutex::new(ended), place }))
     }

@@ -162,7 +162,7 @@ fn lose_a_rank(how: Lost) -> Failable<()> {
     let began = Instant::now();
     same("a barrier", group.barrier().is_err(), true)?;
     same("another pass", ddp.backward(&loss(0, 0)).is_err(), true)?;
-    same("at once", began.elapsed() < Duration::from_millis(100), true)?;
+    same("at once", began.elapsed() < Duration::from_secs(1), true)?;
 
     let began = Instant::now();
     group.replace(group.regroup(&[0, 1], 1, GroupOptions::default())?)?;
@@ -200,9 +200,9 @@ fn lose_a_rank(how: Lost) -> Failable<()> {
     for parameter in vs.trainable_variables() {
         parameters.extend(floats(&parameter.detach())?);
     }
-    // What was left of the old group is gone.
+    // What was left of the old group is gone; from a rank that hangs, Gloo waits until its time is over.
     let began = Instant::now();
-    while threads() > threads_before + 1 {
+    while !how.hangs && threads() > threads_before + 1 {
         same("threads end", began.elapsed() < Duration::from_secs(5), true)?;
         std::thread::sleep(Duration::from_millis(20));
     }
