@@ -169,8 +169,8 @@
 //!   tells what works on a machine.
 //!
 //! # Limits
-//! Groups over NCCL were run with one rank on one GPU only, never with several GPUs. Ranks on one machine; children of a foreign program are ended with it, but not after a SIGKILL of the launching
-//! program. tch's own optimizers give no access to their moments: those of `optim` are the ones that checkpoints hold.
+//! Groups over NCCL were run with one rank on one GPU only, never with several GPUs. [`LocalLauncher`] keeps ranks on one machine; [`elastic`] spans
+//! several. What a foreign program starts in a session of its own (`setsid`) is not ended with it. tch's own optimizers give no access to their moments: those of `optim` are the ones that checkpoints hold.
 
 #[cfg(feature = "torch")]
 mod checkpoint;
