@@ -4,6 +4,8 @@ use tch::Tensor;
 
 use super::calls::Call;
 use super::{ProcessGroup, ReduceOp};
+#[cfg(doc)]
+use crate::Error;
 use crate::Result;
 
 /// Every call fails with [`Error::Tensor`] where its tensors or ranks are not what it takes, before anything is sent;

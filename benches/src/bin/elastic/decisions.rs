@@ -34,7 +34,12 @@ pub(crate) fn measure(table: &mut Table) {
 
 fn node(number: usize) -> (String, NodeState) {
     let id = format!("{number:08}");
-    let node = Node { id: id.clone(), host: format!("10.0.{}.{}", number / 256, number % 256), port: 29400, ranks: 8 };
+    let node = Node {
+        id: id.clone(),
+        host: format!("10.0.{}.{}", number / 256, number % 256),
+        port: 29400,
+        ranks: 8,
+    };
     let now = Duration::from_secs(1);
     let state = NodeState {
         node,
