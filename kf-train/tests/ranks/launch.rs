@@ -187,7 +187,7 @@ async fn a_rank_exits(launcher: LocalLauncher) {
     assert_eq!(ends[0].0, 1);
     assert!(ends[1..].iter().all(|(_, exit, _)| *exit == Exit::Signal(15)), "{ends:?}");
     let took = ends[2].2 - ends[0].2;
-    assert!(took < Duration::from_secs(1), "the others took {took:?} to end");
+    assert!(took < Duration::from_secs(10), "the others took {took:?} to end");
     assert!(pids(&path).into_iter().all(|pid| !lives(pid)));
 }
 

@@ -162,7 +162,7 @@ fn late_in_a_round(rank: &Rank, (): ()) -> Failable<()> {
     };
     let began = Instant::now();
     let error = sum(&group).err().ok_or("it went well without rank 2")?;
-    same("in time", began.elapsed() < Duration::from_secs(8), true)?;
+    same("in time", began.elapsed() < Duration::from_secs(15), true)?;
     match (own, &error) {
         (0, Error::CollectiveTimedOut { call: Some(3), missing, .. }) => {
             same("missing", &**missing, &[2][..])?;
@@ -178,7 +178,7 @@ fn late_in_a_round(rank: &Rank, (): ()) -> Failable<()> {
     }
     let began = Instant::now();
     same("a later call", sum(&group).is_err() && group.barrier().is_err(), true)?;
-    same("at once", began.elapsed() < Duration::from_millis(200), true)?;
+    same("at once", began.elapsed() < Duration::from_secs(5), true)?;
 
     let options = GroupOptions { timeout: Duration::from_secs(1), ..GroupOptions::default() };
     group.replace(group.regroup(&[1, 0], 1, options)?)?;

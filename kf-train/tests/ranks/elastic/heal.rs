@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("heal::ranks_are_killed", ranks_are_killed),
         trial("heal::a_rank_freezes", a_rank_freezes),
         trial("heal::agents_are_killed", agents_are_killed),
+        trial("heal::ranks_are_started_anew", ranks_are_started_anew),
         trial("heal::a_rank_that_always_fails", a_rank_that_always_fails),
         trial("heal::under_a_launcher_without_rounds", under_a_launcher_without_rounds),
     ]
@@ -250,6 +251,25 @@ async fn a_rank_freezes(launcher: LocalLauncher) {
     assert!(!lives(ranks[1].pid), "the frozen rank was ended");
     assert!(fleet.agent(0).said().contains("no word of the ranks of"), "{}", fleet.logs());
     ends_well(&mut fleet, &[Some(0)]).await;
+}
+
+/// The same ranks where they do not outlive rounds: a killed one has all started anew, libtorch and all.
+async fn ranks_are_started_anew(launcher: LocalLauncher) {
+    let mut fleet = healing(&launcher, (1, 1), 2, 30.0);
+    fleet.setup.heal = false;
+    fleet.start(0);
+    for _ in 0..3 {
+        let ranks = world_of(&fleet, 2).await;
+        let at = now();
+        kill(ranks[1].pid);
+        let again = world_of(&fleet, 2).await;
+        assert!(again.iter().all(|new| ranks.iter().all(|old| old.pid != new.pid)));
+        let all = done(&fleet.folder);
+        let first = |pid: u32| all.iter().find(|done| done.pid == pid).map_or(0.0, |done| done.at);
+        let took = again.iter().map(|new| first(new.pid) - at).fold(0.0, f64::max);
+        println!("killed to all ranks' next step, by a restart: {took:.0} ms");
+    }
+    assert!(fleet.agent(0).said().contains("restart 3 of 20"), "{}", fleet.logs());
 }
 
 async fn agents_are_killed(launcher: LocalLauncher) {
