@@ -250,8 +250,8 @@ impl Work {
             AbortOnDropHandle::new(tokio::spawn(async move { coordinate(meeting, lead, options).await }));
         let client = self.meeting.server.client(self.options.quorum.heartbeat_timeout);
         let session = self.follow(&coordinator, client, Some(&nodes)).await?;
-        if matches!(session, Session::Over(_)) {
-            // The others are told first.
+        if matches!(session, Session::Over(Over::Ended(_))) {
+            // The others are told first. One that leaves coordinates no more: another takes over.
             let _ = coordinates.await;
         }
         Ok(session)
