@@ -43,18 +43,13 @@ fn main() {
         shared_memory(shim.clone());
         println!("cargo::rustc-cfg=shared_memory");
     }
-    shim.files([
-        "shim/c10d.cpp",
-        "shim/collectives.cpp",
-        "shim/optim.cpp",
-        "shim/reducer.cpp",
-        "shim/replaceable.cpp",
-    ]);
+    let mut files = vec!["c10d", "collectives", "optim", "reducer", "replaceable"];
     let (wanted, has_cuda) =
         (std::env::var_os("CARGO_FEATURE_NCCL").is_some(), lib.join("libtorch_cuda.so").is_file());
     if wanted && has_cuda {
         let Some(headers) = nccl_headers(&libtorch) else { return };
-        shim.includes(headers).file("shim/nccl.cpp");
+        shim.includes(headers);
+        files.push("nccl");
         println!("cargo::rustc-cfg=libtorch_has_nccl");
     } else if wanted {
         println!(
@@ -63,7 +58,7 @@ fn main() {
             libtorch.display()
         );
     }
-    shim.compile("kf_c10d");
+    compile(shim, "kf_c10d", &files);
     // After the archive that needs them.
     if wanted && has_cuda {
         println!("cargo::rustc-link-lib=torch_cuda");
@@ -74,11 +69,19 @@ fn main() {
 /// Groups over shared memory, which Linux has what they need for. Fast in every profile: they are what is waited for.
 fn shared_memory(mut shim: cc::Build) {
     let files = ["backend", "collectives", "kernels", "lane", "meet", "messages", "peers", "segment"];
-    shim.opt_level(3)
-        .flag("-fwrapv")
-        .flag("-ffp-contract=off")
-        .files(files.map(|file| format!("shim/shm/{file}.cpp")))
-        .compile("kf_shared_memory");
+    shim.opt_level(3).flag("-fwrapv").flag("-ffp-contract=off");
+    compile(shim, "kf_shared_memory", &files.map(|file| format!("shm/{file}")).each_ref().map(String::as_str));
+}
+
+/// Compiles files of the shim as one: reading libtorch's headers takes longer than all that comes after them.
+fn compile(mut shim: cc::Build, name: &str, files: &[&str]) {
+    let all = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join(format!("{name}.cpp"));
+    let text: String = files.iter().map(|file| format!("#include \"{file}.cpp\"\n")).collect();
+    if let Err(error) = std::fs::write(&all, text) {
+        println!("cargo::error={} can't be written: {error}", all.display());
+        return;
+    }
+    shim.file(all).compile(name);
 }
 
 /// Where NCCL's and CUDA's headers are: with the libtorch, beside a PyTorch among its packages, or in CUDA's toolkit.

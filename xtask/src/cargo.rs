@@ -22,8 +22,9 @@ pub(crate) fn cargo(root: &Path) -> Command {
     }
     command.env("LD_LIBRARY_PATH", path).env_remove("CARGO_MANIFEST_DIR");
     if in_ci() {
-        // What is built once only gains nothing from being built incrementally, and takes longer.
-        command.env("CARGO_INCREMENTAL", "0");
+        // What is built once only gains nothing from being built incrementally, and takes longer. Without what a
+        // debugger would read, all that is built takes half the room.
+        command.env("CARGO_INCREMENTAL", "0").env("CARGO_PROFILE_DEV_DEBUG", "0");
     }
     command
 }

@@ -53,8 +53,6 @@ struct Place {
 
 [[noreturn]] void failed_with(const std::string& what) { failed(what + ": " + strerror(errno)); }
 
-std::string name(int rank) { return "rank " + std::to_string(rank); }
-
 Place own_place() {
   Place place;
   std::ifstream("/proc/sys/kernel/random/boot_id") >> place.boot;
@@ -88,7 +86,7 @@ Place unpacked(const std::vector<uint8_t>& bytes, int rank) {
     lines.push_back(text.substr(at, end - at));
     at = end + 1;
   }
-  if (lines.size() != 4 || lines[3].size() != sizeof(Secret)) failed(name(rank) + " has left rubbish at the store");
+  if (lines.size() != 4 || lines[3].size() != sizeof(Secret)) failed(named(rank) + " has left rubbish at the store");
   Place place{lines[0], lines[1], lines[2], {}};
   memcpy(place.secret.data(), lines[3].data(), sizeof(Secret));
   return place;
@@ -170,12 +168,12 @@ Tied connect_to(int other, const Place& place, const Greeting& greeting) {
   Tied tied{new_socket(), {}};
   const auto [address, length] = address_of(place);
   if (connect(tied.socket.number, reinterpret_cast<const sockaddr*>(&address), length) != 0) {
-    failed_with(name(other) + " can't be reached on this machine");
+    failed_with(named(other) + " can't be reached on this machine");
   }
-  if (!same_user(tied.socket.number, tied.process)) failed(name(other) + " runs as another user");
+  if (!same_user(tied.socket.number, tied.process)) failed(named(other) + " runs as another user");
   Greeting to = greeting;
   to.secret = place.secret;
-  if (send(tied.socket.number, &to, sizeof(to), MSG_NOSIGNAL) != sizeof(to)) failed_with(name(other) + " can't be greeted");
+  if (send(tied.socket.number, &to, sizeof(to), MSG_NOSIGNAL) != sizeof(to)) failed_with(named(other) + " can't be greeted");
   return tied;
 }
 
@@ -186,7 +184,7 @@ void accept_others(int listener, int rank, int size, const Secret& secret, Clock
     if (!readable(listener, deadline)) {
       std::string absent;
       for (int other = rank + 1; other < size; ++other) {
-        if (ties[other].socket.number < 0) absent += (absent.empty() ? "" : ", ") + name(other);
+        if (ties[other].socket.number < 0) absent += (absent.empty() ? "" : ", ") + named(other);
       }
       failed("timed out waiting for " + absent + " to connect");
     }
@@ -217,7 +215,7 @@ void give(int socket, int file, int to) {
   head->cmsg_type = SCM_RIGHTS;
   head->cmsg_len = CMSG_LEN(sizeof(int));
   memcpy(CMSG_DATA(head), &file, sizeof(int));
-  if (sendmsg(socket, &message, MSG_NOSIGNAL) < 0) failed_with(name(to) + " can't be given the memory");
+  if (sendmsg(socket, &message, MSG_NOSIGNAL) < 0) failed_with(named(to) + " can't be given the memory");
 }
 
 Descriptor take(int socket, Clock::time_point deadline) {

@@ -30,8 +30,6 @@ void futex_wake(std::atomic<uint32_t>& word) {
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
-std::string name(int rank) { return "rank " + std::to_string(rank); }
-
 } // namespace
 
 Peers::Peers(Segment segment, int rank, int size, std::vector<Tie> ties)
@@ -91,7 +89,7 @@ void Peers::sleep(Line line, Clock::time_point deadline, const std::vector<int>&
     const auto now = Clock::now();
     if (now >= deadline) {
       if (holds()) return;
-      throw Failure(Fault::LATE, ranks.front(), "timed out waiting for " + name(ranks.front()));
+      throw Failure(Fault::LATE, ranks.front(), "timed out waiting for " + named(ranks.front()));
     }
     look = !futex_wait(bell.rung, rung, std::min<std::chrono::nanoseconds>(deadline - now, SLICE));
   }
@@ -111,11 +109,11 @@ void Peers::check_others() const {
     if (fault == Fault::NONE || fault == Fault::LEFT) continue;
     const int culprit = static_cast<int>(word >> 8);
     switch (fault) {
-      case Fault::LATE: throw Failure(fault, culprit, name(other) + " timed out waiting for " + name(culprit));
-      case Fault::GONE: throw Failure(fault, culprit, name(other) + " found that " + name(culprit) + " is gone");
-      case Fault::ABORTED: throw Failure(fault, other, name(other) + " has aborted its group");
-      case Fault::MISMATCH: throw Failure(fault, culprit, name(other) + " found that the ranks' calls do not fit");
-      default: throw Failure(Fault::OTHER, other, name(other) + " has failed");
+      case Fault::LATE: throw Failure(fault, culprit, named(other) + " timed out waiting for " + named(culprit));
+      case Fault::GONE: throw Failure(fault, culprit, named(other) + " found that " + named(culprit) + " is gone");
+      case Fault::ABORTED: throw Failure(fault, other, named(other) + " has aborted its group");
+      case Fault::MISMATCH: throw Failure(fault, culprit, named(other) + " found that the ranks' calls do not fit");
+      default: throw Failure(Fault::OTHER, other, named(other) + " has failed");
     }
   }
 }
@@ -126,7 +124,7 @@ void Peers::check_there(const std::vector<int>& ranks, bool look, const std::fun
     if (!left && !(look && ended(other))) continue;
     // It may have done its part before.
     if (holds()) return;
-    throw Failure(Fault::GONE, other, name(other) + (left ? " has dropped its group" : " is gone: its process has ended"));
+    throw Failure(Fault::GONE, other, named(other) + (left ? " has dropped its group" : " is gone: its process has ended"));
   }
 }
 

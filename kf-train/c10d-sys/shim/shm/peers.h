@@ -12,6 +12,9 @@
 
 namespace shm {
 
+// As messages call it.
+inline std::string named(int rank) { return "rank " + std::to_string(rank); }
+
 using Clock = std::chrono::steady_clock;
 using Millis = std::chrono::milliseconds;
 
