@@ -43,7 +43,7 @@ fn main() {
         shared_memory(shim.clone());
         println!("cargo::rustc-cfg=shared_memory");
     }
-    let mut files = vec!["c10d", "collectives", "optim", "reducer", "replaceable"];
+    let mut files = vec!["c10d", "collectives", "key_value", "optim", "reducer", "replaceable"];
     let (wanted, has_cuda) =
         (std::env::var_os("CARGO_FEATURE_NCCL").is_some(), lib.join("libtorch_cuda.so").is_file());
     if wanted && has_cuda {
@@ -70,7 +70,11 @@ fn main() {
 fn shared_memory(mut shim: cc::Build) {
     let files = ["backend", "collectives", "kernels", "lane", "meet", "messages", "peers", "segment"];
     shim.opt_level(3).flag("-fwrapv").flag("-ffp-contract=off");
-    compile(shim, "kf_shared_memory", &files.map(|file| format!("shm/{file}")).each_ref().map(String::as_str));
+    compile(
+        shim,
+        "kf_shared_memory",
+        &files.map(|file| format!("shm/{file}")).each_ref().map(String::as_str),
+    );
 }
 
 /// Compiles files of the shim as one: reading libtorch's headers takes longer than all that comes after them.

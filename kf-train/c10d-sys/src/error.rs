@@ -16,8 +16,22 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    pub(crate) fn new(message: impl Into<String>) -> Self {
+    /// An error with this message.
+    pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), timed_out: false }
+    }
+
+    /// An error that says that the time given was not enough.
+    pub fn out_of_time(message: impl Into<String>) -> Self {
+        Self { message: message.into(), timed_out: true }
+    }
+
+    /// The message, such that what is left of the error after C++ still tells whether time ran out.
+    pub(crate) fn marked(&self) -> String {
+        match self.timed_out && !Self::from_message(self.message.clone()).timed_out {
+            true => format!("timed out: {}", self.message),
+            false => self.message.clone(),
+        }
     }
 
     /// An error that was kept as its message.

@@ -14,6 +14,48 @@ pub(crate) struct KfStore {
 }
 
 #[repr(C)]
+pub(crate) struct KfBytes {
+    pub(crate) at: *const u8,
+    pub(crate) length: usize,
+}
+
+#[repr(C)]
+pub(crate) struct KfRequest {
+    pub(crate) kind: c_int,
+    pub(crate) keys: *const KfBytes,
+    pub(crate) keys_count: usize,
+    pub(crate) values: *const KfBytes,
+    pub(crate) values_count: usize,
+    pub(crate) amount: i64,
+    pub(crate) timeout_ms: i64,
+}
+
+pub(crate) const STORE_SET: c_int = 0;
+pub(crate) const STORE_GET: c_int = 1;
+pub(crate) const STORE_WAIT: c_int = 2;
+pub(crate) const STORE_CHECK: c_int = 3;
+pub(crate) const STORE_ADD: c_int = 4;
+pub(crate) const STORE_COMPARE_SET: c_int = 5;
+pub(crate) const STORE_APPEND: c_int = 6;
+pub(crate) const STORE_DELETE: c_int = 7;
+pub(crate) const STORE_COUNT: c_int = 8;
+
+pub(crate) type KfGive = unsafe extern "C" fn(sink: *mut c_void, bytes: *const u8, length: usize);
+
+#[repr(C)]
+pub(crate) struct KfKeyValue {
+    pub(crate) call: extern "C" fn(
+        context: *mut c_void,
+        request: *const KfRequest,
+        number: *mut i64,
+        sink: *mut c_void,
+        give: KfGive,
+    ) -> c_int,
+    pub(crate) again: extern "C" fn(context: *mut c_void, sink: *mut c_void, give: KfGive) -> *mut c_void,
+    pub(crate) drop: extern "C" fn(context: *mut c_void),
+}
+
+#[repr(C)]
 pub(crate) struct KfGroup {
     _opaque: [u8; 0],
 }
@@ -34,6 +76,7 @@ pub(crate) struct KfAborter {
 }
 
 pub(crate) const OK: c_int = 0;
+pub(crate) const FAILED: c_int = 1;
 pub(crate) const TIMED_OUT: c_int = 2;
 
 unsafe extern "C" {
@@ -45,6 +88,13 @@ unsafe extern "C" {
         port: u16,
         is_server: c_int,
         listen_fd: c_int,
+        timeout_ms: i64,
+        out: *mut *mut KfStore,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_store_of(
+        calls: *const KfKeyValue,
+        context: *mut c_void,
         timeout_ms: i64,
         out: *mut *mut KfStore,
         message: *mut *mut c_char,

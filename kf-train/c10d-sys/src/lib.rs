@@ -19,6 +19,7 @@
 mod error;
 mod ffi;
 mod group;
+mod key_value;
 mod optim;
 mod precision;
 mod reducer;
@@ -31,6 +32,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "nccl")]
 pub use group::gpus;
 pub use group::{Address, Group, Reduction};
+pub use key_value::KeyValue;
 pub use optim::{AdamStep, SgdStep, adam_step, sgd_step};
 pub use precision::{Autocast, autocast, unscale};
 pub use reducer::{Compression, Reducer, ReducerOptions};

@@ -4,10 +4,12 @@ use std::ffi::{CString, c_char};
 use std::net::TcpListener;
 use std::os::fd::IntoRawFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Result, c_string, call, millis};
 use crate::ffi;
+use crate::key_value::{self, KeyValue};
 
 /// A key-value store that ranks share. Clones are not needed: all calls take `&self`, from any thread, one at a time.
 #[derive(Debug)]
@@ -37,6 +39,18 @@ impl Store {
     /// c10d's, when nobody serves there in time.
     pub fn connect(host: &str, port: u16, timeout: Duration) -> Result<Self> {
         Self::tcp(host, port, false, -1, timeout)
+    }
+
+    /// A store of one's own. `timeout` is the time that c10d's calls have which name none.
+    ///
+    /// # Errors
+    /// Where there is no memory.
+    pub fn of(store: Arc<dyn KeyValue>, timeout: Duration) -> Result<Self> {
+        let context = key_value::context(store);
+        // SAFETY: the functions outlive the call, which takes the context over; the shim writes `out` when it answers OK.
+        Self::made(|out, message| unsafe {
+            ffi::kf_store_of(&key_value::CALLS, context, millis(timeout), out, message)
+        })
     }
 
     fn tcp(host: &str, port: u16, serve: bool, listener: i32, timeout: Duration) -> Result<Self> {

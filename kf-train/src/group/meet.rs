@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use c10d_sys::{Group, Store};
 use serde::{Deserialize, Serialize};
 
-use super::failed;
 use super::meeting::{Meeting, Server};
+use super::{failed, store};
 use crate::{Error, Result};
 
 /// Waits for all ranks at the store of rank 0, or at the launcher's or agent's.
@@ -103,20 +103,24 @@ fn own_part(store: Store, meeting: &Meeting, given: Duration) -> Result<Store> {
 /// Connects to a store that another process serves.
 fn reach(meeting: &Meeting, deadline: Instant, given: Duration) -> Result<Store> {
     // At the very end of the time, too, a store that is there is found to be there.
-    let mut left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
-    if matches!(meeting.server, Server::Agent(_)) {
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
+    let (host, port) = (&meeting.store_host, meeting.store_port);
+    let connected = match meeting.server {
         // An agent serves a round's store before it tells of it: where it is not there, it is there no more.
-        left = left.min(Duration::from_secs(1));
-    }
-    Store::connect(&meeting.store_host, meeting.store_port, left).map_err(|error| {
+        Server::Agent(_) => store::connect_once(host, port, left),
+        Server::Rank0 | Server::Launcher => store::connect(host, port, left),
+    };
+    connected.map_err(|error| {
         let unreached = || format!("can't be reached within {given:?}: {error}");
-        match (error.timed_out(), meeting.server) {
-            (true, Server::Rank0) => not_joined(&[0], meeting.world_size, given),
-            (true, Server::Launcher) => {
+        match (&error, meeting.server) {
+            (Error::Store { .. }, Server::Rank0) => not_joined(&[0], meeting.world_size, given),
+            (Error::Store { .. }, Server::Launcher) => {
                 own_message(meeting, format!("{} {}", meeting.store_name(), unreached()))
             }
-            (true, Server::Agent(_)) => own_message(meeting, unreached()),
-            (false, _) => failed(meeting.rank, "join", given, &error),
+            (Error::Store { .. }, Server::Agent(_)) => {
+                own_message(meeting, format!("can't be reached: {error}"))
+            }
+            _ => error,
         }
     })
 }
@@ -190,7 +194,7 @@ fn serve(meeting: &Meeting, given: Duration) -> Result<Store> {
     let listener = TcpListener::bind(address).map_err(|error| {
         refused(format!("can't listen on {address}: {error}; set MASTER_PORT to a port that is free"))
     })?;
-    Store::serve(listener, given).map_err(|error| failed(0, "join", given, &error))
+    store::serve(listener, given)
 }
 
 /// Waits until all ranks are there, and tells them whether they are.

@@ -10,6 +10,7 @@ mod meeting;
 mod missing;
 mod replace;
 mod reporter;
+mod store;
 mod subgroup;
 mod verify;
 mod work;
