@@ -380,7 +380,7 @@ impl Work {
     /// The round is over for this node's ranks.
     async fn stop(&mut self, reason: &str) {
         match self.ranks.heals() {
-            true => self.ranks.give_up(reason).await,
+            true => self.ranks.give_up(reason),
             false => self.ranks.stop().await,
         }
         let phase = match self.ranks.heals() && !self.ranks.is_warm() {

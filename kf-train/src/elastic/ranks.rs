@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use kf_core::process::Spawner;
 use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
 
 use super::messages::{Keys, Plan, RankPlan, WARM, address, master, plan, stuck};
 use super::round::{Node, Round};
@@ -47,9 +50,11 @@ struct Running {
 
 /// A rank that outlives rounds, as its agent knows it.
 struct Alive {
-    /// For the plans that it is told.
+    /// For what it tells.
     client: StoreClient,
-    told: u64,
+    /// The plans that it is told, in order. The task writes each whole, also where whoever told it goes on to the next.
+    plans: mpsc::UnboundedSender<Plan>,
+    _tells: AbortOnDropHandle<()>,
     /// Whether it is ready for a round.
     warm: bool,
     /// The last round that it could not go on in.
@@ -142,8 +147,9 @@ impl LocalRanks {
             heal: Some(Heal { agent: address(&self.node), keys: keys.clone(), local_rank, local_world_size }),
         };
         let client = server.prefixed(&keys);
+        let teller = client.connect_again().await?;
         let (gang, leave) = self.spawn(place).await?;
-        let alive = Some(Alive { client, told: 0, warm: false, stuck: 0 });
+        let alive = Some(Alive::new(client, teller));
         self.running = Some(Running { round: 0, gang, store: None, leave, alive });
         Ok(())
     }
@@ -182,7 +188,7 @@ impl LocalRanks {
                 // Seen again by whoever watches.
                 _ = running.gang.watch() => return Ok(()),
             }
-            alive.tell(&Plan::Round(told)).await?;
+            alive.tell(Plan::Round(told));
         }
         Ok(())
     }
@@ -196,12 +202,11 @@ impl LocalRanks {
     }
 
     /// Tells a rank that outlives rounds that the one that it is of is over.
-    pub(super) async fn give_up(&mut self, reason: &str) {
-        if let Some(alive) = self.running.as_mut().and_then(|running| running.alive.as_mut())
+    pub(super) fn give_up(&self, reason: &str) {
+        if let Some(alive) = self.running.as_ref().and_then(|running| running.alive.as_ref())
             && alive.warm
         {
-            // This node's own store.
-            let _ = alive.tell(&Plan::Over { reason: reason.to_owned() }).await;
+            alive.tell(Plan::Over { reason: reason.to_owned() });
         }
     }
 
@@ -298,6 +303,13 @@ pub(super) enum Watched {
 }
 
 impl Alive {
+    /// The rank of these keys, by two connections to its agent's store.
+    fn new(client: StoreClient, teller: StoreClient) -> Self {
+        let (plans, told) = mpsc::unbounded_channel();
+        let tells = tokio::spawn(tell(teller, told));
+        Self { client, plans, _tells: AbortOnDropHandle::new(tells), warm: false, stuck: 0 }
+    }
+
     async fn until_warm(&mut self) -> Result<()> {
         if !self.warm {
             self.client.get(WARM, Duration::from_secs(24 * 3600)).await?;
@@ -312,9 +324,19 @@ impl Alive {
         Ok(Watched::Stuck(round, serde_json::from_slice(&missing).unwrap_or_default()))
     }
 
-    async fn tell(&mut self, told: &Plan) -> Result<()> {
-        self.client.set(&plan(self.told), serde_json::json!(told).to_string()).await?;
-        self.told += 1;
-        Ok(())
+    fn tell(&self, told: Plan) {
+        // The task ends with this node's own store alone.
+        let _ = self.plans.send(told);
+    }
+}
+
+async fn tell(client: StoreClient, mut plans: mpsc::UnboundedReceiver<Plan>) {
+    let mut number = 0;
+    while let Some(told) = plans.recv().await {
+        if let Err(error) = client.set(&plan(number), serde_json::json!(told).to_string()).await {
+            warn!(%error, "this node's own store is lost");
+            return;
+        }
+        number += 1;
     }
 }
