@@ -16,8 +16,6 @@ use std::process::{Command, Stdio};
 
 use crate::cargo::cargo_in;
 
-/// The release that the workspace's `tch` asks for.
-const VERSION: &str = "2.11.0";
 const SCRIPT: &str = include_str!("wheels.py");
 
 /// Makes sure that `root/.libtorch` is a fitting libtorch, and returns that path.
@@ -40,11 +38,19 @@ pub(crate) fn ensure(root: &Path, flavor: Flavor) -> Result<PathBuf, String> {
     };
     eprintln!("libtorch: {} -> {}", link.display(), found.display());
     let moved = fs::read_link(&link).is_ok();
-    place_link(&link, &found)?;
+    place_link(&link, &found, flavor)?;
     if moved {
         forget_builds(root);
     }
     Ok(link)
+}
+
+/// The CPU libtorch of the newer release that training is tried against, in the user's cache.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn newer() -> Result<PathBuf, String> {
+    cached(Flavor::Newer)
 }
 
 /// What was built against another libtorch is built anew; cargo sees the link's name alone, which is the same.
@@ -64,12 +70,12 @@ fn forget_builds(root: &Path) {
     );
 }
 
-/// Whether a folder is a libtorch of our release, with headers; one for GPUs does for CPUs, too.
+/// Whether a folder is a libtorch of the flavor's release, with headers; one for GPUs does for CPUs, too.
 fn fits(folder: &Path, flavor: Flavor) -> bool {
-    version_of(folder).is_some_and(|version| version.split('+').next() == Some(VERSION))
+    version_of(folder).is_some_and(|version| version.split('+').next() == Some(flavor.version()))
         && folder.join("include/torch/csrc/api/include/torch/torch.h").is_file()
         && folder.join("lib").is_dir()
-        && (flavor == Flavor::Cpu || lacks_for_cuda(folder).is_none())
+        && (flavor != Flavor::Cuda || lacks_for_cuda(folder).is_none())
 }
 
 /// What a libtorch has not, and groups over NCCL need; the headers where the build script of `c10d-sys` seeks them.
@@ -127,9 +133,9 @@ fn given(link: &Path, flavor: Flavor) -> Result<Option<PathBuf>, String> {
         true => (" with CUDA", lacks_for_cuda(&folder).map(|lacks| format!(" without {lacks}"))),
         false => ("", None),
     };
-    let without = without.unwrap_or_default();
+    let (version, without) = (flavor.version(), without.unwrap_or_default());
     Err(format!(
-        "LIBTORCH is {}, but libtorch {VERSION}{with} is needed and {found}{without} was found there; \
+        "LIBTORCH is {}, but libtorch {version}{with} is needed and {found}{without} was found there; \
          set it to a fitting one, or unset it to have one fetched",
         folder.display()
     ))
@@ -148,17 +154,18 @@ fn installed(flavor: Flavor) -> Result<Option<PathBuf>, String> {
 
 /// The folder in the user's cache, filled where need be.
 fn cached(flavor: Flavor) -> Result<PathBuf, String> {
+    let version = flavor.version();
     if flavor.wheels().next().is_none() {
         return Err(format!(
-            "no libtorch is pinned for {} on {}; set LIBTORCH to a libtorch {VERSION}, \
-             or install PyTorch {VERSION} for python3",
+            "no libtorch is pinned for {} on {}; set LIBTORCH to a libtorch {version}, \
+             or install PyTorch {version} for python3",
             std::env::consts::OS,
             std::env::consts::ARCH
         ));
     }
     let cache = cache_folder()?;
     fs::create_dir_all(&cache).map_err(|error| at(&cache, &error))?;
-    let name = format!("libtorch-{VERSION}-{}", flavor.name());
+    let name = format!("libtorch-{version}-{}", flavor.name());
     let folder = cache.join(&name);
     if fits(&folder, flavor) {
         return Ok(folder);
@@ -180,7 +187,8 @@ fn cached(flavor: Flavor) -> Result<PathBuf, String> {
 fn fill(cache: &Path, name: &str, flavor: Flavor) -> Result<(), String> {
     let compiler = compiler()?;
     eprintln!(
-        "libtorch: fetching {VERSION} ({}), {}, into {}",
+        "libtorch: fetching {} ({}), {}, into {}",
+        flavor.version(),
         flavor.name(),
         flavor.size(),
         cache.display()
@@ -199,12 +207,13 @@ fn fill(cache: &Path, name: &str, flavor: Flavor) -> Result<(), String> {
         arguments.push(path(file)?);
     }
     run_python(&arguments)?;
-    if flavor == Flavor::Cpu {
+    if flavor != Flavor::Cuda {
         link_cpu_alone(&compiler, &aside.join("lib"))?;
     }
     // Last, since it is what tells a whole folder from a begun one.
     let version = aside.join("build-version");
-    fs::write(&version, format!("{VERSION}+{}\n", flavor.name())).map_err(|error| at(&version, &error))?;
+    fs::write(&version, format!("{}+{}\n", flavor.version(), flavor.name()))
+        .map_err(|error| at(&version, &error))?;
     let folder = cache.join(name);
     remove(&folder)?;
     fs::rename(&aside, &folder).map_err(|error| at(&folder, &error))?;
@@ -229,13 +238,14 @@ fn link_cpu_alone(compiler: &str, lib: &Path) -> Result<(), String> {
 }
 
 /// Points the link at a folder, replacing an older link, never a folder.
-fn place_link(link: &Path, folder: &Path) -> Result<(), String> {
+fn place_link(link: &Path, folder: &Path, flavor: Flavor) -> Result<(), String> {
     let folder = folder.canonicalize().map_err(|error| at(folder, &error))?;
     match fs::symlink_metadata(link) {
         Ok(found) if !found.is_symlink() => {
             return Err(format!(
-                "{} is not a libtorch {VERSION} and is no link of ours; move it away",
-                link.display()
+                "{} is not a libtorch {} and is no link of ours; move it away",
+                link.display(),
+                flavor.version()
             ));
         }
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(link, &error)),
@@ -287,7 +297,7 @@ fn run_python(arguments: &[&str]) -> Result<(), String> {
 fn no_python(error: &std::io::Error) -> String {
     format!(
         "can't run python3: {error}; install Python 3.9 or newer with pip \
-         (Debian, Ubuntu: apt-get install python3 python3-pip), set PYTHON, or set LIBTORCH to a libtorch {VERSION}"
+         (Debian, Ubuntu: apt-get install python3 python3-pip), set PYTHON, or set LIBTORCH to a libtorch"
     )
 }
 

@@ -65,7 +65,7 @@ class Index:
             if candidate.link.filename == filename:
                 return candidate.link
         fail(
-            f"pip's package index has no {filename}; set LIBTORCH to a libtorch 2.11.0, "
+            f"pip's package index has no {filename}; set LIBTORCH to a libtorch, "
             f"or put the file into {folder} and start again"
         )
 

@@ -9,39 +9,60 @@ pub(crate) enum Flavor {
     Cpu,
     /// NVIDIA's GPUs, with NCCL and the headers that its users are compiled with.
     Cuda,
+    /// CPUs alone, in a newer release, which training is tried against as well.
+    Newer,
 }
 
 impl Flavor {
     /// How its folder and version are called.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Cpu => "cpu",
+            Self::Cpu | Self::Newer => "cpu",
             Self::Cuda => "cu130",
+        }
+    }
+
+    /// The release: that which the workspace's `tch` asks for, but for the newer one.
+    pub(super) fn version(self) -> &'static str {
+        match self {
+            Self::Cpu | Self::Cuda => "2.11.0",
+            Self::Newer => "2.13.0",
         }
     }
 
     /// The wheels; none where the platform has none.
     pub(super) fn wheels(self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let more: &[_] = if self == Self::Cuda { CUDA } else { &[] };
-        WHEELS.iter().chain(more).copied()
+        let (torch, more): (&[_], &[_]) = match self {
+            Self::Cpu => (TORCH, &[]),
+            Self::Cuda => (TORCH, CUDA),
+            Self::Newer => (NEWER, &[]),
+        };
+        torch.iter().chain(OF_CPU).chain(more).copied()
     }
 
     /// About how much there is to fetch.
     pub(super) fn size(self) -> &'static str {
         match self {
-            Self::Cpu => "544 MB",
+            Self::Cpu | Self::Newer => "544 MB",
             Self::Cuda => "2.5 GB",
         }
     }
 }
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+const TORCH: &[(&str, &str)] = &[(
+    "torch-2.11.0-cp312-cp312-manylinux_2_28_x86_64.whl",
+    "0f68f4ac6d95d12e896c3b7a912b5871619542ec54d3649cf48cc1edd4dd2756",
+)];
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+const NEWER: &[(&str, &str)] = &[(
+    "torch-2.13.0-cp312-cp312-manylinux_2_28_x86_64.whl",
+    "796633c4cdf0fe2cdced72d8f88f22e73dbcfce83132763162f6d4bff13b820b",
+)];
+
 /// `libtorch_cpu.so` of this platform's wheel loads the two CUDA libraries, which need no GPU.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-const WHEELS: &[(&str, &str)] = &[
-    (
-        "torch-2.11.0-cp312-cp312-manylinux_2_28_x86_64.whl",
-        "0f68f4ac6d95d12e896c3b7a912b5871619542ec54d3649cf48cc1edd4dd2756",
-    ),
+const OF_CPU: &[(&str, &str)] = &[
     (
         "nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
         "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
@@ -114,6 +135,10 @@ const CUDA: &[(&str, &str)] = &[
 ];
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-const WHEELS: &[(&str, &str)] = &[];
+const TORCH: &[(&str, &str)] = &[];
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+const NEWER: &[(&str, &str)] = &[];
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+const OF_CPU: &[(&str, &str)] = &[];
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 const CUDA: &[(&str, &str)] = &[];

@@ -3,6 +3,7 @@
 mod counts;
 mod empty_crate;
 mod judges;
+mod newer;
 mod package;
 mod packages;
 
@@ -29,7 +30,8 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     let packages = chosen(packages::list(root)?, only)?;
     let scope = Scope { root, packages, whole: only.is_none() };
     let torch = scope.needs_torch()?;
-    let mut steps = Steps::new(8 + usize::from(torch) + if scope.whole { 3 } else { 0 });
+    let newer = torch && long && scope.whole;
+    let mut steps = Steps::new(8 + usize::from(torch) + usize::from(newer) + if scope.whole { 3 } else { 0 });
     let work = root.join("target/xtask");
     fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
 
@@ -68,8 +70,16 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
         }
     }
     let (mut counts, mut judges) = (Counts::default(), Judges::default());
-    let environment = Environment { python, long, judges: work.join("judges.txt") };
+    let (judges_file, conformance) = (work.join("judges.txt"), conformance(root));
+    let environment = Environment { python, long, judges: judges_file, conformance };
     steps.step("tests", || scope.tests(&environment, &mut counts, &mut judges));
+    if newer {
+        steps.step("training on a newer libtorch", || {
+            let target = root.join("target/newer");
+            let copy = newer::checkout(root, &target)?;
+            environment.test(newer::tests(&copy, &target), &mut counts, &mut judges)
+        });
+    }
     let required = std::env::var("KF_REQUIRE").unwrap_or_default();
     steps.step("judges", || {
         // A part of the tests asks a part of the judges.
@@ -131,6 +141,7 @@ struct Environment {
     python: Option<PathBuf>,
     long: bool,
     judges: PathBuf,
+    conformance: Option<OsString>,
 }
 
 /// What is checked.
@@ -210,19 +221,26 @@ impl Scope<'_> {
         counts: &mut Counts,
         judges: &mut Judges,
     ) -> Result<(), String> {
-        let mut command =
-            self.command("test", &["--all-features", "--no-fail-fast"], &["--", "--show-output"]);
-        let _ = fs::remove_file(&environment.judges);
-        command.env("KF_JUDGES", &environment.judges);
-        if let Some(python) = &environment.python {
+        let command = self.command("test", &["--all-features", "--no-fail-fast"], &[]);
+        environment.test(command, counts, judges)
+    }
+}
+
+impl Environment {
+    /// Runs tests, and takes down what they tell.
+    fn test(&self, mut command: Command, counts: &mut Counts, judges: &mut Judges) -> Result<(), String> {
+        let _ = fs::remove_file(&self.judges);
+        command.args(["--", "--show-output"]).env("KF_JUDGES", &self.judges);
+        if let Some(python) = &self.python {
             command.env("KF_TEST_PYTHON", python);
         }
-        if environment.long {
+        if self.long {
             command.env("KF_LONG", "1");
         }
-        if let Some(folder) = conformance(self.root) {
+        if let Some(folder) = &self.conformance {
             command.env("KF_CONFORMANCE", folder);
         }
+        let failed_before = counts.names.len();
         let mut child = command
             .stdout(Stdio::piped())
             .spawn()
@@ -234,11 +252,11 @@ impl Scope<'_> {
             });
         }
         let status = child.wait().map_err(|error| format!("cargo test: {error}"))?;
-        judges.add_file(&environment.judges);
+        judges.add_file(&self.judges);
         if status.success() {
             return Ok(());
         }
-        match counts.names.as_slice() {
+        match &counts.names[failed_before..] {
             [] => Err(format!("`cargo test`: {status}")),
             names => Err(names.join("\n    ")),
         }

@@ -1,0 +1,80 @@
+//! The crates over libtorch, against a newer release of it than the workspace's.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cargo;
+use crate::libtorch;
+
+/// What the workspace asks for, and what fits the newer libtorch.
+const TCH: [&str; 2] = ["tch = \"0.24\"", "tch = \"0.26\""];
+
+/// The copy of the checkout that asks for the newer `tch`, with its libtorch, below the folder `target`.
+///
+/// # Errors
+/// What can't be fetched or copied.
+pub(crate) fn checkout(root: &Path, target: &Path) -> Result<PathBuf, String> {
+    let libtorch = libtorch::newer()?;
+    let copy = target.join("checkout");
+    for file in tracked(root)? {
+        let (from, to) = (root.join(&file), copy.join(&file));
+        // One that is deleted, and not yet committed so.
+        let Ok(bytes) = fs::read(&from) else { continue };
+        let bytes = match file.to_str() {
+            Some("Cargo.toml") => with_newer(&String::from_utf8_lossy(&bytes))?.into_bytes(),
+            _ => bytes,
+        };
+        // What is unchanged keeps its time, so that it is not built again.
+        if fs::read(&to).is_ok_and(|there| there == bytes) {
+            continue;
+        }
+        to.parent().map_or(Ok(()), fs::create_dir_all).map_err(|error| at(&to, &error))?;
+        fs::write(&to, bytes).map_err(|error| at(&to, &error))?;
+    }
+    let link = copy.join(".libtorch");
+    let _ = fs::remove_file(&link);
+    symlink(libtorch, &link).map_err(|error| at(&link, &error))?;
+    Ok(copy)
+}
+
+/// Cargo's call there that tests those crates.
+pub(crate) fn tests(copy: &Path, target: &Path) -> Command {
+    let arguments =
+        ["test", "-p", "c10d-sys", "-p", "kf-train", "--features", "kf-train/torch,kf-train/data"];
+    let mut command = cargo::cargo_in(copy, &arguments);
+    command.env("CARGO_TARGET_DIR", target.join("target")).env("LIBTORCH", copy.join(".libtorch"));
+    command
+}
+
+/// The manifest that asks for the newer `tch`.
+fn with_newer(manifest: &str) -> Result<String, String> {
+    let [ours, newer] = TCH;
+    match manifest.matches(ours).count() {
+        1 => Ok(manifest.replace(ours, newer)),
+        count => Err(format!("the workspace's Cargo.toml has `{ours}` {count} times; it must have it once")),
+    }
+}
+
+fn tracked(root: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut command = Command::new("git");
+    command.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(root);
+    let list = cargo::output(command, "git ls-files")?;
+    Ok(list.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect())
+}
+
+fn at(path: &Path, error: &std::io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_asks_for_the_newer() {
+        assert_eq!(with_newer("a = 1\ntch = \"0.24\"\n").unwrap(), "a = 1\ntch = \"0.26\"\n");
+        assert!(with_newer("tch = \"0.25\"").unwrap_err().contains("0 times"));
+    }
+}
