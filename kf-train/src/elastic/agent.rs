@@ -269,17 +269,31 @@ impl Work {
             self.meeting.record(coordinator).await?;
         }
         let lead = self.meeting.keys.lead(coordinator.lead);
-        let client = client.prefixed(&lead).with_timeout(self.options.quorum.heartbeat_timeout);
+        let client = client.with_timeout(self.options.quorum.heartbeat_timeout);
+        let reporter = client.connect_again().await?;
+        let client = client.prefixed(&lead);
         let ticket = client.add(TICKETS, 1).await?.unsigned_abs();
         self.report.send_modify(|report| {
             report.ticket = ticket;
             report.round.clone_from(&self.known.round);
         });
-        let mut reporting =
-            pin!(report(client.connect_again().await?, self.report.subscribe(), self.options.heartbeat,));
+        let reports = self.report.subscribe();
+        let (every, key) = (self.options.heartbeat, self.meeting.keys.coordinator());
+        let mut reporting = pin!(async {
+            // One that coordinates itself is told by its own store.
+            let gave_way = async {
+                match nodes {
+                    Some(_) => std::future::pending().await,
+                    None => gave_way(&reporter, coordinator, &key, every).await,
+                }
+            };
+            tokio::select! {
+                error = report(reporter.prefixed(&lead), reports, every) => error,
+                error = gave_way => error,
+            }
+        });
         let (told, mut news) = mpsc::channel(64);
         let _reads = AbortOnDropHandle::new(tokio::spawn(read(client.connect_again().await?, told)));
-        let key = self.meeting.keys.coordinator();
         let mut record = self.meeting.server.watch(&key);
         let meeting = self.meeting.clone();
         let mut next: Option<Round> = None;
@@ -472,6 +486,23 @@ async fn report(client: StoreClient, mut reports: watch::Receiver<Report>, every
         tokio::select! {
             changed = reports.changed() => if changed.is_err() { std::future::pending::<()>().await },
             () = tokio::time::sleep(every) => {}
+        }
+    }
+}
+
+/// Looks every now and then whether a coordinator has given way to another, which may not know of its nodes. Ends then,
+/// and when it is lost.
+async fn gave_way(client: &StoreClient, coordinator: &Coordinator, key: &str, every: Duration) -> Error {
+    loop {
+        tokio::time::sleep(every).await;
+        let present = match client.try_get(key).await {
+            Ok(told) => told.and_then(|told| serde_json::from_slice::<Coordinator>(&told).ok()),
+            Err(error) => return error,
+        };
+        if present.is_some_and(|present| present.node.id != coordinator.node.id) {
+            let (what, address) = ("follow".to_owned(), coordinator.address());
+            let source = std::io::Error::other("it has given way to another coordinator");
+            return Error::Store { what, address, source };
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("cuts::the_coordinator_is_cut_off", the_coordinator_is_cut_off),
         trial("cuts::two_nodes_are_cut_from_one_another", two_nodes_are_cut_from_one_another),
         trial("cuts::a_slow_link_is_no_cut_one", a_slow_link_is_no_cut_one),
+        trial("cuts::a_coordinator_gives_way_with_its_nodes", a_coordinator_gives_way),
         trial("cuts::the_store_s_host_dies_and_another_seed_is_asked", another_seed_is_asked),
     ]
 }
@@ -89,6 +90,21 @@ async fn a_slow_link_is_no_cut_one(launcher: LocalLauncher) {
     let before = fleet.begun().len();
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(fleet.begun().len(), before, "no round was made\n{}", fleet.logs());
+    assert_eq!(fleet.finish().await, [Some(0); 3]);
+}
+
+async fn a_coordinator_gives_way(launcher: LocalLauncher) {
+    let (mut fleet, network) = fleet(&launcher, 3, (3, 3), 2);
+    // Of two that have made no round, the one that was there first goes on; the other's node is unknown to it.
+    network.cut(1);
+    fleet.start(1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fleet.start(0);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    fleet.start(2);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    network.mend(1);
+    fleet.trains(&[0, 1, 2], 0).await;
     assert_eq!(fleet.finish().await, [Some(0); 3]);
 }
 
