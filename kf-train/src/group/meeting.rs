@@ -1,5 +1,7 @@
 //! Whom a rank meets and where, as the environment or an agent tells it.
 
+use std::time::Duration;
+
 use c10d_sys::Address;
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +78,15 @@ impl Meeting {
             scope: format!("kf/round/{number}"),
             reach: Reach::Host(place.host.clone()),
         })
+    }
+
+    /// How long ranks that have met may take to connect, which is a matter of milliseconds. Where a round fails, there
+    /// is another.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        match self.server {
+            Server::Rank0 | Server::Launcher => Duration::MAX,
+            Server::Agent(_) => Duration::from_secs(10),
+        }
     }
 
     /// Whose store it is, and where.

@@ -174,7 +174,16 @@ impl ProcessGroup {
         backend: Backend,
         options: GroupOptions,
     ) -> Result<Self> {
-        Self::join_at(&Meeting::of_round(round)?, rank.local_rank(), backend, options)
+        Self::join_place(rank.local_rank(), round, backend, options)
+    }
+
+    pub(crate) fn join_place(
+        local_rank: usize,
+        round: &RoundPlace,
+        backend: Backend,
+        options: GroupOptions,
+    ) -> Result<Self> {
+        Self::join_at(&Meeting::of_round(round)?, local_rank, backend, options)
     }
 
     fn join_at(
@@ -193,7 +202,8 @@ impl ProcessGroup {
             _ => Some(reporter(meeting, &met.scope)?),
         };
         let members = (0..meeting.world_size).collect();
-        Self::connect(Arc::new(met.store), calls, members, reporter, place, options)
+        let connect = options.join_timeout.min(meeting.connect_timeout());
+        Self::connect(Arc::new(met.store), calls, members, reporter, place, connect, options)
     }
 
     /// Connects ranks that know of one another.
@@ -203,9 +213,10 @@ impl ProcessGroup {
         members: Vec<usize>,
         reporter: Option<Arc<Reporter>>,
         place: Place,
+        connect: Duration,
         options: GroupOptions,
     ) -> Result<Self> {
-        let (rank, world_size, connect) = (calls.rank, calls.world_size, options.join_timeout);
+        let (rank, world_size) = (calls.rank, calls.world_size);
         let scoped = match calls.scope.as_str() {
             "" => None,
             scope => Some(store.prefixed(scope.trim_end_matches('/'))),

@@ -77,7 +77,8 @@ impl ProcessGroup {
         let calls = Calls::new(scope.to_owned(), rank, ranks.len(), options.timeout);
         let members = ranks.iter().filter_map(|rank| round.members.get(*rank).copied()).collect();
         let (store, reporter) = (Arc::clone(&round.store), round.reporter.clone());
-        Self::connect(store, calls, members, reporter, round.place.clone(), options).map(Some)
+        let connect = options.join_timeout;
+        Self::connect(store, calls, members, reporter, round.place.clone(), connect, options).map(Some)
     }
 
     pub(super) fn check_ranks(&self, what: &str, ranks: &[usize]) -> Result<()> {

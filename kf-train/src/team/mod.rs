@@ -4,6 +4,9 @@ mod plans;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor, no_grad};
@@ -247,7 +250,15 @@ fn enter(
             present = number;
             continue;
         }
-        match ProcessGroup::join_round(rank, &place, backend, options) {
+        let joined = match join(rank, &place, backend, options, || plans.leaves_behind(number, &plan)) {
+            Some(joined) => joined,
+            None => {
+                info!(round = plan.round, "a round that others have left");
+                present = number;
+                continue;
+            }
+        };
+        match joined {
             Ok(group) => return Ok((number, plan, group)),
             Err(error) if error.missing_ranks().is_some() => {
                 info!(round = plan.round, %error, "a round that came to nothing");
@@ -255,6 +266,34 @@ fn enter(
                 present = number;
             }
             Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Joins a round; none where it is over before, as `over` tells. What was begun of it then goes down aside.
+fn join(
+    rank: &Rank,
+    place: &RoundPlace,
+    backend: Backend,
+    options: GroupOptions,
+    over: impl Fn() -> bool,
+) -> Option<Result<ProcessGroup>> {
+    const LOOK_EVERY: Duration = Duration::from_millis(10);
+    let (tell, told) = mpsc::channel();
+    let (local_rank, place) = (rank.local_rank(), place.clone());
+    let join = move || drop(tell.send(ProcessGroup::join_place(local_rank, &place, backend, options)));
+    if let Err(error) = thread::Builder::new().name("kf-join".into()).spawn(join) {
+        return Some(Err(Error::io("can't start a thread to join", "a round")(error)));
+    }
+    loop {
+        match told.recv_timeout(LOOK_EVERY) {
+            Ok(joined) => return Some(joined),
+            Err(RecvTimeoutError::Timeout) if over() => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                let message = "joining a round has panicked".into();
+                return Some(Err(Error::Torch { what: "join".into(), message }));
+            }
         }
     }
 }

@@ -45,18 +45,22 @@ impl Heard {
     /// Gives the present group up where the plan goes on without some of its ranks.
     fn abort(&mut self, plan: &Plan) {
         let Some((nodes, _)) = &self.present else { return };
-        let reason = match plan {
-            Plan::Over { reason } => reason.clone(),
-            Plan::Round(next) if nodes.iter().any(|node| !next.nodes.contains(node)) => {
-                format!("round {} goes on without some of its ranks", next.round)
-            }
-            // Who joins waits for the step's end.
-            Plan::Round(_) => return,
-        };
+        let Some(reason) = why_without(nodes, plan) else { return };
         if let Some((_, aborter)) = self.present.take() {
             // A reason without zero bytes.
             let _ = aborter.abort(&reason.replace('\0', " "));
         }
+    }
+}
+
+/// Why a plan has no more need of all of these; none where it has. Who joins waits for the step's end.
+fn why_without(nodes: &[String], plan: &Plan) -> Option<String> {
+    match plan {
+        Plan::Over { reason } => Some(reason.clone()),
+        Plan::Round(next) if nodes.iter().any(|node| !next.nodes.contains(node)) => {
+            Some(format!("round {} goes on without some of its ranks", next.round))
+        }
+        Plan::Round(_) => None,
     }
 }
 
@@ -91,6 +95,14 @@ impl Plans {
     /// The number of the last plan; 0 before the first.
     pub(super) fn last(&self) -> u64 {
         self.shared.heard().plan.as_ref().map_or(0, |(number, _)| *number)
+    }
+
+    /// Whether a later plan than the one of this number goes on without some of its ranks.
+    pub(super) fn leaves_behind(&self, number: u64, plan: &RankPlan) -> bool {
+        match &self.shared.heard().plan {
+            Some((last, later)) if *last > number => why_without(&plan.nodes, later).is_some(),
+            _ => false,
+        }
     }
 
     /// Waits for a round planned after the plan of this number.
