@@ -14,7 +14,7 @@ pub(crate) fn run(root: &Path, name: Option<&str>, json: bool) -> Result<(), Str
     let chosen = choose(&names, name)?;
     tools::compiler().find()?;
     libtorch::ensure(root, Flavor::Cpu)?;
-    let peers = venv::ensure(root)
+    let peers = venv::ensure(root, &venv::JUDGES)
         .map_err(|why| eprintln!("warning: without the peers that are written in Python, since {why}"));
     let mut failed = Vec::new();
     for name in chosen {

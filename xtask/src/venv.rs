@@ -1,4 +1,4 @@
-//! `.venv-test`: the Python packages that judges and peers need.
+//! The Python packages that judges and peers need, each set in an environment of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,26 +6,45 @@ use std::process::{Command, Stdio};
 
 use crate::tools;
 
-const REQUIREMENTS: &str = include_str!("../requirements-test.txt");
+/// A Python environment in the checkout.
+pub(crate) struct Venv {
+    folder: &'static str,
+    file: &'static str,
+    requirements: &'static str,
+}
 
-/// Makes sure that `.venv-test` holds exactly the pinned packages, and returns its Python.
+/// What the judges of all checks and the peers of benches need.
+pub(crate) const JUDGES: Venv = Venv {
+    folder: ".venv-test",
+    file: "xtask/requirements-test.txt",
+    requirements: include_str!("../requirements-test.txt"),
+};
+
+/// PyTorch, some 5 GB, for the long checks.
+pub(crate) const TORCH: Venv = Venv {
+    folder: ".venv-torch",
+    file: "xtask/requirements-torch.txt",
+    requirements: include_str!("../requirements-torch.txt"),
+};
+
+/// Makes sure that an environment holds exactly the pinned packages, and returns its Python.
 ///
 /// # Errors
 /// A message for the user.
-pub(crate) fn ensure(root: &Path) -> Result<PathBuf, String> {
-    let folder = root.join(".venv-test");
+pub(crate) fn ensure(root: &Path, venv: &Venv) -> Result<PathBuf, String> {
+    let folder = root.join(venv.folder);
     let python = folder.join("bin/python");
     let stamp = folder.join("requirements.txt");
     let runs = Command::new(&python).arg("--version").output().is_ok_and(|output| output.status.success());
-    if runs && fs::read_to_string(&stamp).is_ok_and(|text| text == REQUIREMENTS) {
+    if runs && fs::read_to_string(&stamp).is_ok_and(|text| text == venv.requirements) {
         return Ok(python);
     }
     let base = tools::python().find()?;
-    eprintln!("venv: making {} with the packages of xtask/requirements-test.txt", folder.display());
+    eprintln!("venv: making {} with the packages of {}", folder.display(), venv.file);
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
-    let requirements = root.join("xtask/requirements-test.txt");
+    let requirements = root.join(venv.file);
     let mut install = if quietly(Command::new(&base).args(["-m", "venv"]).arg(&folder)) {
         let mut command = Command::new(&python);
         command.args(["-m", "pip"]);
@@ -40,7 +59,7 @@ pub(crate) fn ensure(root: &Path) -> Result<PathBuf, String> {
     install.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(requirements);
     run(&mut install, HOW)?;
     // Last, since it is what tells a whole environment from a begun one.
-    fs::write(&stamp, REQUIREMENTS).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    fs::write(&stamp, venv.requirements).map_err(|error| format!("{}: {error}", stamp.display()))?;
     Ok(python)
 }
 
@@ -66,8 +85,10 @@ mod tests {
 
     #[test]
     fn every_requirement_is_pinned() {
-        let lines: Vec<_> = REQUIREMENTS.lines().filter(|line| !line.starts_with('#')).collect();
-        for line in &lines {
+        let lines = |venv: &Venv| -> Vec<&str> {
+            venv.requirements.lines().filter(|line| !line.starts_with('#')).collect()
+        };
+        for line in lines(&JUDGES).iter().chain(&lines(&TORCH)) {
             assert!(
                 line.split_once("==").is_some_and(|(name, version)| !name.is_empty() && !version.is_empty()),
                 "{line}"
@@ -76,7 +97,8 @@ mod tests {
         for name in
             ["tritonclient==", "numpy==", "dask==", "kfp==", "moto==", "jax==", "mpich==", "xgboost-cpu=="]
         {
-            assert!(lines.iter().any(|line| line.starts_with(name)), "{name}");
+            assert!(lines(&JUDGES).iter().any(|line| line.starts_with(name)), "{name}");
         }
+        assert!(lines(&TORCH).contains(&"torch==2.11.0"));
     }
 }

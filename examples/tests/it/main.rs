@@ -5,6 +5,7 @@
 mod data;
 mod export;
 mod launch;
+mod launch_torch;
 mod programs;
 #[cfg(feature = "torch")]
 mod quickstart;

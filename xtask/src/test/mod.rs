@@ -31,7 +31,8 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     let scope = Scope { root, packages, whole: only.is_none() };
     let torch = scope.needs_torch()?;
     let newer = torch && long && scope.whole;
-    let mut steps = Steps::new(8 + usize::from(torch) + usize::from(newer) + if scope.whole { 3 } else { 0 });
+    let mut steps =
+        Steps::new(8 + usize::from(torch) + 2 * usize::from(newer) + if scope.whole { 3 } else { 0 });
     let work = root.join("target/xtask");
     fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
 
@@ -48,9 +49,19 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     }
     let mut python = None;
     steps.step("Python packages of the judges (.venv-test)", || {
-        python = Some(venv::ensure(root)?);
+        python = Some(venv::ensure(root, &venv::JUDGES)?);
         Ok(())
     });
+    let mut pytorch = None;
+    if newer {
+        steps.step("PyTorch of the long checks (.venv-torch)", || {
+            pytorch = match std::env::var_os("KF_TORCH_PYTHON") {
+                Some(python) => Some(python.into()),
+                None => Some(venv::ensure(root, &venv::TORCH)?),
+            };
+            Ok(())
+        });
+    }
     steps.step("formatting", || scope.call("fmt", &["--check"], &[]));
     if scope.whole {
         steps.step("lints, default features", || scope.default_clippy());
@@ -71,7 +82,7 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     }
     let (mut counts, mut judges) = (Counts::default(), Judges::default());
     let (judges_file, conformance) = (work.join("judges.txt"), conformance(root));
-    let environment = Environment { python, long, judges: judges_file, conformance };
+    let environment = Environment { python, pytorch, long, judges: judges_file, conformance };
     steps.step("tests", || scope.tests(&environment, &mut counts, &mut judges));
     if newer {
         steps.step("training on a newer libtorch", || {
@@ -139,6 +150,7 @@ const DENY: &[&str] = &["--", "--deny", "warnings"];
 /// What the tests find in their environment.
 struct Environment {
     python: Option<PathBuf>,
+    pytorch: Option<PathBuf>,
     long: bool,
     judges: PathBuf,
     conformance: Option<OsString>,
@@ -233,6 +245,9 @@ impl Environment {
         command.args(["--", "--show-output"]).env("KF_JUDGES", &self.judges);
         if let Some(python) = &self.python {
             command.env("KF_TEST_PYTHON", python);
+        }
+        if let Some(python) = &self.pytorch {
+            command.env("KF_TORCH_PYTHON", python);
         }
         if self.long {
             command.env("KF_LONG", "1");
