@@ -1,5 +1,8 @@
 //! What the benches share: figures, and how they are printed.
 
+pub mod fleet;
+pub mod torchrun;
+
 use serde::Serialize;
 
 /// One thing that was measured, several times.

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the programs of the `benches` package, each beside its peer.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::libtorch::Flavor;
@@ -16,14 +17,24 @@ pub(crate) fn run(root: &Path, name: Option<&str>, json: bool) -> Result<(), Str
     libtorch::ensure(root, Flavor::Cpu)?;
     let peers = venv::ensure(root, &venv::JUDGES)
         .map_err(|why| eprintln!("warning: without the peers that are written in Python, since {why}"));
+    let features = features(root)?;
     let mut failed = Vec::new();
     for name in chosen {
         let began = std::time::Instant::now();
         eprintln!("\nbench {name}");
         let mut command =
             cargo::cargo_in(root, &["run", "--quiet", "--release", "--package", "benches", "--bin", name]);
+        if let Some(features) = features.get(name) {
+            command.args(["--features", features]);
+        }
         if let Ok(python) = &peers {
             command.env("KF_TEST_PYTHON", python);
+        }
+        // Too large to be fetched for this: that of the long checks, where there is one.
+        if std::env::var_os("KF_TORCH_PYTHON").is_none()
+            && let Some(python) = venv::made(root, &venv::TORCH)
+        {
+            command.env("KF_TORCH_PYTHON", python);
         }
         if json {
             command.args(["--", "--json"]);
@@ -53,6 +64,26 @@ fn names(folder: &Path) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
+/// What benches need that not all of them need: features of the package, so that the others are built without.
+fn features(root: &Path) -> Result<HashMap<String, String>, String> {
+    let command = cargo::cargo_in(root, &["metadata", "--no-deps", "--format-version", "1"]);
+    parse(&cargo::output(command, "cargo metadata")?)
+}
+
+fn parse(metadata: &str) -> Result<HashMap<String, String>, String> {
+    let metadata: serde_json::Value =
+        serde_json::from_str(metadata).map_err(|error| format!("cargo metadata: {error}"))?;
+    let packages = metadata["packages"].as_array().ok_or("cargo metadata tells no packages")?;
+    let benches = packages.iter().filter(|package| package["name"] == "benches");
+    let targets = benches.filter_map(|package| package["targets"].as_array()).flatten();
+    let needed = targets.filter_map(|target| {
+        let features = target["required-features"].as_array()?;
+        let features: Vec<_> = features.iter().filter_map(serde_json::Value::as_str).collect();
+        Some((target["name"].as_str()?.to_owned(), features.join(",")))
+    });
+    Ok(needed.collect())
+}
+
 fn choose<'a>(names: &'a [String], wanted: Option<&str>) -> Result<Vec<&'a str>, String> {
     let chosen: Vec<_> =
         names.iter().map(String::as_str).filter(|name| wanted.is_none_or(|wanted| wanted == *name)).collect();
@@ -78,6 +109,19 @@ mod tests {
         assert_eq!(names(folder.path()).unwrap(), ["pipeline", "serve"]);
         assert!(names(&folder.path().join("none")).unwrap().is_empty());
         assert!(names(&folder.path().join("serve.rs")).is_err());
+    }
+
+    #[test]
+    fn what_a_bench_needs_is_read() {
+        let text = r#"{"packages": [
+            {"name": "benches", "targets": [
+                {"name": "serve"}, {"name": "ddp", "required-features": ["torch", "data"]}
+            ]},
+            {"name": "kf-train", "targets": [{"name": "ranks", "required-features": ["nccl"]}]}
+        ]}"#;
+        let expected = HashMap::from([("ddp".to_owned(), "torch,data".to_owned())]);
+        assert_eq!(parse(text).unwrap(), expected);
+        assert!(parse("{}").is_err());
     }
 
     #[test]

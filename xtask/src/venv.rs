@@ -27,18 +27,28 @@ pub(crate) const TORCH: Venv = Venv {
     requirements: include_str!("../requirements-torch.txt"),
 };
 
+/// The file of an environment that tells what it holds.
+const STAMP: &str = "requirements.txt";
+
+/// The Python of an environment that holds exactly the pinned packages, where there is one.
+pub(crate) fn made(root: &Path, venv: &Venv) -> Option<PathBuf> {
+    let folder = root.join(venv.folder);
+    let python = folder.join("bin/python");
+    let runs = Command::new(&python).arg("--version").output().is_ok_and(|output| output.status.success());
+    let holds = || fs::read_to_string(folder.join(STAMP)).is_ok_and(|text| text == venv.requirements);
+    (runs && holds()).then_some(python)
+}
+
 /// Makes sure that an environment holds exactly the pinned packages, and returns its Python.
 ///
 /// # Errors
 /// A message for the user.
 pub(crate) fn ensure(root: &Path, venv: &Venv) -> Result<PathBuf, String> {
-    let folder = root.join(venv.folder);
-    let python = folder.join("bin/python");
-    let stamp = folder.join("requirements.txt");
-    let runs = Command::new(&python).arg("--version").output().is_ok_and(|output| output.status.success());
-    if runs && fs::read_to_string(&stamp).is_ok_and(|text| text == venv.requirements) {
+    if let Some(python) = made(root, venv) {
         return Ok(python);
     }
+    let folder = root.join(venv.folder);
+    let (python, stamp) = (folder.join("bin/python"), folder.join(STAMP));
     let base = tools::python().find()?;
     eprintln!("venv: making {} with the packages of {}", folder.display(), venv.file);
     if folder.exists() {

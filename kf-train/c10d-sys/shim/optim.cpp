@@ -1,4 +1,4 @@
-// What training needs of libtorch and tch does not reach: fused optimizer steps, gradients unscaled, autocast.
+// What training needs of libtorch and tch does not reach: fused optimizer steps, gradients forgotten or unscaled, autocast.
 #include <ATen/Functions.h>
 #include <ATen/autocast_mode.h>
 
@@ -79,6 +79,10 @@ int kf_sgd_step(Pointers parameters, Pointers gradients, Pointers buffers, size_
     at::_fused_sgd_(own, slopes, velocities, decay, momentum, lr, dampening, nesterov != 0, /*maximize=*/false,
                     first != 0);
   });
+}
+
+void kf_gradients_forget(Pointers parameters, size_t count) {
+  for (size_t i = 0; i < count; ++i) parameters[i]->mutable_grad().reset();
 }
 
 // Divides the gradients by the scale, and tells whether all are finite.

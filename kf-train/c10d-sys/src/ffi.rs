@@ -339,6 +339,7 @@ unsafe extern "C" {
         first: c_int,
         message: *mut *mut c_char,
     ) -> c_int;
+    pub(crate) fn kf_gradients_forget(parameters: *const *mut AtTensor, count: usize);
     pub(crate) fn kf_unscale(
         gradients: *const *mut AtTensor,
         count: usize,

@@ -33,7 +33,7 @@ pub use error::{Error, Result};
 pub use group::gpus;
 pub use group::{Address, Group, Reduction};
 pub use key_value::KeyValue;
-pub use optim::{AdamStep, SgdStep, adam_step, sgd_step};
+pub use optim::{AdamStep, SgdStep, adam_step, forget_gradients, sgd_step};
 pub use precision::{Autocast, autocast, unscale};
 pub use reducer::{Compression, Reducer, ReducerOptions};
 pub use replaceable::Aborter;

@@ -1,4 +1,4 @@
-//! Optimizer steps over many tensors at once, which tch does not reach.
+//! Optimizer steps over many tensors at once, and gradients forgotten, which tch does not reach.
 
 use tch::Tensor;
 
@@ -111,6 +111,13 @@ pub fn sgd_step(parameters: &[Tensor], gradients: &[Tensor], buffers: &[Tensor],
             message,
         )
     })
+}
+
+/// Leaves parameters without gradients, so that the next backward pass makes new ones instead of adding to them.
+pub fn forget_gradients(parameters: &[Tensor]) {
+    let parameters = pointers(parameters);
+    // SAFETY: all tensors are alive, and the shim only lets go of what they hold.
+    unsafe { ffi::kf_gradients_forget(parameters.as_ptr(), parameters.len()) }
 }
 
 fn same_length(expected: usize, found: &[usize]) -> Result<()> {

@@ -19,7 +19,8 @@ pub struct ReducerOptions {
     pub bucket_bytes: u32,
     /// Look in each backward pass for the parameters that the loss does not depend on.
     pub find_unused: bool,
-    /// Let gradients be views into the buckets: a copy less; they must then be zeroed in place, never detached.
+    /// Let gradients be views into the buckets: a copy less; they must then be forgotten or zeroed in place, never
+    /// detached.
     pub gradient_views: bool,
     /// Exchange gradients in a smaller type.
     pub compression: Option<Compression>,

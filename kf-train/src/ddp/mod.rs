@@ -140,7 +140,7 @@ impl<'a> DistributedDataParallel<'a> {
         spread(self.group, 0, self.parameters.iter().chain(&self.buffers))
     }
 
-    /// Zeroes the gradients, computes and averages them anew, and makes the optimizer's step.
+    /// Lets the gradients go, computes and averages them anew, and makes the optimizer's step.
     ///
     /// # Errors
     /// Those of [`backward`](Self::backward).
@@ -186,9 +186,10 @@ impl<'a> DistributedDataParallel<'a> {
         loss.f_backward().map_err(|error| autograd(&error))
     }
 
-    /// Zeroes the gradients in place, which views into the buckets bear.
+    /// Lets the gradients go, as PyTorch does: a parameter has none until a pass gives it one, and an optimizer leaves those
+    /// out that got none. Cheaper than zeroes, to which the next pass would have to add.
     pub fn zero_grad(&self) {
-        zero(&self.parameters);
+        c10d_sys::forget_gradients(&self.parameters);
     }
 
     /// The trainable parameters, in the order in which the model made them.
@@ -219,18 +220,6 @@ impl fmt::Debug for DistributedDataParallel<'_> {
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
-}
-
-/// Zeroes gradients in place.
-pub(crate) fn zero<'t>(parameters: impl IntoIterator<Item = &'t Tensor>) {
-    no_grad(|| {
-        for parameter in parameters {
-            let mut gradient = parameter.grad();
-            if gradient.defined() {
-                let _ = gradient.zero_();
-            }
-        }
-    });
 }
 
 /// The trainable parameters in the order in which the model made them, which is the same on all ranks.

@@ -118,9 +118,11 @@ impl Optimizer {
         })
     }
 
-    /// Zeroes the gradients, in place.
+    /// Lets the gradients go, as PyTorch does: a parameter has none until a pass gives it one.
     pub fn zero_grad(&mut self) {
-        crate::ddp::zero(self.parameters.iter().map(|parameter| &parameter.tensor));
+        let tensors: Vec<_> =
+            self.parameters.iter().map(|parameter| parameter.tensor.shallow_clone()).collect();
+        c10d_sys::forget_gradients(&tensors);
     }
 
     /// The learning rate.

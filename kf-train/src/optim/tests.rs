@@ -83,6 +83,19 @@ fn steps_are_those_of_tch() {
 }
 
 #[test]
+fn gradients_are_let_go_and_made_anew() {
+    let (vs, net) = model();
+    let mut optimizer = Sgd::default().build(&vs, 0.1).unwrap();
+    let gradients = || vs.trainable_variables().iter().map(Tensor::grad).collect::<Vec<_>>();
+    loss(&net, 0).backward();
+    let first: Vec<_> = gradients().iter().map(Tensor::copy).collect();
+    optimizer.zero_grad();
+    assert!(gradients().iter().all(|gradient| !gradient.defined()));
+    loss(&net, 0).backward();
+    assert_eq!(gradients(), first);
+}
+
+#[test]
 fn parameters_without_a_gradient_are_left_out() {
     for (build, mut theirs, their_vs, _) in every_kind() {
         let (vs, _) = model();

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     if let Some(code) = run_if_asked(&agents::workers()) {
         return code;
     }
-    if let Some(code) = agents::run_if_asked() {
+    if let Some(code) = benches::fleet::run_if_asked() {
         return code;
     }
     let mut table = Table::default();
