@@ -36,6 +36,50 @@
 //! or signal, its error and its last lines. No rank outlives the program, however that ends. Any program that reads
 //! torchrun's environment can be a rank too: `Job::command("python", ["train.py"], 2)`.
 //!
+//! # Other frameworks, limits, and how a job fares
+//! A program of another framework gets that one's environment ([`contract`]). What each rank asks for
+//! ([`Job::resources`]) is shared out and kept to, and one that tells no progress for too long has failed.
+//! [`Launcher::status`] tells how the job fares, in the words of Kubernetes and of Kubeflow's TrainJob:
+//!
+//! ```standalone_crate
+//! use std::time::Duration;
+//! use kf_core::resources::Resources;
+//! use kf_core::worker::{Workers, run_if_asked};
+//! use kf_train::contract::Framework;
+//! use kf_train::{ConditionType, Job, Launcher, LocalLauncher, RankState};
+//!
+//! # fn main() -> std::process::ExitCode {
+//! # if let Some(code) = run_if_asked(&Workers::new()) {
+//! #     return code;
+//! # }
+//! # let runtime = tokio::runtime::Runtime::new().unwrap();
+//! # runtime.block_on(async {
+//! # let folder = tempfile::tempdir().unwrap();
+//! let launcher = LocalLauncher::new(folder.path());
+//! // In place of `python train.py`.
+//! let script = r#"echo "process $JAX_PROCESS_ID of $JAX_NUM_PROCESSES"
+//!     echo '{"progress": {"fraction": 0.5, "metrics": {"loss": 0.25}}}' >> "$KF_TRAIN_PROGRESS""#;
+//! let job = Job::command("sh", ["-c", script], 2)
+//!     .framework(Framework::Jax)
+//!     .resources(Resources::none().memory("64Mi")?)
+//!     .progress_timeout(Duration::from_secs(600))
+//!     .attempt_id("fit-1");
+//!
+//! let handle = launcher.submit(job.spec()?.clone(), "fit-1").await?;
+//! launcher.run::<()>(job).await?;                       // the same job, by its attempt id
+//!
+//! let status = launcher.status(&handle).await?;
+//! assert!(status.is(ConditionType::Complete));
+//! assert_eq!(status.ranks[1].state, RankState::Succeeded);
+//! let trainer = status.trainer_status.as_ref().unwrap();
+//! assert_eq!((trainer.progress_percentage, trainer.metrics["loss"]), (Some(100), 0.25));
+//! assert_eq!(launcher.logs(&handle, 1).await?, "process 1 of 2\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! # std::process::ExitCode::SUCCESS
+//! # }
+//! ```
+//!
 //! # Training one model on all ranks
 //! With the feature `torch`, ranks form a `ProcessGroup`, and `DistributedDataParallel` averages the gradients of a tch
 //! `VarStore` while they are computed. A whole training, with a checkpoint per epoch from which the next start goes on:
@@ -162,6 +206,7 @@
 //! - none by default: launching needs no libtorch and no C++;
 //! - `data`: batches from Parquet (uncompressed, Snappy, LZ4) and Arrow IPC (uncompressed, LZ4); needs no libtorch;
 //!   `zstd`: also Zstandard, whose C code it builds;
+//! - `testing`: the conformance suite for implementations of [`Launcher`];
 //! - `torch`: process groups, `DistributedDataParallel`, checkpoints. Needs libtorch 2.11.0, which `LIBTORCH` names.
 //! - `nccl`: `Backend::Nccl`, for tensors on GPUs. Needs a libtorch with CUDA, and to build the headers of CUDA and NCCL;
 //!   in a checkout `cargo xtask libtorch --nccl` provides both. Each rank takes the GPU of its local rank's number, its
@@ -170,7 +215,9 @@
 //!
 //! # Limits
 //! Groups over NCCL were run with one rank on one GPU only, never with several GPUs. [`LocalLauncher`] keeps ranks on one machine; [`elastic`] spans
-//! several. What a foreign program starts in a session of its own (`setsid`) is not ended with it. tch's own optimizers give no access to their moments: those of `optim` are the ones that checkpoints hold.
+//! several. What a foreign program starts in a session of its own (`setsid`) is not ended with it.
+//! A limit of memory is of each rank's own process, looked at every 0.1 s; jobs that run at the same time are not kept from
+//! one another's GPUs. tch's own optimizers give no access to their moments: those of `optim` are the ones that checkpoints hold.
 
 #[cfg(feature = "torch")]
 mod checkpoint;
@@ -198,6 +245,8 @@ mod sampler;
 pub mod store;
 #[cfg(feature = "torch")]
 mod team;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "torch")]
 mod trainer;
 
@@ -213,7 +262,8 @@ pub use error::{Error, Result};
 #[cfg(feature = "torch")]
 pub use group::{Aborter, Backend, GroupOptions, ProcessGroup, ReduceOp, RoundPlace, Work};
 pub use launch::{
-    Failure, Job, JobEnd, JobEvent, JobHandle, JobSpec, Launcher, LocalLauncher, Program, RankEnd, run,
+    Condition, ConditionStatus, ConditionType, Failure, Job, JobEnd, JobEvent, JobHandle, JobSpec, JobStatus,
+    Launcher, LocalLauncher, Program, RankEnd, RankState, RankStatus, TrainerStatus, run,
 };
 #[cfg(feature = "torch")]
 pub use precision::{GradScaler, ScalerOptions, autocast};

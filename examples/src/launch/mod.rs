@@ -102,11 +102,21 @@ mod tests {
     }
 
     #[test]
+    fn nodes_may_be_given_their_numbers_as_torchrun_has_it() {
+        let line = "--nnodes=2 --node_rank=1 --master_addr a --master_port 1 --no-python sh";
+        let (_, agent) = resolved(&line.split(' ').collect::<Vec<_>>()).unwrap();
+        assert_eq!((agent.node_rank, agent.endpoints), (Some(1), vec!["a:1".to_owned()]));
+    }
+
+    #[test]
     fn wrong_command_lines_are_told() {
         for (args, expected) in [
             (&["--nnodes", "3:2", "x"][..], "expected N or MIN:MAX"),
             (&["--standalone", "--nnodes", "2", "x"], "--standalone is for one node"),
             (&["--nnodes", "2", "--no-python", "sh"], "needs --rdzv-endpoint"),
+            (&["--nnodes", "1:4", "--node-rank", "0", "--rdzv-endpoint", "a", "x"], "leave it out, or give"),
+            (&["--nnodes", "2", "--node-rank=2", "--rdzv-endpoint", "a", "x"], "it must be below 2"),
+            (&["--node-rank", "one", "x"], "invalid value 'one'"),
             (&["--nproc-per-node", "0", "--no-python", "sh"], "expected a number above 0"),
             (&["no/such/script.py"], "there is no script `no/such/script.py`"),
             (&["--last-call=-1", "--no-python", "sh"], "--last-call -1"),

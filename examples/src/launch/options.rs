@@ -29,6 +29,9 @@ pub struct Options {
     /// How many times failed ranks have all ranks started anew.
     #[arg(long, alias = "max_restarts", default_value_t = 0, value_name = "K")]
     pub max_restarts: u64,
+    /// This node's number, from 0, for a fixed number of nodes. Where not given, nodes are numbered as they come.
+    #[arg(long, alias = "node_rank", value_name = "R")]
+    pub node_rank: Option<usize>,
     /// Where the agents meet: HOST or HOST:PORT of a node, or several, with commas between them.
     #[arg(long, alias = "rdzv_endpoint", value_name = "H:P", value_delimiter = ',')]
     pub rdzv_endpoint: Vec<String>,
@@ -88,6 +91,7 @@ impl Options {
         options.run_id.clone_from(&self.rdzv_id);
         options.endpoints = endpoints;
         options.host.clone_from(&self.local_addr);
+        options.node_rank = self.node_rank_of(min_nodes, max_nodes)?;
         options.join_timeout = seconds("join-timeout", self.join_timeout)?;
         let heartbeat_timeout = seconds("heartbeat-timeout", self.heartbeat_timeout)?;
         options.heartbeat = heartbeat_timeout / 5;
@@ -114,6 +118,20 @@ impl Options {
             return Err(format!("--standalone is for one node, and --nnodes is {}", self.nnodes));
         }
         Ok((min, max))
+    }
+
+    fn node_rank_of(&self, min_nodes: usize, max_nodes: usize) -> Result<Option<usize>, String> {
+        match self.node_rank {
+            Some(rank) if min_nodes != max_nodes => Err(format!(
+                "--node-rank {rank}: with --nnodes {} nodes come and go, and are numbered as they come; leave it out, or give \
+                 --nnodes one number",
+                self.nnodes
+            )),
+            Some(rank) if rank >= max_nodes => {
+                Err(format!("--node-rank {rank}: with --nnodes {max_nodes} it must be below {max_nodes}"))
+            }
+            rank => Ok(rank),
+        }
     }
 
     fn endpoints(&self, max_nodes: usize) -> Result<Vec<String>, String> {

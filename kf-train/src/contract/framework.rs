@@ -78,7 +78,10 @@ impl Framework {
             Self::Paddle => paddle::rank_env(placement, rank),
             Self::DeepSpeed => deepspeed::rank_env(placement, rank),
             Self::OpenMpi | Self::IntelMpi | Self::Mpich => {
-                Err(placement.wrong(format!("ranks of {self} are started by `mpirun`, all at once")))
+                Err(placement.wrong(format!(
+                    "ranks of {self} are started by `mpirun`, all at once, and not each by itself; run `mpirun` as a job of \
+                     one rank, by `Framework::launch`"
+                )))
             }
         }
     }

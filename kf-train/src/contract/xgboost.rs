@@ -10,7 +10,8 @@ use crate::Result;
 /// beside the ranks. XGBoost 3 reads no environment: the program passes the variables on, the port as a number, to
 /// `xgboost.collective.CommunicatorContext`. The tracker gives ranks by host, or, with `sortby="task"`, in the order
 /// of the task ids as texts, in which 10 comes before 2: with more than ten ranks XGBoost's own rank is another number
-/// than this job's.
+/// than this job's. The port of a local job is free when its ranks are started, but not held for the tracker, which could
+/// not listen on one that is.
 ///
 /// # Errors
 /// [`Error::Job`](crate::Error::Job) where there is no such rank, or an agent's store has the master's address.

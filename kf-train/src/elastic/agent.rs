@@ -21,7 +21,7 @@ use super::options::AgentOptions;
 use super::quorum::Phase;
 use super::ranks::{LocalRanks, Watched};
 use super::round::{Node, Round};
-use crate::launch::{GangEnd, Tell, result_of};
+use crate::launch::{GangEnd, Tell, gpus_for, result_of};
 use crate::store::StoreClient;
 use crate::{Error, Job, JobEnd, JobEvent, JobSpec, Result};
 
@@ -51,6 +51,7 @@ impl Agent {
     /// [`Error::Canceled`], [`Error::Result`] as [`run`](crate::run).
     pub async fn run<R: DeserializeOwned>(&self, job: Job) -> Result<R> {
         let spec = job.spec()?.clone();
+        self.options.check(&spec)?;
         let name = spec.name.clone();
         let run_id = match self.options.run_id.as_str() {
             "" => uuid::Uuid::now_v7().to_string(),
@@ -100,6 +101,7 @@ impl Agent {
         tell: &Tell,
     ) -> Result<Vec<Work>> {
         let heal = self.options.heal;
+        let gpus = gpus_for(spec, spec.ranks_per_node)?;
         let (count, ranks) = if heal { (spec.ranks_per_node, 1) } else { (1, spec.ranks_per_node) };
         let spec = JobSpec { ranks_per_node: ranks, ..spec.clone() };
         let folder =
@@ -125,6 +127,7 @@ impl Agent {
                 spawner.clone(),
                 tell.clone(),
             );
+            local.gpus.clone_from(&gpus);
             local.heal = heal.then(|| (meeting.server.client(HEAL), number, count));
             let phase = if heal { Phase::Starting } else { Phase::Ready };
             let (round, failure, result) = (None, None, Value::Null);
@@ -363,6 +366,15 @@ impl Work {
 
     /// A round begins: whether this node is to start ranks of it.
     async fn begin(&mut self, round: Round, reason: String) -> Result<Option<Round>> {
+        if let (Some((place, _)), Some(rank)) = (round.place(&self.meeting.node.id), self.options.node_rank)
+            && place != rank
+        {
+            let reason = format!(
+                "this node was given number {rank}, and is number {place} of {}: each node must be given another number",
+                round.nodes.len()
+            );
+            return Err(Error::Job { job: self.ranks.spec.name.clone(), reason });
+        }
         let before = self.known.round.replace(round.clone());
         self.known.ended.clear();
         if before.as_ref() == Some(&round) && self.ranks.round() == Some(round.number) {

@@ -97,7 +97,7 @@ impl Meeting {
             None => StoreServer::bind(SocketAddr::new(local, 0)).await?,
         };
         let host = options.host.clone().unwrap_or_else(|| local.to_string());
-        let node = Node { id, host, port: server.local_addr().port(), ranks };
+        let node = Node { id, host, port: server.local_addr().port(), ranks, rank: options.node_rank };
         Ok(Self {
             node,
             server: Arc::new(server),

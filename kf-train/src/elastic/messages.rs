@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn the_later_round_wins_and_then_who_made_it() {
         let coordinator = |id: &str, round, made| Coordinator {
-            node: Node { id: id.into(), host: "::1".into(), port: 1, ranks: 1 },
+            node: Node { id: id.into(), host: "::1".into(), port: 1, ranks: 1, rank: None },
             lead: 1,
             round,
             made,

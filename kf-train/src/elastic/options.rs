@@ -6,6 +6,8 @@ use std::time::Duration;
 use kf_core::CancellationToken;
 
 use super::quorum::QuorumOptions;
+use crate::contract::Framework;
+use crate::{Error, JobSpec, Result};
 
 /// How an [`Agent`](super::Agent) works.
 #[derive(Debug, Clone)]
@@ -18,6 +20,9 @@ pub struct AgentOptions {
     /// The name or address that other nodes reach this one by. Where not given, the address from which this machine
     /// reaches the first endpoint.
     pub host: Option<String>,
+    /// This node's number among the nodes, from 0, for a job whose number of nodes is fixed: `GROUP_RANK`, as torchrun's
+    /// `--node-rank` gives it. Where not given, nodes are numbered in the order in which they come.
+    pub node_rank: Option<usize>,
     /// When a round is made.
     pub quorum: QuorumOptions,
     /// How often a node tells the coordinator that it lives.
@@ -42,6 +47,7 @@ impl AgentOptions {
             run_id: String::new(),
             endpoints: Vec::new(),
             host: None,
+            node_rank: None,
             quorum: QuorumOptions::default(),
             heartbeat: Duration::from_secs(1),
             join_timeout: Duration::from_secs(600),
@@ -50,5 +56,33 @@ impl AgentOptions {
             heal: false,
             leave: CancellationToken::new(),
         }
+    }
+
+    /// Refuses what agents can't do.
+    pub(super) fn check(&self, spec: &JobSpec) -> Result<()> {
+        let wrong = |reason: String| Err(Error::Job { job: spec.name.clone(), reason });
+        if spec.framework != Framework::Torchrun {
+            return wrong(format!(
+                "agents give their ranks torchrun's environment, whose store they serve, and not that of {}; a \
+                 `LocalLauncher` does",
+                spec.framework
+            ));
+        }
+        if let Some(rank) = self.node_rank {
+            let (min, max) = (self.quorum.min_nodes, self.quorum.max_nodes);
+            if min != max || rank >= max || self.heal {
+                return wrong(format!(
+                    "this node was given number {rank} of {min} to {max} nodes; numbers are for a fixed count of nodes, that \
+                     are started anew together, and below that count"
+                ));
+            }
+        }
+        if self.heal && spec.progress_timeout.is_some() {
+            return wrong(
+                "ranks that outlive rounds tell no progress while they wait for one: a progress_timeout is not for them"
+                    .into(),
+            );
+        }
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::messages::{Keys, Plan, RankPlan, WARM, address, master, plan, stuck};
 use super::round::{Node, Round};
+use crate::contract::{self, Address, Placement};
 use crate::launch::{Gang, GangEnd, Heal, Place, Tell};
 use crate::store::{StoreClient, StoreServer};
 use crate::{Error, JobSpec, Program, Result};
@@ -27,6 +28,8 @@ pub(super) struct LocalRanks {
     pub(super) node: Node,
     pub(super) max_restarts: u64,
     pub(super) folder: PathBuf,
+    /// The GPUs for the ranks of this machine.
+    pub(super) gpus: Vec<String>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) tell: Tell,
     /// This node's own store, and its number and theirs on the machine, where its rank outlives rounds.
@@ -71,8 +74,8 @@ impl LocalRanks {
         spawner: Arc<Spawner>,
         tell: Tell,
     ) -> Self {
-        let (heal, attempt, running) = (None, 0, None);
-        Self { spec, run_id, node, max_restarts, folder, spawner, tell, heal, attempt, running }
+        let (gpus, heal, attempt, running) = (Vec::new(), None, 0, None);
+        Self { spec, run_id, node, max_restarts, folder, gpus, spawner, tell, heal, attempt, running }
     }
 
     /// Whether the rank outlives rounds.
@@ -87,26 +90,32 @@ impl LocalRanks {
         if self.heals() {
             return self.adopt(round, first_rank, store, address).await;
         }
-        let place = Place {
-            run_id: self.run_id.clone(),
-            node,
-            nodes: round.nodes.len(),
-            first_rank,
-            local_world_size: self.spec.ranks_per_node,
-            world_size: round.world_size(),
-            master_addr: address.ip().to_string(),
-            master_port: address.port(),
-            agent_store: true,
-            host: (round.nodes.len() > 1).then(|| self.node.host.clone()),
-            restarts: round.restarts,
-            max_restarts: self.max_restarts,
-            attempt: self.attempt,
-            folder: self.folder.clone(),
-            heal: None,
-        };
+        let nodes = round.nodes.iter().map(|node| contract::Node::new(&node.host, node.ranks)).collect();
+        let master = Address::new(address.ip().to_string(), address.port());
+        let place = self.place(nodes, master, node, round.restarts)?;
         let (gang, leave) = self.spawn(place).await?;
         self.running = Some(Running { round: round.number, gang, store, leave, alive: None });
         Ok(())
+    }
+
+    /// The place of this node, which is of this number among these.
+    fn place(
+        &self,
+        nodes: Vec<contract::Node>,
+        master: Address,
+        node: usize,
+        restarts: u64,
+    ) -> Result<Place> {
+        let placement = Placement::new(&self.spec.name, &self.run_id, nodes, master)?
+            // The coordinator may allow more.
+            .restarts(restarts, self.max_restarts.max(restarts))?
+            .agent_store(true);
+        Ok(Place {
+            gpus: self.gpus.clone(),
+            attempt: self.attempt,
+            folder: self.folder.clone(),
+            ..Place::of(self.spec.framework, &placement, node)?
+        })
     }
 
     async fn spawn(&mut self, place: Place) -> Result<(Gang, PathBuf)> {
@@ -129,22 +138,12 @@ impl LocalRanks {
             return Ok(());
         }
         let keys = Keys::of(&self.run_id).local(self.attempt);
+        let nodes = vec![contract::Node::new(&self.node.host, 1); local_world_size];
+        let master = Address::new(&self.node.host, self.node.port);
         let place = Place {
-            run_id: self.run_id.clone(),
-            node: local_rank,
-            nodes: local_world_size,
-            first_rank: local_rank,
-            local_world_size: 1,
-            world_size: local_world_size,
-            master_addr: self.node.host.clone(),
-            master_port: self.node.port,
-            agent_store: true,
             host: Some(self.node.host.clone()),
-            restarts: 0,
-            max_restarts: self.max_restarts,
-            attempt: self.attempt,
-            folder: self.folder.clone(),
             heal: Some(Heal { agent: address(&self.node), keys: keys.clone(), local_rank, local_world_size }),
+            ..self.place(nodes, master, local_rank, 0)?
         };
         let client = server.prefixed(&keys);
         let teller = client.connect_again().await?;

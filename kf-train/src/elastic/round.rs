@@ -13,6 +13,9 @@ pub struct Node {
     pub port: u16,
     /// How many ranks it runs.
     pub ranks: usize,
+    /// The number that it was given among the nodes; none where that comes of the order in which they come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<usize>,
 }
 
 /// Which nodes train together. Ranks follow the order of the nodes.

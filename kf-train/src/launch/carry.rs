@@ -11,8 +11,10 @@ use serde_json::Value;
 use super::environment::Place;
 use super::gang::{Gang, GangEnd};
 use super::local::LocalJob;
-use super::port::ReservedPort;
-use super::{JobEnd, JobEvent, Program};
+use super::port::Ports;
+use super::{JobEnd, JobEvent, JobSpec, Program};
+use crate::Result;
+use crate::contract::{Address, Node, Placement};
 
 /// Runs a job to its end, starting its ranks anew as often as it may. When this returns, no process of it is left.
 pub(super) async fn carry(job: &Arc<LocalJob>, spawner: &Spawner) -> JobEnd {
@@ -33,13 +35,16 @@ pub(super) async fn carry(job: &Arc<LocalJob>, spawner: &Spawner) -> JobEnd {
 /// One start of all ranks, to the end of the last.
 async fn round(job: &Arc<LocalJob>, spawner: &Spawner, restarts: u64, began: Instant) -> JobEnd {
     // Held until the round is over.
-    let port = match ReservedPort::new() {
-        Ok(port) => port,
-        Err(error) => return broken(format!("no free port for rank 0: {error}"), true),
+    let ports = match Ports::reserve(job.spec.framework, job.spec.world_size()) {
+        Ok(ports) => ports,
+        Err(error) => return broken(format!("there are no free ports for its ranks: {error}"), true),
     };
     let events = job.clone();
     let tell = Arc::new(move |event| events.tell(event));
-    let places = places(job, port.port(), restarts);
+    let places = match places(job, &ports, restarts) {
+        Ok(places) => places,
+        Err(error) => return broken(error.to_string(), false),
+    };
     let mut gang = match Gang::start(&job.spec, &places, &result_file(job), spawner, tell).await {
         Ok(gang) => gang,
         Err(error) => {
@@ -47,7 +52,8 @@ async fn round(job: &Arc<LocalJob>, spawner: &Spawner, restarts: u64, began: Ins
             return broken(reason, error.source.is_retryable());
         }
     };
-    let deadline = job.spec.timeout.map(|after| (after, began + after));
+    // One beyond all time is none.
+    let deadline = job.spec.timeout.and_then(|after| Some((after, began.checked_add(after)?)));
     let over = async {
         match deadline {
             Some((after, deadline)) => {
@@ -69,27 +75,30 @@ async fn round(job: &Arc<LocalJob>, spawner: &Spawner, restarts: u64, began: Ins
     end
 }
 
+const HERE: &str = "127.0.0.1";
+
 /// The job's nodes, which are all this machine.
-fn places(job: &LocalJob, master_port: u16, restarts: u64) -> Vec<Place> {
-    let (nodes, local_world_size) = (job.spec.nodes, job.spec.ranks_per_node);
-    let place = |node: usize| Place {
-        run_id: job.attempt_id.clone(),
-        node,
-        nodes,
-        first_rank: node * local_world_size,
-        local_world_size,
-        world_size: job.spec.world_size(),
-        master_addr: "127.0.0.1".into(),
-        master_port,
-        agent_store: false,
-        host: (nodes > 1).then(|| "127.0.0.1".into()),
-        restarts,
-        max_restarts: job.spec.max_restarts,
-        attempt: restarts,
-        folder: job.node_folder(node),
-        heal: None,
+pub(super) fn placement(spec: &JobSpec, run_id: &str, ports: &Ports, restarts: u64) -> Result<Placement> {
+    let mut of_ranks = ports.ranks.chunks(spec.ranks_per_node.max(1));
+    let node = |_| Node::new(HERE, spec.ranks_per_node).ports(of_ranks.next().unwrap_or_default().to_vec());
+    let nodes = (0..spec.nodes).map(node).collect();
+    Placement::new(&spec.name, run_id, nodes, Address::new(HERE, ports.master))?
+        .restarts(restarts, spec.max_restarts)
+}
+
+fn places(job: &LocalJob, ports: &Ports, restarts: u64) -> Result<Vec<Place>> {
+    let spec = &job.spec;
+    let placement = placement(spec, &job.attempt_id, ports, restarts)?;
+    let place = |node: usize| {
+        let share = job.gpus.len() / spec.nodes;
+        Ok(Place {
+            gpus: job.gpus.iter().skip(node * share).take(share).cloned().collect(),
+            attempt: restarts,
+            folder: job.node_folder(node),
+            ..Place::of(spec.framework, &placement, node)?
+        })
     };
-    (0..nodes).map(place).collect()
+    (0..spec.nodes).map(place).collect()
 }
 
 fn succeeded(job: &LocalJob) -> JobEnd {

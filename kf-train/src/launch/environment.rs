@@ -1,29 +1,26 @@
-//! torchrun's environment contract.
+//! What a rank finds in its environment: its framework's contract, and what is ours.
 
 use std::path::{Path, PathBuf};
 
 use super::JobSpec;
+use super::machine::gpu_env;
+use crate::Result;
+use crate::contract::{Env, Framework, Placement};
 use crate::error_file::ERROR_FILE;
 use crate::rank::{AGENT, AGENT_KEYS, HOST, LEAVE, PROGRESS_FILE};
 
-/// A node's place in a round of a job: which ranks it has, and where they find the others.
+/// A node's place in a round of a job: which ranks it has, and what is theirs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub(crate) run_id: String,
-    pub(crate) node: usize,
-    pub(crate) nodes: usize,
     /// Its ranks are this one and those after it.
     pub(crate) first_rank: usize,
-    pub(crate) local_world_size: usize,
     pub(crate) world_size: usize,
-    pub(crate) master_addr: String,
-    pub(crate) master_port: u16,
-    /// Whether an agent serves the store there, so that rank 0 is one more client of it.
-    pub(crate) agent_store: bool,
+    /// What each of its ranks gets by the framework's contract.
+    pub(crate) contract: Vec<Env>,
     /// The address that other nodes reach this one by; none where there are no others.
     pub(crate) host: Option<String>,
-    pub(crate) restarts: u64,
-    pub(crate) max_restarts: u64,
+    /// The GPUs that its ranks see, where they ask for some.
+    pub(crate) gpus: Vec<String>,
     /// Counts the starts on this node; names the folder of their files.
     pub(crate) attempt: u64,
     /// Where the files go.
@@ -45,6 +42,27 @@ pub(crate) struct Heal {
 }
 
 impl Place {
+    /// A node of a placement.
+    ///
+    /// # Errors
+    /// [`Error::Job`](crate::Error::Job) where the framework has no environment for ranks that are started by themselves, or
+    /// the placement does not suit it.
+    pub(crate) fn of(framework: Framework, placement: &Placement, node: usize) -> Result<Self> {
+        let first_rank = placement.rank(node, 0)?;
+        let ranks = first_rank..first_rank + placement.nodes()[node].ranks;
+        let nodes = placement.nodes();
+        Ok(Self {
+            first_rank,
+            world_size: placement.world_size(),
+            contract: ranks.map(|rank| framework.rank_env(placement, rank)).collect::<Result<_>>()?,
+            host: (nodes.len() > 1).then(|| nodes[node].host.clone()),
+            gpus: Vec::new(),
+            attempt: 0,
+            folder: PathBuf::new(),
+            heal: None,
+        })
+    }
+
     /// The file that is there when the ranks are to leave.
     pub(crate) fn leave_file(&self) -> PathBuf {
         self.folder.join(format!("attempt_{}", self.attempt)).join("leave")
@@ -52,44 +70,25 @@ impl Place {
 }
 
 /// What one rank of a node gets, the job's own variables first, so that the contract wins.
-pub(crate) fn environment(
+pub(super) fn environment(
     spec: &JobSpec,
     place: &Place,
     local_rank: usize,
     error_file: &Path,
     progress_file: &Path,
 ) -> Vec<(String, String)> {
-    let rank = (place.first_rank + local_rank).to_string();
-    let world_size = place.world_size.to_string();
     let mut env: Vec<(String, String)> =
         spec.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let inherited = std::env::var_os("OMP_NUM_THREADS").is_some();
-    if let Some(threads) = threads(spec, place.local_world_size, inherited) {
+    if let Some(threads) = threads(spec, place.contract.len(), inherited) {
         env.push(("OMP_NUM_THREADS".into(), threads.to_string()));
     }
+    env.extend(place.contract.get(local_rank).cloned().unwrap_or_default());
+    let of_machine = place.heal.as_ref().map_or(local_rank, |heal| heal.local_rank);
+    env.extend(gpu_env(spec, &place.gpus, of_machine));
     let leave = place.leave_file();
-    let contract = [
-        ("RANK", rank.as_str()),
-        ("LOCAL_RANK", &local_rank.to_string()),
-        ("WORLD_SIZE", &world_size),
-        ("LOCAL_WORLD_SIZE", &place.local_world_size.to_string()),
-        ("GROUP_RANK", &place.node.to_string()),
-        ("GROUP_WORLD_SIZE", &place.nodes.to_string()),
-        ("ROLE_RANK", &rank),
-        ("ROLE_NAME", "default"),
-        ("ROLE_WORLD_SIZE", &world_size),
-        ("MASTER_ADDR", &place.master_addr),
-        ("MASTER_PORT", &place.master_port.to_string()),
-        ("TORCHELASTIC_RESTART_COUNT", &place.restarts.to_string()),
-        ("TORCHELASTIC_MAX_RESTARTS", &place.max_restarts.to_string()),
-        ("TORCHELASTIC_RUN_ID", &place.run_id),
-        ("TORCHELASTIC_USE_AGENT_STORE", if place.agent_store { "True" } else { "False" }),
-        (ERROR_FILE, &error_file.to_string_lossy()),
-        ("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
-        (PROGRESS_FILE, &progress_file.to_string_lossy()),
-        (LEAVE, &leave.to_string_lossy()),
-    ];
-    env.extend(contract.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let ours = [(ERROR_FILE, error_file), (PROGRESS_FILE, progress_file), (LEAVE, leave.as_path())];
+    env.extend(ours.map(|(name, path)| (name.to_owned(), path.to_string_lossy().into_owned())));
     if let Some(heal) = &place.heal {
         env.extend([
             ("LOCAL_RANK".to_owned(), heal.local_rank.to_string()),
@@ -104,44 +103,45 @@ pub(crate) fn environment(
 
 /// `OMP_NUM_THREADS`, where it is to be set: ranks that each take all cores slow one another down.
 fn threads(spec: &JobSpec, local_world_size: usize, inherited: bool) -> Option<usize> {
-    let set = inherited || spec.env.contains_key("OMP_NUM_THREADS");
-    spec.threads_per_rank.or_else(|| (local_world_size > 1 && !set).then_some(1))
+    let set = spec.env.contains_key("OMP_NUM_THREADS");
+    let cores = usize::try_from(spec.resources.cpu / 1000).unwrap_or(usize::MAX).max(1);
+    let asked = (spec.resources.cpu > 0 && !set).then_some(cores);
+    spec.threads_per_rank.or(asked).or_else(|| (local_world_size > 1 && !set && !inherited).then_some(1))
 }
 
 #[cfg(test)]
 mod tests {
+    use kf_core::resources::Resources;
+
     use super::*;
     use crate::Job;
+    use crate::contract::{Address, Node};
 
     #[test]
     fn threads_are_limited_only_where_nobody_says_otherwise() {
         let threads = |job: Job, local, inherited| threads(job.spec().unwrap(), local, inherited);
+        let cores = |cores: f64| Job::ranks("a", 2).resources(Resources::none().cpu(cores));
         assert_eq!(threads(Job::ranks("a", 2), 2, false), Some(1));
         assert_eq!(threads(Job::ranks("a", 1), 1, false), None);
         assert_eq!(threads(Job::ranks("a", 2), 2, true), None);
         assert_eq!(threads(Job::ranks("a", 2).env("OMP_NUM_THREADS", "3"), 2, false), None);
         assert_eq!(threads(Job::ranks("a", 2).threads_per_rank(4), 2, true), Some(4));
+        assert_eq!(threads(cores(2.5), 2, true), Some(2));
+        assert_eq!(threads(cores(0.5), 1, false), Some(1));
+        assert_eq!(threads(cores(2.0).env("OMP_NUM_THREADS", "3"), 2, false), None);
+        assert_eq!(threads(cores(2.0).threads_per_rank(1), 2, false), Some(1));
     }
 
     #[test]
     fn the_contract_wins_over_the_jobs_variables() {
         let job = Job::ranks("a", 3).env("RANK", "99").env("MINE", "x");
+        let nodes = vec![Node::new("10.0.0.1", 3), Node::new("10.0.0.2", 3)];
+        let placement = Placement::new("a", "id", nodes, Address::new("10.0.0.1", 5)).unwrap();
+        let placement = placement.restarts(1, 4).unwrap().agent_store(true);
         let place = Place {
-            run_id: "id".into(),
-            node: 1,
-            nodes: 2,
-            first_rank: 3,
-            local_world_size: 3,
-            world_size: 6,
-            master_addr: "10.0.0.1".into(),
-            master_port: 5,
-            agent_store: true,
-            host: Some("10.0.0.2".into()),
-            restarts: 1,
-            max_restarts: 4,
             attempt: 7,
             folder: "/f".into(),
-            heal: None,
+            ..Place::of(Framework::Torchrun, &placement, 1).unwrap()
         };
         let env = environment(job.spec().unwrap(), &place, 2, Path::new("/e"), Path::new("/p"));
         let last = |name: &str| env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
@@ -158,10 +158,19 @@ mod tests {
             ("TORCHELASTIC_MAX_RESTARTS", "4"),
             ("TORCHELASTIC_USE_AGENT_STORE", "True"),
             ("TORCHELASTIC_ERROR_FILE", "/e"),
+            ("KF_TRAIN_PROGRESS", "/p"),
+            ("KF_TRAIN_LEAVE", "/f/attempt_7/leave"),
             ("KF_TRAIN_HOST", "10.0.0.2"),
             ("MINE", "x"),
         ] {
             assert_eq!(last(name), Some(expected), "{name}");
         }
+    }
+
+    #[test]
+    fn ranks_that_only_a_launcher_starts_have_no_place() {
+        let placement = Placement::local("fit", "id", 2, 5).unwrap();
+        let error = Place::of(Framework::OpenMpi, &placement, 0).unwrap_err().to_string();
+        assert!(error.contains("as a job of one rank, by `Framework::launch`"), "{error}");
     }
 }

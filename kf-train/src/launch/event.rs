@@ -18,8 +18,8 @@ pub enum JobEvent {
     RankStarted {
         /// The rank.
         rank: usize,
-        /// Its process id.
-        pid: u32,
+        /// Its process id, where it is a process of this machine.
+        pid: Option<u32>,
     },
     /// A line that a rank printed, without its end.
     Line {

@@ -7,6 +7,8 @@ use std::time::Instant;
 use kf_core::process::Exit;
 use serde::{Deserialize, Serialize};
 
+use crate::Progress;
+
 /// The rank that failed first, and what it left.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -19,6 +21,9 @@ pub struct Failure {
     pub end: RankEnd,
     /// What it wrote to its error file.
     pub message: Option<String>,
+    /// The last progress that it told.
+    #[serde(default)]
+    pub progress: Option<Progress>,
     /// The last lines that it printed.
     pub last_lines: Vec<String>,
     /// All that it printed.
@@ -28,23 +33,58 @@ pub struct Failure {
 /// How a failed rank ended.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum RankEnd {
     /// Its process ended.
     Exited(Exit),
     /// Its process ran, but did not reach its function in this many seconds, and was ended.
     NotStarted(f64),
+    /// It told no progress for this many seconds, and was ended.
+    Hung(f64),
+    /// It had more memory than it asked for, and was ended.
+    OutOfMemory {
+        /// Bytes that it had.
+        used: u64,
+        /// Bytes that it asked for.
+        limit: u64,
+    },
+}
+
+impl Failure {
+    /// Which rank, how, and what it said, without its last lines.
+    pub fn summary(&self) -> String {
+        let mut text = format!("rank {} of {} {}", self.rank, self.world_size, self.end);
+        if let (RankEnd::Hung(_), Some(progress)) = (self.end, &self.progress) {
+            text += &match (progress.to_string(), progress.fraction) {
+                (told, Some(fraction)) if told.is_empty() => format!(" after {:.0} %", fraction * 100.0),
+                (told, _) => format!(" after {told}"),
+            };
+        }
+        match &self.message {
+            Some(message) => text + ": " + message,
+            None => text,
+        }
+    }
+}
+
+impl fmt::Display for RankEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Rounded up, so that what is above a limit is shown so.
+        let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        match *self {
+            Self::Exited(exit) => write!(f, "ended with {exit}"),
+            Self::NotStarted(seconds) => write!(f, "did not start within {seconds} s"),
+            Self::Hung(seconds) => write!(f, "told no progress for {seconds} s"),
+            Self::OutOfMemory { used, limit } => {
+                write!(f, "had {} MiB of memory, and asked for {}", mebibytes(used), mebibytes(limit))
+            }
+        }
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rank {} of {} ", self.rank, self.world_size)?;
-        match self.end {
-            RankEnd::Exited(exit) => write!(f, "ended with {exit}")?,
-            RankEnd::NotStarted(seconds) => write!(f, "did not start within {seconds} s")?,
-        }
-        if let Some(message) = &self.message {
-            write!(f, ": {message}")?;
-        }
+        f.write_str(&self.summary())?;
         if !self.last_lines.is_empty() {
             write!(f, "; its last lines:")?;
             for line in &self.last_lines {
@@ -100,6 +140,7 @@ mod tests {
             world_size: 2,
             end: RankEnd::Exited(Exit::Signal(9)),
             message: None,
+            progress: None,
             last_lines: vec!["a".into(), "b".into()],
             log: "x/rank-1.log".into(),
         };
@@ -107,7 +148,30 @@ mod tests {
             failure.to_string(),
             "rank 1 of 2 ended with signal 9 (SIGKILL); its last lines:\n  a\n  b\n(log: x/rank-1.log)"
         );
-        let failure = Failure { end: RankEnd::NotStarted(2.0), last_lines: vec![], ..failure };
-        assert_eq!(failure.to_string(), "rank 1 of 2 did not start within 2 s\n(log: x/rank-1.log)");
+        let text = |end, progress| {
+            let failure = Failure { end, progress, last_lines: vec![], ..failure.clone() };
+            failure.to_string()
+        };
+        for (end, progress, expected) in [
+            (RankEnd::NotStarted(2.0), None, "did not start within 2 s"),
+            (RankEnd::Hung(60.0), None, "told no progress for 60 s"),
+            (
+                RankEnd::Hung(1.5),
+                Some(Progress::new().epoch(3).step(7)),
+                "told no progress for 1.5 s after epoch 3, step 7",
+            ),
+            (
+                RankEnd::Hung(1.5),
+                Some(Progress::new().fraction(0.25)),
+                "told no progress for 1.5 s after 25 %",
+            ),
+            (
+                RankEnd::OutOfMemory { used: (2 << 30) + 1, limit: 2 << 30 },
+                Some(Progress::new().epoch(3)),
+                "had 2049 MiB of memory, and asked for 2048",
+            ),
+        ] {
+            assert_eq!(text(end, progress), format!("rank 1 of 2 {expected}\n(log: x/rank-1.log)"));
+        }
     }
 }

@@ -1,22 +1,20 @@
 //! The ranks that one process starts in one round of a job: started together, watched together, ended together.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use kf_core::process::{Child, Command, Exit, Log, SpawnError, Spawner};
+use kf_core::process::{Exit, SpawnError, Spawner};
 
-use super::environment::{Place, environment};
+use super::environment::Place;
 use super::failure::{Suspect, culprit};
-use super::{Failure, JobEvent, JobSpec, Program, RankEnd};
-use crate::error_file;
-use crate::progress::{Note, ProgressFile};
-use crate::ranks::RankRequest;
+use super::rank_process::{Limits, RankProcess};
+use super::{Failure, JobEvent, JobSpec, RankEnd};
 
-/// How often progress is looked for.
+/// How often progress and limits are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// Ranks that fail this soon after the first may be the cause of its failure.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -31,7 +29,7 @@ pub(crate) struct Gang {
     world_size: usize,
     /// The number of the only rank, where that changes.
     number: Option<usize>,
-    start_timeout: Option<Duration>,
+    limits: Limits,
     began: Instant,
     ranks: Vec<RankProcess>,
     ends: FuturesUnordered<BoxFuture<'static, Ended>>,
@@ -57,16 +55,6 @@ pub(crate) struct FailedRank {
     pub(crate) of_another_rank: bool,
 }
 
-/// A rank's process.
-struct RankProcess {
-    rank: usize,
-    child: Arc<Child>,
-    log: PathBuf,
-    error_file: PathBuf,
-    progress: ProgressFile,
-    started: bool,
-}
-
 type Ended = (usize, Exit, Instant);
 
 /// Why a gang was not started: the rank, and what was in the way.
@@ -88,7 +76,7 @@ impl Gang {
         let mut gang = Self {
             world_size: places.first().map_or(0, |place| place.world_size),
             number: None,
-            start_timeout: matches!(spec.program, Program::Ranks { .. }).then_some(spec.start_timeout),
+            limits: Limits::of(spec),
             began: Instant::now(),
             ranks: Vec::new(),
             ends: FuturesUnordered::new(),
@@ -96,11 +84,10 @@ impl Gang {
             settled: None,
             tell,
         };
-        let all =
-            places.iter().flat_map(|place| (0..place.local_world_size).map(move |local| (place, local)));
+        let all = places.iter().flat_map(|place| (0..place.contract.len()).map(move |local| (place, local)));
         for (place, local_rank) in all {
             let rank = place.first_rank + local_rank;
-            match start_rank(spec, place, local_rank, result, spawner, &gang.tell).await {
+            match RankProcess::start(spec, place, local_rank, result, spawner, &gang.tell).await {
                 Ok(started) => gang.add(started),
                 Err(source) => {
                     gang.stop(spec.stop_grace).await;
@@ -136,8 +123,8 @@ impl Gang {
                 },
                 () = tokio::time::sleep_until(next.into()) => {
                     self.read_progress();
-                    if let Some(late) = self.late() {
-                        return late;
+                    if let Some(broken) = self.broken() {
+                        return broken;
                     }
                 }
             }
@@ -159,25 +146,24 @@ impl Gang {
 
     /// Ends the ranks that are left, all at once: asks, and kills those that are there when the grace is over.
     pub(crate) async fn stop(&mut self, grace: Duration) {
-        let left = self.ranks.iter().filter(|rank| rank.child.exit().is_none());
-        let ends = left.map(|rank| {
-            let (rank, child, tell) = (rank.rank, rank.child.clone(), self.tell.clone());
-            async move {
-                let exit = child.terminate(grace).await;
-                tell(JobEvent::RankEnded { rank, exit });
-            }
+        let tell = &self.tell;
+        let ends = self.ranks.iter_mut().map(|rank| async move {
+            let exit = match rank.child.exit() {
+                Some(exit) => exit,
+                None => rank.child.terminate(grace).await,
+            };
+            rank.tell_end(exit, tell);
         });
         join_all(ends.collect::<Vec<_>>()).await;
-        self.read_progress();
     }
 
     fn note(&mut self, (rank, exit, at): Ended) {
-        (self.tell)(JobEvent::RankEnded { rank, exit });
+        let Some(process) = self.ranks.iter_mut().find(|process| process.rank == rank) else { return };
+        process.tell_end(exit, &self.tell);
         if exit.success() {
             return;
         }
-        let file = self.of(rank).and_then(|rank| error_file::read(&rank.error_file));
-        let of_another_rank = file.is_some_and(|file| file.of_another_rank);
+        let of_another_rank = process.error().is_some_and(|file| file.of_another_rank);
         self.suspects.push(Suspect { rank, exit, at, of_another_rank });
         self.settled.get_or_insert_with(|| Instant::now() + SETTLE);
     }
@@ -194,10 +180,11 @@ impl Gang {
         found.map_or(GangEnd::Succeeded, |failed| GangEnd::Failed(Box::new(failed)))
     }
 
-    fn late(&self) -> Option<GangEnd> {
-        let limit = self.start_timeout.filter(|limit| self.began.elapsed() >= *limit)?;
-        let late = self.ranks.iter().find(|rank| !rank.started && rank.child.exit().is_none())?;
-        let failure = self.describe(late, RankEnd::NotStarted(limit.as_secs_f64()));
+    /// The rank that has broken its limits for the longest time.
+    fn broken(&self) -> Option<GangEnd> {
+        let broken = self.ranks.iter().filter_map(|rank| Some((rank, rank.breaks(self.limits, self.began)?)));
+        let (rank, (_, end)) = broken.min_by_key(|(_, (since, _))| *since)?;
+        let failure = self.describe(rank, end);
         Some(GangEnd::Failed(Box::new(FailedRank { failure, of_another_rank: false })))
     }
 
@@ -206,7 +193,8 @@ impl Gang {
             rank: self.number.unwrap_or(rank.rank),
             world_size: self.world_size,
             end,
-            message: error_file::read(&rank.error_file).map(|file| file.message),
+            message: rank.error().map(|file| file.message),
+            progress: rank.told.clone(),
             last_lines: rank.child.tail(LAST_LINES),
             log: rank.log.clone(),
         }
@@ -214,64 +202,7 @@ impl Gang {
 
     fn read_progress(&mut self) {
         for rank in &mut self.ranks {
-            for note in rank.progress.read() {
-                match note {
-                    Note::Started => rank.started = true,
-                    Note::Progress(progress) => {
-                        (self.tell)(JobEvent::Progress { rank: rank.rank, progress });
-                    }
-                }
-            }
+            rank.read_progress(&self.tell);
         }
     }
-}
-
-/// Starts one rank.
-async fn start_rank(
-    spec: &JobSpec,
-    place: &Place,
-    local_rank: usize,
-    result: &Path,
-    spawner: &Spawner,
-    tell: &Tell,
-) -> Result<RankProcess, SpawnError> {
-    let rank = place.first_rank + local_rank;
-    let folder = rank_folder(&place.folder, place.attempt, local_rank);
-    let (error_file, progress) = (folder.join("error.json"), folder.join("progress.jsonl"));
-    let mut command = match &spec.program {
-        Program::Ranks { entry, args } => {
-            let request = RankRequest { args: args.clone(), result: result.to_owned() };
-            Command::entry(entry, &request)?
-        }
-        Program::Command { program, args } => Command::program(program, args.iter().cloned()),
-    };
-    for (name, value) in environment(spec, place, local_rank, &error_file, &progress) {
-        command = command.env(name, value);
-    }
-    if let Some(folder) = &spec.cwd {
-        command = command.cwd(folder);
-    }
-    let on_line = |stderr: bool| {
-        let tell = tell.clone();
-        move |line: &str| tell(JobEvent::Line { rank, line: line.to_owned(), stderr })
-    };
-    let log = folder.join(stdout_name(spec));
-    command = command.log(Log::to(&log)).on_line(on_line(false));
-    if spec.stderr_apart {
-        command = command.stderr(Log::to(folder.join("stderr.log")), on_line(true));
-    }
-    let child = spawner.spawn(command).await?;
-    tell(JobEvent::RankStarted { rank, pid: child.pid() });
-    let progress = ProgressFile::new(progress);
-    Ok(RankProcess { rank, child: Arc::new(child), log, error_file, progress, started: false })
-}
-
-/// The file with what a rank printed, in its folder.
-pub(crate) fn stdout_name(spec: &JobSpec) -> &'static str {
-    if spec.stderr_apart { "stdout.log" } else { "output.log" }
-}
-
-/// The folder of a rank's files, as torchrun lays them out.
-pub(crate) fn rank_folder(folder: &Path, attempt: u64, local_rank: usize) -> PathBuf {
-    folder.join(format!("attempt_{attempt}")).join(local_rank.to_string())
 }

@@ -1,123 +1,18 @@
-//! What to run, on how many ranks.
+//! What to run, on how many ranks, and for whom.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kf_core::CancellationToken;
+use kf_core::resources::Resources;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::JobEvent;
+use super::{JobEvent, JobSpec, Program};
+use crate::contract::Framework;
 use crate::{Error, Progress, Result};
-
-/// A job as data: what a [`Launcher`](super::Launcher) takes, and what can be stored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct JobSpec {
-    /// For people.
-    pub name: String,
-    /// What each rank runs.
-    pub program: Program,
-    /// How many nodes: machines, or what stands for them.
-    pub nodes: usize,
-    /// How many ranks on each node.
-    pub ranks_per_node: usize,
-    /// How many times the ranks are started anew when one has failed.
-    pub max_restarts: u64,
-    /// Environment variables beside the caller's and torchrun's.
-    pub env: BTreeMap<String, String>,
-    /// The folder that the ranks start in; the caller's where not given.
-    pub cwd: Option<PathBuf>,
-    /// When the whole job must be done; no limit where not given.
-    pub timeout: Option<Duration>,
-    /// When each rank must have reached its function; only for [`Program::Ranks`].
-    pub start_timeout: Duration,
-    /// How long ranks that are asked to end may take before they are killed.
-    pub stop_grace: Duration,
-    /// Threads for each rank's numerics (`OMP_NUM_THREADS`). Where not given: 1 if a node has several ranks and the
-    /// variable is not set, as torchrun has it.
-    pub threads_per_rank: Option<usize>,
-    /// Keep standard error apart from standard output (`stderr.log` and `stdout.log` in place of `output.log`), at the
-    /// price of how they were mixed.
-    pub stderr_apart: bool,
-}
-
-/// What each rank runs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Program {
-    /// An entry of this program, made by [`ranks`](crate::ranks).
-    Ranks {
-        /// Its name.
-        entry: String,
-        /// Its arguments.
-        args: Value,
-    },
-    /// Another program, such as `python train.py`, that reads torchrun's environment. It can tell its progress in
-    /// lines such as `{"progress":{"epoch":1,"metrics":{"loss":0.5}}}` that it adds to the file which `KF_TRAIN_PROGRESS`
-    /// names.
-    Command {
-        /// Its name or path.
-        program: String,
-        /// Its arguments.
-        args: Vec<String>,
-    },
-}
-
-/// More would be a mistake.
-const MOST_RANKS: usize = 1 << 20;
-
-impl JobSpec {
-    fn new(name: String, program: Program, ranks: usize) -> Self {
-        Self {
-            name,
-            program,
-            nodes: 1,
-            ranks_per_node: ranks,
-            max_restarts: 0,
-            env: BTreeMap::new(),
-            cwd: None,
-            timeout: None,
-            start_timeout: Duration::from_secs(60),
-            stop_grace: Duration::from_millis(500),
-            threads_per_rank: None,
-            stderr_apart: false,
-        }
-    }
-
-    /// How many ranks it has in all.
-    pub fn world_size(&self) -> usize {
-        self.nodes.saturating_mul(self.ranks_per_node)
-    }
-
-    /// Refuses what no launcher can start.
-    ///
-    /// # Errors
-    /// [`Error::Job`].
-    pub fn check(&self) -> Result<()> {
-        let wrong = |reason: String| Err(Error::Job { job: self.name.clone(), reason });
-        if self.nodes == 0 {
-            return wrong("it has 0 nodes; at least 1 is needed".into());
-        }
-        if self.ranks_per_node == 0 {
-            return wrong("it has 0 ranks; at least 1 is needed".into());
-        }
-        if self.world_size() > MOST_RANKS {
-            return wrong(format!("it has {} ranks; at most {MOST_RANKS} are possible", self.world_size()));
-        }
-        if self.threads_per_rank == Some(0) {
-            return wrong("threads_per_rank is 0; at least 1 is needed".into());
-        }
-        let name_is_wrong = |name: &&String| name.is_empty() || name.contains(['=', '\0']);
-        if let Some(name) = self.env.keys().find(name_is_wrong) {
-            return wrong(format!("{name:?} can't name an environment variable"));
-        }
-        Ok(())
-    }
-}
 
 pub(crate) type EventSink = Arc<dyn Fn(&JobEvent) + Send + Sync>;
 
@@ -166,6 +61,19 @@ impl Job {
             }
             (_, Err(error)) => self.wrong = Some(format!("its arguments are not JSON: {error}")),
         }
+        self
+    }
+
+    /// Whose environment the ranks get, see [`contract`](crate::contract): torchrun's where not given. For
+    /// [`command`](Self::command) only.
+    ///
+    /// Whatever the framework, a rank finds `TORCHELASTIC_ERROR_FILE` and `KF_TRAIN_PROGRESS`, to tell its error and
+    /// its progress. Frameworks whose launcher starts all ranks at once (MPI) have no environment for one that is started
+    /// by itself, and a [`LocalLauncher`](crate::LocalLauncher) refuses them: run that launcher, such as `mpirun`, as a job
+    /// of one rank, with what [`Framework::launch`] says.
+    #[must_use]
+    pub fn framework(mut self, framework: Framework) -> Self {
+        self.spec.framework = framework;
         self
     }
 
@@ -218,6 +126,14 @@ impl Job {
         self
     }
 
+    /// How long a rank may tell no progress before it counts as hung, and fails; no limit where not given. Every rank
+    /// must tell its progress then ([`Rank::report`](crate::Rank::report)), not the main one alone.
+    #[must_use]
+    pub fn progress_timeout(mut self, timeout: Duration) -> Self {
+        self.spec.progress_timeout = Some(timeout);
+        self
+    }
+
     /// How long ranks that are asked to end may take before they are killed; 0.5 s where not given.
     #[must_use]
     pub fn stop_grace(mut self, grace: Duration) -> Self {
@@ -229,6 +145,29 @@ impl Job {
     #[must_use]
     pub fn threads_per_rank(mut self, threads: usize) -> Self {
         self.spec.threads_per_rank = Some(threads);
+        self
+    }
+
+    /// What each rank asks for. On the machines of a [`LocalLauncher`](crate::LocalLauncher) or an
+    /// [`Agent`](crate::elastic::Agent), a job that asks for more than there is can't be started, and
+    /// - cores (`cpu`) give each rank as many threads for its numerics; the system hands the cores out;
+    /// - `memory` is a limit, on Linux: a rank whose process has more than that, looked at every 0.1 s, fails. Mapped files
+    ///   and what it starts itself do not count;
+    /// - `nvidia.com/gpu`, whole ones, are shared out to the nodes: `CUDA_VISIBLE_DEVICES` has those of all the node's ranks,
+    ///   and the rank of local number k takes the k-th, as programs for torchrun, DeepSpeed and JAX do (with n each, those
+    ///   from k · n on). Jobs that run at the same time are not kept apart.
+    ///
+    /// ```
+    /// use kf_core::resources::Resources;
+    /// use kf_train::Job;
+    ///
+    /// let each = Resources::none().cpu(2.0).memory("4Gi")?.accelerator("nvidia.com/gpu", 1.0);
+    /// let job = Job::command("python", ["train.py"], 4).resources(each);
+    /// # Ok::<(), kf_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn resources(mut self, each: Resources) -> Self {
+        self.spec.resources = each;
         self
     }
 

@@ -3,20 +3,23 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use futures::stream::BoxStream;
-use kf_core::CancellationToken;
 use kf_core::process::Spawner;
+use kf_core::{CancellationToken, Timestamp};
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::DropGuard;
 
-use super::carry::carry;
-use super::gang::{rank_folder, stdout_name};
-use super::{Job, JobEnd, JobEvent, JobHandle, JobSpec, Launcher, run};
+use super::carry::{carry, placement};
+use super::environment::Place;
+use super::machine::gpus_for;
+use super::port::Ports;
+use super::rank_process::{rank_folder, stdout_name};
+use super::reader::{Reader, unwatched};
+use super::{Job, JobEnd, JobEvent, JobHandle, JobSpec, JobStatus, Launcher, run};
 use crate::{Error, Result};
 
 const KIND: &str = "local";
@@ -52,10 +55,14 @@ pub(super) struct LocalJob {
     pub(super) spec: JobSpec,
     pub(super) attempt_id: String,
     pub(super) folder: PathBuf,
+    /// The GPUs for its ranks.
+    pub(super) gpus: Vec<String>,
     pub(super) cancel: CancellationToken,
     pub(super) events: broadcast::Sender<JobEvent>,
     /// How many times its ranks were started anew.
     pub(super) restarts: AtomicU64,
+    /// Changed with each event, before it is told.
+    status: Mutex<JobStatus>,
     /// Holds what happened before anybody listened.
     first_listener: Mutex<Option<broadcast::Receiver<JobEvent>>>,
     end: watch::Receiver<Option<JobEnd>>,
@@ -63,8 +70,17 @@ pub(super) struct LocalJob {
 
 impl LocalJob {
     pub(super) fn tell(&self, event: JobEvent) {
-        // Nobody listening is no error.
+        let mut status = locked(&self.status);
+        status.apply(Timestamp::now(), &event);
+        // In the order in which the status changes. Nobody listening is no error.
         let _ = self.events.send(event);
+    }
+
+    /// How it ended; none where it has not.
+    fn ended(&self) -> Option<JobEnd> {
+        let watched = self.end.has_changed().is_ok();
+        let end = self.end.borrow().clone();
+        end.or_else(|| (!watched).then(unwatched))
     }
 
     /// Where the files of a node's ranks are.
@@ -110,7 +126,7 @@ impl LocalLauncher {
     }
 
     fn spawner(&self, job: &str) -> Result<Arc<Spawner>> {
-        let mut spawner = self.spawner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spawner = locked(&self.spawner);
         if let Some(spawner) = &*spawner {
             return Ok(spawner.clone());
         }
@@ -119,7 +135,7 @@ impl LocalLauncher {
     }
 
     fn find(&self, handle: &JobHandle) -> Result<Arc<LocalJob>> {
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let jobs = locked(&self.jobs);
         let found = jobs.by_attempt.get(&handle.attempt_id).filter(|_| handle.launcher == KIND);
         found.cloned().ok_or_else(|| Error::Unknown { attempt: handle.attempt_id.clone() })
     }
@@ -147,9 +163,13 @@ impl Launcher for LocalLauncher {
     async fn submit(&self, spec: JobSpec, attempt_id: &str) -> Result<JobHandle> {
         spec.check()?;
         check_attempt_id(&spec.name, attempt_id)?;
+        let world_size = spec.world_size();
+        let ports = Ports::made_up(spec.framework, world_size);
+        Place::of(spec.framework, &placement(&spec, attempt_id, &ports, 0)?, 0)?;
+        let gpus = gpus_for(&spec, world_size)?;
         let spawner = self.spawner(&spec.name)?;
         let handle = JobHandle::new(KIND, attempt_id);
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = locked(&self.jobs);
         if let Some(job) = jobs.by_attempt.get(attempt_id) {
             return match job.spec == spec {
                 true => Ok(handle),
@@ -162,9 +182,11 @@ impl Launcher for LocalLauncher {
             folder: self.make_folder(attempt_id)?,
             spec,
             attempt_id: attempt_id.to_owned(),
+            gpus,
             cancel: self.ends.child_token(),
             events,
             restarts: AtomicU64::new(0),
+            status: Mutex::new(JobStatus::new(Timestamp::now(), world_size)),
             first_listener: Mutex::new(Some(first_listener)),
             end,
         });
@@ -172,6 +194,7 @@ impl Launcher for LocalLauncher {
         drop(jobs);
         tokio::spawn(async move {
             let end = carry(&job, &spawner).await;
+            locked(&job.status).apply(Timestamp::now(), &JobEvent::Ended(end.clone()));
             let _ = tell_end.send(Some(end));
         });
         Ok(handle)
@@ -183,14 +206,19 @@ impl Launcher for LocalLauncher {
 
     async fn events(&self, handle: &JobHandle) -> Result<BoxStream<'static, JobEvent>> {
         let job = self.find(handle)?;
-        let first = job.first_listener.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let events = Events {
-            events: first.unwrap_or_else(|| job.events.subscribe()),
-            end: job.end.clone(),
-            over: false,
-        };
-        Ok(futures::stream::unfold(events, |mut events| async { Some((events.next().await?, events)) })
-            .boxed())
+        let first = locked(&job.first_listener).take();
+        let events = first.unwrap_or_else(|| job.events.subscribe());
+        Ok(Reader::new(events, job.end.clone()).stream())
+    }
+
+    async fn status(&self, handle: &JobHandle) -> Result<JobStatus> {
+        let job = self.find(handle)?;
+        let mut status = locked(&job.status);
+        if let Some(end) = job.ended() {
+            // Told already, unless nobody was left to tell it.
+            status.apply(Timestamp::now(), &JobEvent::Ended(end));
+        }
+        Ok(status.clone())
     }
 
     async fn logs(&self, handle: &JobHandle, rank: usize) -> Result<String> {
@@ -228,43 +256,8 @@ impl Jobs {
     }
 }
 
-/// One reader's events.
-struct Events {
-    events: broadcast::Receiver<JobEvent>,
-    end: watch::Receiver<Option<JobEnd>>,
-    over: bool,
-}
-
-impl Events {
-    async fn next(&mut self) -> Option<JobEvent> {
-        use broadcast::error::TryRecvError::{Closed, Empty, Lagged};
-        while !self.over {
-            // Looked at before the events: all of them are sent before it.
-            let end = self.end.borrow_and_update().clone();
-            match self.events.try_recv() {
-                Ok(event) => return Some(event),
-                Err(Lagged(_)) => continue,
-                Err(Empty | Closed) => {}
-            }
-            if let Some(end) = end {
-                self.over = true;
-                return Some(JobEvent::Ended(end));
-            }
-            let watched = tokio::select! {
-                event = self.events.recv() => match event {
-                    Ok(event) => return Some(event),
-                    Err(_) => true,
-                },
-                changed = self.end.changed() => changed.is_ok() || self.end.borrow().is_some(),
-            };
-            if !watched {
-                self.over = true;
-                let reason = "the runtime that watched it was shut down, which ended its ranks".into();
-                return Some(JobEvent::Ended(JobEnd::Broken { reason, retryable: true }));
-            }
-        }
-        None
-    }
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An attempt id becomes a folder's name.

@@ -7,8 +7,14 @@ mod failure;
 mod gang;
 mod job;
 mod local;
+mod machine;
+mod memory;
 mod port;
+mod rank_process;
+mod reader;
 mod run;
+mod spec;
+mod status;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -17,18 +23,24 @@ use crate::Result;
 
 pub(crate) use environment::{Heal, Place};
 pub(crate) use gang::{Gang, GangEnd, Tell};
+pub(crate) use machine::gpus_for;
 pub(crate) use run::result_of;
 
 pub use event::{JobEnd, JobEvent};
 pub use failure::{Failure, RankEnd};
-pub use job::{Job, JobHandle, JobSpec, Program};
+pub use job::{Job, JobHandle};
 pub use local::LocalLauncher;
 pub use run::run;
+pub use spec::{JobSpec, Program};
+pub use status::{
+    Condition, ConditionStatus, ConditionType, JobStatus, RankState, RankStatus, TrainerStatus,
+};
 
 /// Carries N ranks as one job.
 ///
 /// A job is known by the attempt id that its caller gives: submitting the same attempt again is the same job, and its
-/// [`JobHandle`] can be stored and attached to later.
+/// [`JobHandle`] can be stored and attached to later. What every implementation must do is told, and checked, by
+/// `testing::launcher_conformance` (feature `testing`).
 #[async_trait]
 pub trait Launcher: Send + Sync + 'static {
     /// Whether jobs go on when the process that submitted them ends, so that attaching to them later makes sense.
@@ -47,12 +59,19 @@ pub trait Launcher: Send + Sync + 'static {
     /// [`Error::Unknown`](crate::Error::Unknown) where it is gone.
     async fn attach(&self, handle: &JobHandle) -> Result<()>;
 
-    /// What happens to a job from now on. The last event is [`JobEvent::Ended`], which comes at once where the job has
-    /// ended already; a reader that is too slow misses others, never that one.
+    /// What happens to a job from now on; for the first who asks, from the beginning on. The last event is
+    /// [`JobEvent::Ended`], which comes at once where the job has ended already; a reader that is too slow misses others, never
+    /// that one.
     ///
     /// # Errors
     /// [`Error::Unknown`](crate::Error::Unknown) where the job is gone.
     async fn events(&self, handle: &JobHandle) -> Result<BoxStream<'static, JobEvent>>;
+
+    /// How a job fares now. Whoever has read an event finds it taken into account; [`JobStatus::apply`] tells how.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`](crate::Error::Unknown) where the job is gone.
+    async fn status(&self, handle: &JobHandle) -> Result<JobStatus>;
 
     /// What a rank has printed so far, within the log's limits.
     ///

@@ -1,4 +1,4 @@
-//! A port that nobody else takes before rank 0 listens on it.
+//! Ports that nobody else takes before the ranks listen on them.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -6,16 +6,53 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
 
+use crate::contract::Framework;
+
+/// The ports of one start of a job's ranks.
+#[derive(Debug)]
+pub(super) struct Ports {
+    /// Rank 0's, or that of whatever the framework has in its stead.
+    pub(super) master: u16,
+    /// One for each rank, where the framework has every rank listen.
+    pub(super) ranks: Vec<u16>,
+    /// Held until the ranks have ended.
+    _held: Vec<ReservedPort>,
+}
+
+impl Ports {
+    pub(super) fn reserve(framework: Framework, ranks: usize) -> io::Result<Self> {
+        let listening = if every_rank_listens(framework) { ranks } else { 0 };
+        let mut held = (0..=listening).map(|_| ReservedPort::new()).collect::<io::Result<Vec<_>>>()?;
+        let mut ports = held.iter().map(ReservedPort::port);
+        let (master, ranks) = (ports.next().unwrap_or_default(), ports.collect());
+        if framework == Framework::XgBoost {
+            // Its tracker does not reuse addresses, so that a port that is held is not free for it.
+            held.clear();
+        }
+        Ok(Self { master, ranks, _held: held })
+    }
+
+    /// For a look whether the job's framework goes along with it: none is reserved.
+    pub(super) fn made_up(framework: Framework, ranks: usize) -> Self {
+        let listening = if every_rank_listens(framework) { ranks } else { 0 };
+        Self { master: 1, ranks: (2..u16::MAX).cycle().take(listening).collect(), _held: Vec::new() }
+    }
+}
+
+fn every_rank_listens(framework: Framework) -> bool {
+    matches!(framework, Framework::TensorFlow | Framework::Paddle)
+}
+
 /// A loopback port, bound but not listening, with address reuse: the system gives it to nobody who asks for any
 /// port, while rank 0, which asks for this one and reuses addresses (as libuv and Rust's `TcpListener` do), gets it.
 #[derive(Debug)]
-pub(super) struct ReservedPort {
+struct ReservedPort {
     port: u16,
     _socket: OwnedFd,
 }
 
 impl ReservedPort {
-    pub(super) fn new() -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         let held = socket(AddressFamily::INET, SocketType::STREAM, None)?;
         rustix::io::fcntl_setfd(&held, rustix::io::FdFlags::CLOEXEC)?;
         sockopt::set_socket_reuseaddr(&held, true)?;
@@ -24,7 +61,7 @@ impl ReservedPort {
         Ok(Self { port: address.port(), _socket: held })
     }
 
-    pub(super) fn port(&self) -> u16 {
+    fn port(&self) -> u16 {
         self.port
     }
 }
@@ -42,6 +79,20 @@ mod tests {
         assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, reserved.port())).is_err(), "nobody listens yet");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, reserved.port())).unwrap();
         TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn each_rank_has_a_port_where_all_listen() {
+        for (framework, ranks) in
+            [(Framework::Torchrun, 0), (Framework::TensorFlow, 3), (Framework::Paddle, 3)]
+        {
+            let ports = Ports::reserve(framework, 3).unwrap();
+            let all: HashSet<_> = ports.ranks.iter().chain([&ports.master]).collect();
+            assert_eq!((all.len(), ports.ranks.len()), (ranks + 1, ranks), "{framework}");
+        }
+        let ports = Ports::reserve(Framework::XgBoost, 3).unwrap();
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, ports.master)).unwrap();
     }
 
     #[test]

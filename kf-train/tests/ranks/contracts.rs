@@ -2,15 +2,14 @@
 //!
 //! Each is a judge, skipped with a word where it is not installed.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use kf_train::contract::{Address, Env, Framework, Launch, Node, Placement};
+use kf_train::{Job, JobHandle, Launcher as _, LocalLauncher};
 use libtest_mimic::Trial;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 /// How long all processes of a test may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -46,37 +45,32 @@ fn block_on(test: impl Future<Output = ()>) -> Result<(), String> {
 
 /// Two workers with half the data each come to one model.
 async fn xgboost(python: PathBuf) {
-    let mut tracker = script(&python, "xgboost_tracker.py").arg("2").spawn().unwrap();
-    let mut port = String::new();
-    BufReader::new(tracker.stdout.as_mut().unwrap()).read_line(&mut port).await.unwrap();
-    let port = port.trim().parse().expect("the tracker tells its port");
-    let placement = Placement::local("fit", "run-1", 2, port).unwrap();
-    let [first, second] = all_ranks(&python, "xgboost_train.py", Framework::XgBoost, &placement).await;
+    let [first, second] = all_ranks(&python, "xgboost_train.py", Framework::XgBoost).await;
     let (digest, same) = (first.strip_prefix("0 2 "), second.strip_prefix("1 2 "));
     assert!(digest.is_some_and(|digest| digest.len() == 64), "{first}");
     assert_eq!(digest, same);
-    assert!(tracker.wait().await.unwrap().success());
 }
 
 /// Two processes add what each has.
 async fn jax(python: PathBuf) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let placement = Placement::local("fit", "run-1", 2, port).unwrap();
-    let told = all_ranks(&python, "jax_sum.py", Framework::Jax, &placement).await;
+    let told = all_ranks(&python, "jax_sum.py", Framework::Jax).await;
     assert_eq!(told, ["0 2 2 11.0", "1 2 2 11.0"]);
 }
 
-/// What each of two ranks says after `RESULT`.
-async fn all_ranks(python: &Path, file: &str, framework: Framework, placement: &Placement) -> [String; 2] {
-    let rank = |rank| {
-        let env = framework.rank_env(placement, rank).unwrap();
-        ended(script(python, file).envs(env).env("JAX_PLATFORMS", "cpu").spawn().unwrap())
-    };
-    let (first, second) = tokio::join!(rank(0), rank(1));
-    [first, second].map(|told| {
-        let result = told.lines().find_map(|line| line.strip_prefix("RESULT ").map(str::to_owned));
-        result.unwrap_or_else(|| panic!("no result in {told}"))
-    })
+/// What each of two ranks of a local job says after `RESULT`.
+async fn all_ranks(python: &Path, file: &str, framework: Framework) -> [String; 2] {
+    let dir = tempfile::tempdir().unwrap();
+    let launcher = LocalLauncher::new(dir.path());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges").join(file);
+    let job = Job::command(python.to_str().unwrap(), [script.to_str().unwrap()], 2).framework(framework);
+    launcher.run::<()>(job.env("JAX_PLATFORMS", "cpu").attempt_id(file)).await.unwrap();
+    let handle = JobHandle::new("local", file);
+    let [first, second] = [0, 1].map(async |rank| {
+        let log = launcher.logs(&handle, rank).await.unwrap();
+        let result = log.lines().find_map(|line| line.strip_prefix("RESULT ").map(str::to_owned));
+        result.unwrap_or_else(|| panic!("no result in {log}"))
+    });
+    [first.await, second.await]
 }
 
 /// `mpirun` starts as many ranks on this machine as the hostfile says, and no more; and would start those of two nodes
@@ -216,21 +210,6 @@ fn executable(folder: &Path, name: &str) -> String {
 fn placed(nodes: Vec<Node>) -> Placement {
     let master = Address::new(nodes[0].host.clone(), 29500);
     Placement::new("fit", "run-1", nodes, master).unwrap()
-}
-
-/// Waits for a process that must succeed, and gives what it printed.
-async fn ended(child: Child) -> String {
-    let output = child.wait_with_output().await.unwrap();
-    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    assert!(output.status.success(), "{}: {out}{err}", output.status);
-    out
-}
-
-fn script(python: &Path, file: &str) -> Command {
-    let mut command = Command::new(python);
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges").join(file));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    command
 }
 
 /// The Python that `KF_TEST_PYTHON` names, where it has this module.

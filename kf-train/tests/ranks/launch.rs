@@ -315,7 +315,7 @@ async fn progress_and_lines(launcher: LocalLauncher) {
             })
             .collect();
         assert_eq!(epochs, [0, 1, 2, 3, 4]);
-        let started = |event: &JobEvent| matches!(event, JobEvent::RankStarted { rank, pid } if *rank == wanted && *pid > 0);
+        let started = |event: &JobEvent| matches!(event, JobEvent::RankStarted { rank, pid: Some(_) } if *rank == wanted);
         assert!(events.iter().any(started));
         assert!(events.contains(&JobEvent::Line { rank: wanted, line: "reported".into(), stderr: false }));
         assert!(events.contains(&JobEvent::RankEnded { rank: wanted, exit: Exit::Code(0) }));

@@ -12,11 +12,13 @@ mod checkpoints;
 mod coalesced;
 #[cfg(feature = "torch")]
 mod collectives;
+mod conformance;
 mod contracts;
 mod elastic;
 #[cfg(feature = "torch")]
 mod exchanges;
 mod launch;
+mod limits;
 #[cfg(feature = "torch")]
 mod missing;
 #[cfg(feature = "torch")]
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
         println!("hanging in main");
         std::thread::sleep(Duration::from_secs(600));
     }
-    let workers = elastic::workers(launch::workers(Workers::new()));
+    let workers = elastic::workers(limits::workers(launch::workers(Workers::new())));
     #[cfg(feature = "torch")]
     if let Some(code) = agent_store::run_if_asked() {
         return code;
@@ -79,8 +81,9 @@ fn main() -> ExitCode {
     if let Some(code) = elastic::agent::run_if_asked() {
         return code;
     }
-    let trials: Vec<_> =
-        [launch::trials(), elastic::trials(), contracts::trials()].into_iter().flatten().collect();
+    let trials =
+        [launch::trials(), limits::trials(), conformance::trials(), elastic::trials(), contracts::trials()];
+    let trials: Vec<_> = trials.into_iter().flatten().collect();
     #[cfg(feature = "torch")]
     let trials = [
         trials,
@@ -113,12 +116,14 @@ fn trial<F>(name: &str, test: fn(LocalLauncher) -> F) -> Trial
 where
     F: Future<Output = ()> + 'static,
 {
-    Trial::test(name, move || {
-        let dir = tempfile::tempdir().map_err(Failed::from)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        runtime.block_on(test(LocalLauncher::new(dir.path().join("jobs"))));
-        Ok(())
-    })
+    Trial::test(name, move || with_launcher(test))
+}
+
+fn with_launcher(test: impl AsyncFnOnce(LocalLauncher)) -> Result<(), Failed> {
+    let dir = tempfile::tempdir().map_err(Failed::from)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(test(LocalLauncher::new(dir.path().join("jobs"))));
+    Ok(())
 }
 
 /// Waits, generously, until something is so.

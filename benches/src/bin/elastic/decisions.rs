@@ -39,6 +39,7 @@ fn node(number: usize) -> (String, NodeState) {
         host: format!("10.0.{}.{}", number / 256, number % 256),
         port: 29400,
         ranks: 8,
+        rank: None,
     };
     let now = Duration::from_secs(1);
     let state = NodeState {

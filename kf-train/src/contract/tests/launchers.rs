@@ -173,7 +173,13 @@ fn who_starts_nothing_says_so() {
     let two = placement(&[2]);
     for framework in [Framework::OpenMpi, Framework::IntelMpi, Framework::Mpich] {
         let refused = refusal(framework.rank_env(&two, 0));
-        assert_eq!(refused, format!("ranks of {framework} are started by `mpirun`, all at once"));
+        assert_eq!(
+            refused,
+            format!(
+                "ranks of {framework} are started by `mpirun`, all at once, and not each by itself; run `mpirun` as a job of \
+             one rank, by `Framework::launch`"
+            )
+        );
     }
     for framework in [Framework::Torchrun, Framework::TensorFlow, Framework::Jax, Framework::XgBoost] {
         let refused = refusal(framework.launch(&two, "/", &Env::new()));

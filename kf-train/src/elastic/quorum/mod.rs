@@ -132,7 +132,7 @@ pub struct QuorumState {
 ///   nodes of the last agreed round that have not ended for certain, or exactly half with the first of them.
 ///
 /// At most one round is ever made of each number, and the order of nodes, and so their ranks, changes as little as
-/// possible. Takes time in proportion to the number of nodes.
+/// possible; nodes that were given a number ([`Node::rank`]) are in the order of these. Takes time in proportion to the number of nodes.
 pub fn quorum(now: Duration, state: &QuorumState, options: &QuorumOptions) -> (Option<Round>, Reason) {
     let view = View { now, state, options };
     match &state.round {
@@ -321,7 +321,8 @@ impl View<'_> {
         (Some(next), Reason::RankFailed { node, failure, restarts, of })
     }
 
-    /// The next round: who is left of the one before, in its order, and then those that wait, in theirs.
+    /// The next round: who is left of the one before, in its order, and then those that wait, in theirs; but those that were
+    /// given a number, in the order of these.
     fn made_of(&self, before: Option<&Round>, restarts: u64) -> Round {
         let left = before.into_iter().flat_map(|round| &round.nodes).filter_map(|node| {
             let found = self.state.nodes.get(&node.id).filter(|found| self.is_alive(found))?;
@@ -335,6 +336,7 @@ impl View<'_> {
         waiting.sort_by_key(|node| node.ticket);
         nodes.extend(waiting.into_iter().map(|node| node.node.clone()));
         nodes.truncate(self.options.max_nodes.max(1));
+        nodes.sort_by_key(|node| node.rank.unwrap_or(usize::MAX));
         Round { number: before.map_or(1, |round| round.number + 1), restarts, nodes }
     }
 

@@ -5,7 +5,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn node(id: usize) -> Node {
-    Node { id: format!("n{id:03}"), host: format!("host-{id}"), port: 1, ranks: 1 + id % 3 }
+    Node { id: format!("n{id:03}"), host: format!("host-{id}"), port: 1, ranks: 1 + id % 3, rank: None }
 }
 
 fn at(id: usize, joined: Duration) -> NodeState {
@@ -91,6 +91,25 @@ fn a_silent_node_is_lost_when_its_time_is_over() {
     state.ended.insert("n000".into());
     // One of the two that are left: the first of them is here.
     assert_eq!(hosts(quorum(7 * SECOND, &state, &options).0), ["n001"]);
+}
+
+#[test]
+fn nodes_have_the_numbers_that_they_were_given_in_every_round() {
+    let given =
+        |state: &mut QuorumState, id: &str, rank| state.nodes.get_mut(id).unwrap().node.rank = Some(rank);
+    let mut state = state(0..3, SECOND);
+    for (id, rank) in [("n000", 2), ("n001", 0), ("n002", 1)] {
+        given(&mut state, id, rank);
+    }
+    let options = options(3, 3, 0);
+    state.round = quorum(SECOND, &state, &options).0;
+    assert_eq!(hosts(state.round.clone()), ["n001", "n002", "n000"]);
+    // One is lost, and comes again.
+    state.nodes.get_mut("n001").unwrap().phase = Phase::Leaving;
+    assert_eq!(quorum(SECOND, &state, &options).1, Reason::TooFew { here: 2, min: 3 });
+    state.nodes.insert("n007".into(), at(7, SECOND));
+    given(&mut state, "n007", 0);
+    assert_eq!(hosts(quorum(SECOND, &state, &options).0), ["n007", "n002", "n000"]);
 }
 
 fn fail(state: &mut QuorumState, id: usize, of_another_rank: bool, since: Duration) {

@@ -11,7 +11,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use kf_core::worker::Workers;
-use kf_train::{LocalLauncher, Rank, Result, ranks};
+use kf_train::elastic::{Agent, AgentOptions};
+use kf_train::{Job, LocalLauncher, Rank, Result, ranks};
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -39,6 +40,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("elastic::too_few_nodes_wait", too_few_nodes_wait),
         trial("elastic::killed_while_joining", killed_while_joining),
         trial("elastic::wrong_endpoints", wrong_endpoints),
+        trial(
+            "elastic::nodes_have_the_numbers_that_they_were_given",
+            nodes_have_the_numbers_that_they_were_given,
+        ),
     ]);
     trials
 }
@@ -90,6 +95,35 @@ async fn nodes_meet_and_succeed(launcher: LocalLauncher) {
         // What rank 0 returned, on every node.
         assert!(agent.said().contains("result 6"), "{}", fleet.logs());
     }
+}
+
+async fn nodes_have_the_numbers_that_they_were_given(_: LocalLauncher) {
+    let dir = tempfile::tempdir().unwrap();
+    let both = async |endpoint: String, ranks: [usize; 2]| {
+        let agent = |node: usize| {
+            let mut options = AgentOptions::new(dir.path().join(format!("{endpoint}-{node}")));
+            options.run_id = "numbers".into();
+            options.endpoints = vec![endpoint.clone()];
+            options.node_rank = Some(ranks[node]);
+            (options.quorum.min_nodes, options.quorum.max_nodes) = (2, 2);
+            options.join_timeout = Duration::from_secs(5);
+            let script = format!("test $GROUP_RANK/$RANK = {0}/{0}", ranks[node]);
+            async move { Agent::new(options).run::<()>(Job::command("sh", ["-c", &script], 1)).await }
+        };
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            agent(1).await
+        };
+        tokio::try_join!(agent(0), later)
+    };
+    // Who comes first is not the first.
+    both(format!("127.0.0.1:{}", free_port()), [1, 0]).await.unwrap();
+    let error = both(format!("127.0.0.1:{}", free_port()), [1, 1]).await.unwrap_err();
+    assert!(error.to_string().contains("this node was given number 1, and is number 0 of 2"), "{error}");
+    let mut options = AgentOptions::new(dir.path());
+    options.node_rank = Some(1);
+    let error = Agent::new(options).run::<()>(Job::command("true", [""; 0], 1)).await.unwrap_err();
+    assert!(error.to_string().contains("this node was given number 1 of 1 to 1 nodes"), "{error}");
 }
 
 async fn a_node_joins_and_one_leaves(launcher: LocalLauncher) {

@@ -1,0 +1,159 @@
+//! One rank's process.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kf_core::process::{Child, Command, Exit, Log, SpawnError, Spawner};
+
+use super::environment::{Place, environment};
+use super::gang::Tell;
+use super::memory::memory_of;
+use super::{JobEvent, JobSpec, Program, RankEnd};
+use crate::Progress;
+use crate::error_file::{self, ErrorFile};
+use crate::progress::{Note, ProgressFile};
+use crate::ranks::RankRequest;
+
+/// A rank's process.
+pub(super) struct RankProcess {
+    pub(super) rank: usize,
+    pub(super) child: Arc<Child>,
+    pub(super) log: PathBuf,
+    /// Its last progress.
+    pub(super) told: Option<Progress>,
+    error_file: PathBuf,
+    progress: ProgressFile,
+    /// When it last told progress, or else began; none before.
+    heard: Option<Instant>,
+    /// Whether its end was told.
+    end_told: bool,
+}
+
+/// What a rank may do at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// How long it may take to begin.
+    start: Option<Duration>,
+    /// How long it may tell no progress.
+    progress: Option<Duration>,
+    /// How many bytes of memory it may have.
+    memory: Option<u64>,
+}
+
+impl Limits {
+    pub(super) fn of(spec: &JobSpec) -> Self {
+        Self {
+            start: matches!(spec.program, Program::Ranks { .. }).then_some(spec.start_timeout),
+            progress: spec.progress_timeout,
+            memory: Some(spec.resources.memory).filter(|bytes| *bytes > 0),
+        }
+    }
+}
+
+impl RankProcess {
+    /// Starts one rank of a node.
+    pub(super) async fn start(
+        spec: &JobSpec,
+        place: &Place,
+        local_rank: usize,
+        result: &Path,
+        spawner: &Spawner,
+        tell: &Tell,
+    ) -> Result<Self, SpawnError> {
+        let rank = place.first_rank + local_rank;
+        let folder = rank_folder(&place.folder, place.attempt, local_rank);
+        let (error_file, progress) = (folder.join("error.json"), folder.join("progress.jsonl"));
+        let mut command = match &spec.program {
+            Program::Ranks { entry, args } => {
+                let request = RankRequest { args: args.clone(), result: result.to_owned() };
+                Command::entry(entry, &request)?
+            }
+            Program::Command { program, args } => Command::program(program, args.iter().cloned()),
+        };
+        for (name, value) in environment(spec, place, local_rank, &error_file, &progress) {
+            command = command.env(name, value);
+        }
+        if let Some(folder) = &spec.cwd {
+            command = command.cwd(folder);
+        }
+        let on_line = |stderr: bool| {
+            let tell = tell.clone();
+            move |line: &str| tell(JobEvent::Line { rank, line: line.to_owned(), stderr })
+        };
+        let log = folder.join(stdout_name(spec));
+        command = command.log(Log::to(&log)).on_line(on_line(false));
+        if spec.stderr_apart {
+            command = command.stderr(Log::to(folder.join("stderr.log")), on_line(true));
+        }
+        let child = spawner.spawn(command).await?;
+        tell(JobEvent::RankStarted { rank, pid: Some(child.pid()) });
+        Ok(Self {
+            rank,
+            child: Arc::new(child),
+            log,
+            told: None,
+            error_file,
+            progress: ProgressFile::new(progress),
+            // A program that is not ours does not say when it begins.
+            heard: matches!(spec.program, Program::Command { .. }).then(Instant::now),
+            end_told: false,
+        })
+    }
+
+    /// Tells what it has reported since the last call.
+    pub(super) fn read_progress(&mut self, tell: &Tell) {
+        for note in self.progress.read() {
+            self.heard = Some(Instant::now());
+            if let Note::Progress(progress) = note {
+                self.told = Some(progress.clone());
+                tell(JobEvent::Progress { rank: self.rank, progress });
+            }
+        }
+    }
+
+    /// Tells its end, once, and before it what it still reported.
+    pub(super) fn tell_end(&mut self, exit: Exit, tell: &Tell) {
+        self.read_progress(tell);
+        if !std::mem::replace(&mut self.end_told, true) {
+            tell(JobEvent::RankEnded { rank: self.rank, exit });
+        }
+    }
+
+    /// What it left of its own failure.
+    pub(super) fn error(&self) -> Option<ErrorFile> {
+        error_file::read(&self.error_file)
+    }
+
+    /// How it breaks its limits, where it runs and does, and since when.
+    pub(super) fn breaks(&self, limits: Limits, began: Instant) -> Option<(Instant, RankEnd)> {
+        if self.child.exit().is_some() {
+            return None;
+        }
+        let past = |since: Instant, limit: Option<Duration>| limit.filter(|limit| since.elapsed() >= *limit);
+        match self.heard {
+            None => {
+                let limit = past(began, limits.start)?;
+                return Some((began, RankEnd::NotStarted(limit.as_secs_f64())));
+            }
+            Some(heard) => {
+                if let Some(limit) = past(heard, limits.progress) {
+                    return Some((heard, RankEnd::Hung(limit.as_secs_f64())));
+                }
+            }
+        }
+        let limit = limits.memory?;
+        let used = memory_of(self.child.pid()).filter(|used| *used > limit)?;
+        Some((Instant::now(), RankEnd::OutOfMemory { used, limit }))
+    }
+}
+
+/// The file with what a rank printed, in its folder.
+pub(crate) fn stdout_name(spec: &JobSpec) -> &'static str {
+    if spec.stderr_apart { "stdout.log" } else { "output.log" }
+}
+
+/// The folder of a rank's files, as torchrun lays them out.
+pub(crate) fn rank_folder(folder: &Path, attempt: u64, local_rank: usize) -> PathBuf {
+    folder.join(format!("attempt_{attempt}")).join(local_rank.to_string())
+}
