@@ -282,19 +282,21 @@ impl Work {
         });
         let reports = self.report.subscribe();
         let (every, key) = (self.options.heartbeat, self.meeting.keys.coordinator());
-        let mut reporting = pin!(async {
+        let (of_other, own_key, follows) = (coordinator.clone(), key.clone(), nodes.is_none());
+        // On its own: the end of ranks may take longer than a node may be silent.
+        let mut reporting = AbortOnDropHandle::new(tokio::spawn(async move {
             // One that coordinates itself is told by its own store.
             let gave_way = async {
-                match nodes {
-                    Some(_) => std::future::pending().await,
-                    None => gave_way(&reporter, coordinator, &key, every).await,
+                match follows {
+                    true => gave_way(&reporter, &of_other, &own_key, every).await,
+                    false => std::future::pending().await,
                 }
             };
             tokio::select! {
                 error = report(reporter.prefixed(&lead), reports, every) => error,
                 error = gave_way => error,
             }
-        });
+        }));
         let (told, mut news) = mpsc::channel(64);
         let _reads = AbortOnDropHandle::new(tokio::spawn(read(client.connect_again().await?, told)));
         let mut record = self.meeting.server.watch(&key);
@@ -310,7 +312,7 @@ impl Work {
             let step = tokio::select! {
                 biased;
                 told = news.recv() => Step::News(told),
-                error = &mut reporting => return Err(error),
+                error = &mut reporting => return Err(error.unwrap_or(Error::StoreEnded)),
                 gives_way = meeting.gives_way(&mut record) => {
                     gives_way?;
                     info!("another coordinator goes on");
@@ -349,14 +351,16 @@ impl Work {
                     let mut leave = pin!(self.ranks.leave(self.options.leave_grace));
                     tokio::select! {
                         () = &mut leave => {}
-                        error = &mut reporting => {
-                            info!(%error, "the coordinator is lost");
+                        _ = &mut reporting => {
+                            info!("the coordinator is lost");
                             leave.await;
                         }
                     }
                     self.report.send_modify(|report| report.phase = Phase::Leaving);
                     // Until it is written, or the coordinator is gone as well.
-                    let _ = tokio::time::timeout(self.options.heartbeat, &mut reporting).await;
+                    if !reporting.is_finished() {
+                        let _ = tokio::time::timeout(self.options.heartbeat, &mut reporting).await;
+                    }
                     return Ok(Session::Over(Over::Left));
                 }
                 Step::Ranks(watched) => self.watched(watched).await?,

@@ -86,10 +86,12 @@ pub(super) async fn coordinate(meeting: Arc<Meeting>, lead: Lead, options: Quoru
             () = tokio::time::sleep(TICK) => {}
         }
     }
-    // The nodes learn it by themselves, and go.
+    // The nodes learn it by themselves, and go. One that was lost without a trace never does.
     let until = Instant::now() + LINGER;
     let waits = |entries: BTreeMap<String, StoreEntry>, own: &str| {
-        entries.iter().any(|(key, entry)| entry.connected && !key.ends_with(own))
+        let lives =
+            |entry: &StoreEntry| entry.connected && entry.set_at.elapsed() < options.heartbeat_timeout;
+        entries.iter().any(|(key, entry)| lives(entry) && !key.ends_with(own))
     };
     while Instant::now() < until && waits(watch.snapshot(), &driver.own.node.id) {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -4,6 +4,7 @@ mod plans;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub struct Team<'r> {
     fresh: Cell<bool>,
     /// Whether this rank has never had a state in common with others.
     new: Cell<bool>,
+    /// The round in which its last step was committed; 0 for none.
+    last: Cell<u64>,
 }
 
 impl<'r> Team<'r> {
@@ -93,6 +96,7 @@ impl<'r> Team<'r> {
             moves: Cell::new(false),
             fresh: Cell::new(true),
             new: Cell::new(true),
+            last: Cell::new(0),
         })
     }
 
@@ -161,6 +165,7 @@ impl<'r> Team<'r> {
             self.failed(error)?;
             return Ok(false);
         }
+        self.last.set(self.round());
         // All leave the round after the same step.
         self.moves.set(stays.int64_value(&[0]) == 0);
         Ok(true)
@@ -193,12 +198,16 @@ impl<'r> Team<'r> {
     /// Gives all ranks the step and the state of the first of those that are farthest.
     fn share(&self, step: &mut u64, state: &[Tensor]) -> Result<()> {
         let shapes = shapes(state);
-        let own = [i64::try_from(*step).unwrap_or(i64::MAX), i64::from(self.new.get()), shapes];
+        let own = [
+            i64::try_from(*step).unwrap_or(i64::MAX),
+            i64::try_from(self.last.get()).unwrap_or(i64::MAX),
+            i64::from(self.new.get()),
+            shapes,
+        ];
         let own = Tensor::from_slice(&own);
         let all = self.group.all_gather(&own.to_device(self.group.device()))?.to_kind(Kind::Int64);
         let ranks = 0..self.world_size() as i64;
-        let steps: Vec<i64> = ranks.clone().map(|rank| all.int64_value(&[rank, 0])).collect();
-        if let Some(rank) = ranks.clone().find(|rank| all.int64_value(&[*rank, 2]) != shapes) {
+        if let Some(rank) = ranks.clone().find(|rank| all.int64_value(&[*rank, 3]) != shapes) {
             return Err(Error::Mismatch {
                 rank: rank.unsigned_abs() as usize,
                 difference: format!(
@@ -207,24 +216,39 @@ impl<'r> Team<'r> {
                 ),
             });
         }
-        let any_new = ranks.clone().any(|rank| all.int64_value(&[rank, 1]) != 0);
-        let farthest = steps.iter().copied().max().unwrap_or_default();
-        let root = steps.iter().position(|step| *step == farthest).unwrap_or_default();
-        if any_new || steps.iter().any(|step| *step != farthest) {
-            no_grad(|| {
-                for tensor in state {
-                    let mut values = tensor.detach().contiguous();
-                    self.group.broadcast(&mut values, root)?;
-                    if !tensor.is_contiguous() {
-                        tensor.detach().copy_(&values);
-                    }
-                }
-                Ok::<(), Error>(())
-            })?;
+        let any_new = ranks.clone().any(|rank| all.int64_value(&[rank, 2]) != 0);
+        let reached: Vec<_> =
+            ranks.map(|rank| (all.int64_value(&[rank, 0]), all.int64_value(&[rank, 1]))).collect();
+        let (root, differ) = farthest(&reached);
+        if any_new || differ {
+            let is_root = self.rank() == root;
+            let mut given = Vec::with_capacity(state.len());
+            for tensor in state {
+                let own = tensor.detach();
+                let mut values = if is_root { own.contiguous() } else { own.copy() };
+                self.group.broadcast(&mut values, root)?;
+                given.push(values);
+            }
+            // All at once: where the root is lost on the way, the own state is whole.
+            if !is_root {
+                no_grad(|| {
+                    state.iter().zip(&given).for_each(|(tensor, values)| tensor.detach().copy_(values))
+                });
+            }
         }
+        let (farthest, last) = reached.get(root).copied().unwrap_or_default();
         *step = farthest.unsigned_abs();
+        self.last.set(last.unsigned_abs());
         Ok(())
     }
+}
+
+/// The first of the ranks that are farthest, by their steps and the rounds of their last ones, and whether any is
+/// elsewhere. Who was cut off after a step that the others then made again has come as far as they, with another state.
+fn farthest(reached: &[(i64, i64)]) -> (usize, bool) {
+    let farthest = reached.iter().max().copied().unwrap_or_default();
+    let root = reached.iter().position(|each| *each == farthest).unwrap_or_default();
+    (root, reached.iter().any(|each| *each != farthest))
 }
 
 /// A number that differs where tensors do in number, shape or type.
@@ -244,8 +268,7 @@ fn enter(
 ) -> Result<(u64, RankPlan, ProcessGroup)> {
     loop {
         let (number, plan) = plans.after(present, options.join_timeout)?;
-        let place = place(&plan)?;
-        let store = (place.store_host.as_str(), place.store_port);
+        let (place, store) = place(&plan)?;
         if is_over(store) {
             present = number;
             continue;
@@ -297,24 +320,28 @@ fn join(
         }
     }
 }
+/// How long a round's store may take to answer.
+const REACH: Duration = Duration::from_secs(1);
 
 /// Whether the store of a round is served no more, so that there is another round, or will be.
-fn is_over(store: (&str, u16)) -> bool {
+fn is_over(store: SocketAddr) -> bool {
     let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-    std::net::TcpStream::connect(store).is_err_and(refused)
+    TcpStream::connect_timeout(&store, REACH).is_err_and(refused)
 }
 
-fn place(plan: &RankPlan) -> Result<RoundPlace> {
+/// A rank's place in a round, and where the round's store is.
+fn place(plan: &RankPlan) -> Result<(RoundPlace, SocketAddr)> {
     let wrong = || Error::NoPlan { reason: format!("its agent says that the store is at `{}`", plan.store) };
-    let address: std::net::SocketAddr = plan.store.parse().map_err(|_| wrong())?;
-    Ok(RoundPlace {
+    let store: SocketAddr = plan.store.parse().map_err(|_| wrong())?;
+    let place = RoundPlace {
         number: plan.round,
         rank: plan.rank,
         world_size: plan.world_size,
-        store_host: address.ip().to_string(),
-        store_port: address.port(),
+        store_host: store.ip().to_string(),
+        store_port: store.port(),
         host: plan.host.clone(),
-    })
+    };
+    Ok((place, store))
 }
 
 impl fmt::Debug for Team<'_> {
@@ -323,5 +350,22 @@ impl fmt::Debug for Team<'_> {
             .field("group", &self.group)
             .field("round", &self.round())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::farthest;
+
+    #[test]
+    fn of_equal_steps_the_one_of_the_later_round_counts() {
+        assert_eq!(farthest(&[(7, 2), (7, 2)]), (0, false));
+        assert_eq!(farthest(&[(0, 0), (7, 2), (8, 2), (8, 2)]), (2, true));
+        // Rank 0 had made step 6 in round 2, alone; the others made it again.
+        assert_eq!(farthest(&[(7, 2), (7, 3), (7, 3)]), (1, true));
+        // It is ahead of them.
+        assert_eq!(farthest(&[(7, 2), (6, 2), (6, 2)]), (0, true));
+        // One that begins from a checkpoint has nothing over those that went on.
+        assert_eq!(farthest(&[(7, 0), (7, 2)]), (1, true));
     }
 }

@@ -246,10 +246,15 @@ impl View<'_> {
         let by_others =
             |node: &&&NodeState| matches!(&node.phase, Phase::Failed { of_another_rank: true, .. });
         let first = failures.iter().map(|node| node.since).min().unwrap_or(self.now);
+        let lives = |node: &Node| {
+            let failed = failures.iter().any(|failed| failed.node.id == node.id);
+            failed || self.state.nodes.get(&node.id).is_some_and(|node| node.heard > first)
+        };
         let wait = match (round.nodes.len(), failures.iter().all(|node| by_others(&node))) {
             (1, _) => Duration::ZERO,
             _ if self.options.heal => Duration::ZERO,
             (_, false) => self.options.settle,
+            (_, true) if round.nodes.iter().all(lives) => self.options.settle,
             // The one that they failed of may be on a node whose loss is not seen yet.
             (_, true) => self.options.settle + self.options.heartbeat_timeout,
         };

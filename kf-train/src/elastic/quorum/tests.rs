@@ -166,6 +166,12 @@ fn a_failure_of_anothers_making_waits_for_the_cause() {
     let mut lost = state.clone();
     lost.nodes.get_mut("n001").unwrap().disconnected = Some(SECOND);
     assert_eq!(quorum(3 * SECOND, &lost, &options).0.unwrap().restarts, 0);
+    // The other node is heard of: it is not lost.
+    let mut lives = state.clone();
+    lives.nodes.get_mut("n001").unwrap().heard = 2 * SECOND;
+    let (round, reason) = quorum(2 * SECOND, &lives, &options);
+    assert_eq!(round.unwrap().restarts, 1);
+    assert_eq!(reason.to_string(), "restart 1 of 1: rank 0 failed");
     // It was another rank, and that one is named.
     fail(&mut state, 1, false, 2 * SECOND);
     let (round, reason) = quorum(3 * SECOND, &state, &options);

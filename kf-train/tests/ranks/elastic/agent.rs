@@ -24,6 +24,7 @@ pub(crate) struct Setup {
     pub(crate) last_call: f64,
     pub(crate) allow_minority: bool,
     pub(crate) heal: bool,
+    pub(crate) stop_grace: f64,
     pub(crate) ranks: usize,
     pub(crate) entry: String,
     pub(crate) args: serde_json::Value,
@@ -61,11 +62,15 @@ async fn run(setup: Setup) -> ExitCode {
         terminate.recv().await;
         leave.cancel();
     });
-    let job = Job::ranks(setup.entry, setup.ranks).args(&setup.args).env(AGENT, "").on_event(|event| {
-        if let JobEvent::Round { number, nodes, restarts, reason, .. } = event {
-            println!("round {number} of {nodes} after {restarts}: {reason}");
-        }
-    });
+    let grace = Duration::from_secs_f64(setup.stop_grace);
+    let job =
+        Job::ranks(setup.entry, setup.ranks).args(&setup.args).env(AGENT, "").stop_grace(grace).on_event(
+            |event| {
+                if let JobEvent::Round { number, nodes, restarts, reason, .. } = event {
+                    println!("round {number} of {nodes} after {restarts}: {reason}");
+                }
+            },
+        );
     match Agent::new(options).run::<serde_json::Value>(job).await {
         Ok(result) => {
             println!("result {result}");

@@ -90,6 +90,7 @@ async fn a_slow_link_is_no_cut_one(launcher: LocalLauncher) {
     let before = fleet.begun().len();
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(fleet.begun().len(), before, "no round was made\n{}", fleet.logs());
+    network.unslow(1);
     assert_eq!(fleet.finish().await, [Some(0); 3]);
 }
 

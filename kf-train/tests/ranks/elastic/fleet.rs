@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::agent::{AGENT, Setup};
+use super::processes::{FLEET, of_fleet, surplus};
 use crate::{lives, until};
 
 /// The arguments of the entry `elastic-steps`.
@@ -20,6 +21,8 @@ pub(crate) struct Steps {
     pub(crate) done: PathBuf,
     /// How long a rank that is to leave still works, in seconds.
     pub(crate) linger: f64,
+    /// They don't hear SIGTERM.
+    pub(crate) deaf: bool,
 }
 
 /// What a rank says when it begins.
@@ -52,7 +55,8 @@ pub(crate) struct AgentProcess {
 impl Fleet {
     /// A job of between `min` and `max` nodes of so many ranks that run until [`finish`](Self::finish).
     pub(crate) fn new(folder: &Path, endpoints: &[String], (min, max): (usize, usize), ranks: usize) -> Self {
-        let args = Steps { witness: folder.join("witness"), done: folder.join("done"), linger: 0.0 };
+        let args =
+            Steps { witness: folder.join("witness"), done: folder.join("done"), linger: 0.0, deaf: false };
         let setup = Setup {
             run_id: "job".into(),
             endpoints: endpoints.to_vec(),
@@ -63,6 +67,7 @@ impl Fleet {
             last_call: 0.5,
             allow_minority: false,
             heal: false,
+            stop_grace: 0.5,
             ranks,
             entry: "elastic-steps".into(),
             args: serde_json::json!(args),
@@ -85,6 +90,7 @@ impl Fleet {
             .args(&line[1..])
             .env(AGENT, serde_json::to_string(&setup).unwrap())
             .env("KF_TEST_NODE", node.to_string())
+            .env(FLEET, &self.folder)
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file)
@@ -149,9 +155,27 @@ impl Fleet {
             })
             .await;
         }
-        let left: Vec<_> = self.running();
-        assert!(left.is_empty(), "{left:?}");
+        self.no_process_is_left_over().await;
         self.agents.iter_mut().map(|agent| agent.exit().unwrap().code()).collect()
+    }
+
+    /// Checks that there are the agents that live, so many ranks of each, and nothing else.
+    pub(crate) async fn no_process_is_left_over(&mut self) {
+        let mut live = Vec::new();
+        for agent in &mut self.agents {
+            if agent.exit().is_none() {
+                live.push(agent.process.id());
+            }
+        }
+        let mut found = None;
+        for _ in 0..100 {
+            found = surplus(&of_fleet(&self.folder), &live, self.setup.ranks);
+            if found.is_none() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{found:?}\n{}", self.logs());
     }
 
     pub(crate) fn logs(&self) -> String {

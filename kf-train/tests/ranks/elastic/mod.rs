@@ -2,10 +2,17 @@
 
 pub(crate) mod agent;
 mod cuts;
+#[cfg(feature = "torch")]
+mod disk;
 mod fleet;
 #[cfg(feature = "torch")]
 mod heal;
 mod network;
+mod processes;
+#[cfg(feature = "torch")]
+mod reliability;
+#[cfg(feature = "torch")]
+mod training;
 
 use std::io::Write;
 use std::time::Duration;
@@ -15,20 +22,21 @@ use kf_train::elastic::{Agent, AgentOptions};
 use kf_train::{Job, LocalLauncher, Rank, Result, ranks};
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{lives, trial, until};
 use fleet::{Begun, Fleet, Steps, free_port};
 
 pub(crate) fn workers(workers: Workers) -> Workers {
     #[cfg(feature = "torch")]
-    let workers = heal::workers(workers);
+    let workers = heal::workers(training::workers(workers));
     workers.with(ranks("elastic-steps", steps))
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = cuts::trials();
     #[cfg(feature = "torch")]
-    trials.extend(heal::trials());
+    trials.extend(heal::trials().into_iter().chain(reliability::trials()));
     trials.extend([
         trial("elastic::nodes_meet_and_succeed", nodes_meet_and_succeed),
         trial("elastic::a_node_joins_and_one_leaves", a_node_joins_and_one_leaves),
@@ -38,6 +46,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("elastic::two_agents_are_killed_at_once", two_agents_are_killed_at_once),
         trial("elastic::an_agent_freezes_and_thaws", an_agent_freezes_and_thaws),
         trial("elastic::too_few_nodes_wait", too_few_nodes_wait),
+        trial("elastic::ranks_that_end_slowly_are_waited_for", ranks_that_end_slowly_are_waited_for),
         trial("elastic::killed_while_joining", killed_while_joining),
         trial("elastic::wrong_endpoints", wrong_endpoints),
         trial(
@@ -65,6 +74,10 @@ fn steps(rank: &Rank, args: Steps) -> Result<u64> {
         let mut file = std::fs::File::options().append(true).create(true).open(&args.witness).unwrap();
         file.write_all(line.as_bytes()).unwrap();
     };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _within = runtime.enter();
+    // What hears of the signal is dropped; the signal itself is dealt with from here on.
+    let _deaf = args.deaf.then(|| signal(SignalKind::terminate()));
     say(false);
     while !args.done.exists() && !rank.is_leaving() {
         std::thread::sleep(Duration::from_millis(5));
@@ -232,6 +245,20 @@ async fn too_few_nodes_wait(launcher: LocalLauncher) {
     fleet.start(2);
     fleet.trains(&[0, 2], 0).await;
     assert_eq!(fleet.finish().await, [Some(0), None, Some(0)]);
+}
+
+/// It takes longer than a node may be silent, and no node is lost.
+async fn ranks_that_end_slowly_are_waited_for(launcher: LocalLauncher) {
+    let mut fleet = fleet(&launcher, (1, 3), 1);
+    fleet.setup.stop_grace = 3.5;
+    fleet.setup.args["deaf"] = true.into();
+    fleet.start(0);
+    fleet.start(1);
+    fleet.trains(&[0, 1], 0).await;
+    fleet.start(2);
+    fleet.trains(&[0, 1, 2], 0).await;
+    assert_eq!(fleet.begun().len(), 5, "two rounds were made\n{}", fleet.logs());
+    assert_eq!(fleet.finish().await, [Some(0); 3]);
 }
 
 /// Nodes that are killed while they join disturb the others for a moment only.

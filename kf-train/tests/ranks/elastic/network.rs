@@ -82,6 +82,10 @@ impl Network {
         );
     }
 
+    pub(crate) fn unslow(&self, node: usize) {
+        self.on(node, &["tc", "qdisc", "del", "dev", "eth0", "root"]);
+    }
+
     fn on(&self, node: usize, line: &[&str]) {
         run(&[&["ip", "netns", "exec", &self.node(node)], line].concat()).unwrap();
     }
