@@ -51,7 +51,7 @@ impl Scenario {
 
     /// Whether the training goes on where a checkpoint can't be saved, and does not fail.
     pub(super) fn goes_on(self) -> bool {
-        (self.seed / (2 * KINDS.len() as u64) % 2 == 0) == self.heals
+        (self.seed / (2 * KINDS.len() as u64)).is_multiple_of(2) == self.heals
     }
 }
 
