@@ -32,7 +32,8 @@ using Bytes = std::vector<uint8_t>;
 
 enum Kind : int { SET, GET, WAIT, CHECK, ADD, COMPARE_SET, APPEND, REMOVE, COUNT };
 
-void take(void* sink, const uint8_t* bytes, size_t length) {
+// Called from across the interface, which no exception crosses.
+void take(void* sink, const uint8_t* bytes, size_t length) noexcept {
   static_cast<std::vector<Bytes>*>(sink)->emplace_back(bytes, bytes + length);
 }
 

@@ -81,8 +81,12 @@ int kf_sgd_step(Pointers parameters, Pointers gradients, Pointers buffers, size_
   });
 }
 
-void kf_gradients_forget(Pointers parameters, size_t count) {
-  for (size_t i = 0; i < count; ++i) parameters[i]->mutable_grad().reset();
+int kf_gradients_forget(Pointers parameters, size_t count, char** message) {
+  return guarded(message, [&] {
+    for (size_t i = 0; i < count; ++i) {
+      if (parameters[i]->defined() && parameters[i]->grad().defined()) parameters[i]->mutable_grad().reset();
+    }
+  });
 }
 
 // Divides the gradients by the scale, and tells whether all are finite.

@@ -339,7 +339,11 @@ unsafe extern "C" {
         first: c_int,
         message: *mut *mut c_char,
     ) -> c_int;
-    pub(crate) fn kf_gradients_forget(parameters: *const *mut AtTensor, count: usize);
+    pub(crate) fn kf_gradients_forget(
+        parameters: *const *mut AtTensor,
+        count: usize,
+        message: *mut *mut c_char,
+    ) -> c_int;
     pub(crate) fn kf_unscale(
         gradients: *const *mut AtTensor,
         count: usize,

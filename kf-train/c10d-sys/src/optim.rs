@@ -117,7 +117,9 @@ pub fn sgd_step(parameters: &[Tensor], gradients: &[Tensor], buffers: &[Tensor],
 pub fn forget_gradients(parameters: &[Tensor]) {
     let parameters = pointers(parameters);
     // SAFETY: all tensors are alive, and the shim only lets go of what they hold.
-    unsafe { ffi::kf_gradients_forget(parameters.as_ptr(), parameters.len()) }
+    let done =
+        call(|message| unsafe { ffi::kf_gradients_forget(parameters.as_ptr(), parameters.len(), message) });
+    debug_assert!(done.is_ok(), "{done:?}");
 }
 
 fn same_length(expected: usize, found: &[usize]) -> Result<()> {

@@ -327,6 +327,10 @@ impl Work {
                     self.ranks.stop().await;
                     return Ok(Session::Over(Over::Ended(end)));
                 }
+                // Who comes back to a coordinator hears all from the beginning.
+                Step::News(Some(
+                    News::Over { round, .. } | News::Round { round: Round { number: round, .. }, .. },
+                )) if self.known.round.as_ref().is_some_and(|known| round < known.number) => {}
                 Step::News(Some(News::Over { round, reason })) => {
                     warn!(round, "the round is over: {reason}");
                     next = None;

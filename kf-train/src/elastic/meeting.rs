@@ -104,7 +104,8 @@ impl Meeting {
             keys: Keys::of(run_id),
             seeds,
             is_seed,
-            join_timeout: options.join_timeout,
+            // Which a clock bears.
+            join_timeout: options.join_timeout.min(Duration::from_secs(10 * 365 * 24 * 3600)),
             patience: options.quorum.heartbeat_timeout,
             current: Mutex::default(),
         })

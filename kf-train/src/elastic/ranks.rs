@@ -43,6 +43,8 @@ pub(super) struct LocalRanks {
 struct Running {
     /// The round that they are of; 0 before the first.
     round: u64,
+    /// The last round that they were started for or told of.
+    begun: u64,
     gang: Gang,
     /// The store that the ranks meet at, on the round's first node. A new one for each round: no key of another is in it.
     store: Option<StoreServer>,
@@ -94,7 +96,8 @@ impl LocalRanks {
         let master = Address::new(address.ip().to_string(), address.port());
         let place = self.place(nodes, master, node, round.restarts)?;
         let (gang, leave) = self.spawn(place).await?;
-        self.running = Some(Running { round: round.number, gang, store, leave, alive: None });
+        self.running =
+            Some(Running { round: round.number, begun: round.number, gang, store, leave, alive: None });
         Ok(())
     }
 
@@ -149,7 +152,7 @@ impl LocalRanks {
         let teller = client.connect_again().await?;
         let (gang, leave) = self.spawn(place).await?;
         let alive = Some(Alive::new(client, teller));
-        self.running = Some(Running { round: 0, gang, store: None, leave, alive });
+        self.running = Some(Running { round: 0, begun: 0, gang, store: None, leave, alive });
         Ok(())
     }
 
@@ -188,6 +191,7 @@ impl LocalRanks {
                 _ = running.gang.watch() => return Ok(()),
             }
             alive.tell(Plan::Round(told));
+            running.begun = round.number;
         }
         Ok(())
     }
@@ -238,9 +242,9 @@ impl LocalRanks {
         Ok((Some(store), address))
     }
 
-    /// The round whose ranks run here.
+    /// The round that the ranks here were started for or told of.
     pub(super) fn round(&self) -> Option<u64> {
-        self.running.as_ref().map(|running| running.round)
+        self.running.as_ref().map(|running| running.begun)
     }
 
     /// Waits for the end of the ranks that run, or for one that outlives rounds to be ready; for ever where there are none.

@@ -90,7 +90,7 @@ impl Default for GroupOptions {
 
 impl GroupOptions {
     /// With times that clocks bear to be added to them.
-    fn bounded(self) -> Self {
+    pub(crate) fn bounded(self) -> Self {
         let longest = Duration::from_secs(10 * 365 * 24 * 3600);
         Self { join_timeout: self.join_timeout.min(longest), timeout: self.timeout.min(longest), ..self }
     }

@@ -2,7 +2,9 @@
 //! does that at every connection, for the text of a log, and waits for a name server that does not answer.
 
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use c10d_sys::{KeyValue, Store};
@@ -60,10 +62,28 @@ impl Running {
         Ok(Self(Some(runtime.map_err(Error::io("can't start a thread for", "a group's store"))?)))
     }
 
-    /// Also where the caller is within a runtime itself.
+    /// Also where the caller is within a runtime or an executor itself: the thread waits, and this runtime's wakes it.
     fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         let _within = self.0.as_ref().map(Runtime::enter);
-        futures::executor::block_on(work)
+        // What the caller's own task may still do at a stretch is no matter of this work.
+        let mut work = pin!(tokio::task::unconstrained(work));
+        let waker = Arc::new(Unpark(std::thread::current())).into();
+        let mut context = Context::from_waker(&waker);
+        loop {
+            match work.as_mut().poll(&mut context) {
+                Poll::Ready(done) => return done,
+                Poll::Pending => std::thread::park(),
+            }
+        }
+    }
+}
+
+/// Wakes a thread that waits.
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 
@@ -142,5 +162,39 @@ impl KeyValue for Blocking {
         let client = self.wait_for(self.client.connect_again())?;
         let (runtime, _server) = (Arc::clone(&self.runtime), self._server.clone());
         Ok(Arc::new(Self { client, _server, runtime }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: Duration = Duration::from_secs(20);
+
+    /// As many calls as no task of a runtime may make at a stretch.
+    fn calls() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = serve(listener, TIME).unwrap();
+        let client = connect("127.0.0.1", port, TIME).unwrap();
+        for i in 0..500_i64 {
+            assert_eq!(client.add("n", 1).unwrap(), i + 1);
+        }
+        drop(client);
+        drop(server);
+        // The port is free again.
+        TcpListener::bind(("127.0.0.1", port)).unwrap();
+    }
+
+    #[test]
+    fn calls_are_made_within_runtimes_too() {
+        calls();
+        futures::executor::block_on(async { calls() });
+        let flavors = [Builder::new_current_thread(), Builder::new_multi_thread()];
+        for mut flavor in flavors {
+            let runtime = flavor.enable_all().build().unwrap();
+            runtime.block_on(async { calls() });
+            runtime.block_on(async { tokio::spawn(async { calls() }).await.unwrap() });
+        }
     }
 }

@@ -76,6 +76,7 @@ impl<'r> Team<'r> {
     /// [`Error::NoPlan`] where no round came within the options' join timeout; those of
     /// [`ProcessGroup::join`](ProcessGroup::join).
     pub fn join(rank: &'r Rank, backend: Backend, options: GroupOptions) -> Result<Self> {
+        let options = options.bounded();
         let plans = Plans::follow(rank)?;
         let (plan, group) = match &plans {
             None => (None, ProcessGroup::join_with(rank, backend, options)?),

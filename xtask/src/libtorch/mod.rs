@@ -53,6 +53,11 @@ pub(crate) fn newer() -> Result<PathBuf, String> {
     cached(Flavor::Newer)
 }
 
+/// Whether there is one for this platform.
+pub(crate) fn has_newer() -> bool {
+    Flavor::Newer.wheels().next().is_some()
+}
+
 /// What was built against another libtorch is built anew; cargo sees the link's name alone, which is the same.
 fn forget_builds(root: &Path) {
     for profile in ["dev", "release"] {

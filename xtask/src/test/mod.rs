@@ -30,7 +30,7 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     let packages = chosen(packages::list(root)?, only)?;
     let scope = Scope { root, packages, whole: only.is_none() };
     let torch = scope.needs_torch()?;
-    let newer = torch && long && scope.whole;
+    let newer = torch && long && scope.whole && libtorch::has_newer();
     let mut steps =
         Steps::new(8 + usize::from(torch) + 2 * usize::from(newer) + if scope.whole { 3 } else { 0 });
     let work = root.join("target/xtask");

@@ -1,5 +1,6 @@
 //! The crates over libtorch, against a newer release of it than the workspace's.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -18,12 +19,20 @@ const TCH: [&str; 2] = ["tch = \"0.24\"", "tch = \"0.26\""];
 pub(crate) fn checkout(root: &Path, target: &Path) -> Result<PathBuf, String> {
     let libtorch = libtorch::newer()?;
     let copy = target.join("checkout");
-    for file in tracked(root)? {
+    let files = tracked(root)?;
+    // What was moved or deleted must not be built beside what is there now.
+    let sources = copy.join("kf-train");
+    if sources.is_dir() {
+        forget(&copy, &sources, &files)?;
+    }
+    for file in files {
         let (from, to) = (root.join(&file), copy.join(&file));
         // One that is deleted, and not yet committed so.
         let Ok(bytes) = fs::read(&from) else { continue };
         let bytes = match file.to_str() {
             Some("Cargo.toml") => with_newer(&String::from_utf8_lossy(&bytes))?.into_bytes(),
+            // Once resolved for the newer one, it stays so.
+            Some("Cargo.lock") if to.is_file() => continue,
             _ => bytes,
         };
         // What is unchanged keeps its time, so that it is not built again.
@@ -57,7 +66,20 @@ fn with_newer(manifest: &str) -> Result<String, String> {
     }
 }
 
-fn tracked(root: &Path) -> Result<Vec<PathBuf>, String> {
+/// Removes the files in a folder of the copy that the checkout has no more.
+fn forget(copy: &Path, folder: &Path, files: &BTreeSet<PathBuf>) -> Result<(), String> {
+    for entry in fs::read_dir(folder).map_err(|error| at(folder, &error))? {
+        let path = entry.map_err(|error| at(folder, &error))?.path();
+        if path.is_dir() {
+            forget(copy, &path, files)?;
+        } else if path.strip_prefix(copy).is_ok_and(|file| !files.contains(file)) {
+            fs::remove_file(&path).map_err(|error| at(&path, &error))?;
+        }
+    }
+    Ok(())
+}
+
+fn tracked(root: &Path) -> Result<BTreeSet<PathBuf>, String> {
     let mut command = Command::new("git");
     command.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(root);
     let list = cargo::output(command, "git ls-files")?;

@@ -1,6 +1,6 @@
 //! When a round is made, and of which nodes: a pure function, so that every decision can be explained and tested.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use super::reason::Reason;
@@ -134,7 +134,14 @@ pub struct QuorumState {
 /// At most one round is ever made of each number, and the order of nodes, and so their ranks, changes as little as
 /// possible; nodes that were given a number ([`Node::rank`]) are in the order of these. Takes time in proportion to the number of nodes.
 pub fn quorum(now: Duration, state: &QuorumState, options: &QuorumOptions) -> (Option<Round>, Reason) {
-    let view = View { now, state, options };
+    let mut numbered = HashMap::new();
+    for node in state.nodes.values() {
+        if let Some(rank) = node.node.rank {
+            let last = numbered.entry(rank).or_insert(node);
+            *last = if last.ticket < node.ticket { node } else { last };
+        }
+    }
+    let view = View { now, state, options, numbered };
     match &state.round {
         None => view.first(),
         Some(round) => view.next(round),
@@ -145,6 +152,8 @@ struct View<'a> {
     now: Duration,
     state: &'a QuorumState,
     options: &'a QuorumOptions,
+    /// Of the nodes that were given the same number, the one that came last.
+    numbered: HashMap<usize, &'a NodeState>,
 }
 
 impl View<'_> {
@@ -154,7 +163,7 @@ impl View<'_> {
         else {
             return (None, Reason::TooFew { here: here.len(), min: self.min() });
         };
-        let open = (last + self.options.last_call).saturating_sub(self.now);
+        let open = last.saturating_add(self.options.last_call).saturating_sub(self.now);
         if here.len() < self.options.max_nodes && !open.is_zero() {
             return (None, Reason::LastCall { here: here.len(), max: self.options.max_nodes, open });
         }
@@ -256,7 +265,7 @@ impl View<'_> {
             (_, false) => self.options.settle,
             (_, true) if round.nodes.iter().all(lives) => self.options.settle,
             // The one that they failed of may be on a node whose loss is not seen yet.
-            (_, true) => self.options.settle + self.options.heartbeat_timeout,
+            (_, true) => self.options.settle.saturating_add(self.options.heartbeat_timeout),
         };
         // The cause rather than what it caused, and then the earliest.
         let cause = failures.iter().min_by_key(|node| (by_others(node), node.since));
@@ -354,13 +363,19 @@ impl View<'_> {
     }
 
     fn may_join(&self, node: &NodeState) -> bool {
-        node.phase == Phase::Ready && self.is_alive(node)
+        node.phase == Phase::Ready && self.is_alive(node) && !self.is_replaced(node)
+    }
+
+    /// Whether another node has come with its number, and it was not heard of since.
+    fn is_replaced(&self, node: &NodeState) -> bool {
+        let last = node.node.rank.and_then(|rank| self.numbered.get(&rank));
+        last.is_some_and(|last| last.ticket > node.ticket && node.heard < last.joined)
     }
 
     fn is_alive(&self, node: &NodeState) -> bool {
-        let returns = |since: Duration| self.now < since + self.options.settle;
+        let returns = |since: Duration| self.now < since.saturating_add(self.options.settle);
         node.phase != Phase::Leaving
-            && self.now < node.heard + self.options.heartbeat_timeout
+            && self.now < node.heard.saturating_add(self.options.heartbeat_timeout)
             && node.disconnected.is_none_or(returns)
     }
 

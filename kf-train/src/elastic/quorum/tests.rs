@@ -119,6 +119,22 @@ fn fail(state: &mut QuorumState, id: usize, of_another_rank: bool, since: Durati
 }
 
 #[test]
+fn a_numbered_node_that_came_again_is_not_waited_for() {
+    let options = options(2, 2, 0);
+    let mut state = state(0..3, SECOND);
+    for (id, rank) in [("n000", 0), ("n001", 1), ("n002", 0)] {
+        state.nodes.get_mut(id).unwrap().node.rank = Some(rank);
+    }
+    // The first was lost without a trace just before, and another took its number.
+    state.nodes.get_mut("n002").unwrap().joined = 2 * SECOND;
+    state.nodes.get_mut("n002").unwrap().heard = 2 * SECOND;
+    assert_eq!(hosts(quorum(2 * SECOND, &state, &options).0), ["n002", "n001"]);
+    // It lives: two have the same number, which is no affair of this function.
+    state.nodes.get_mut("n000").unwrap().heard = 3 * SECOND;
+    assert_eq!(hosts(quorum(3 * SECOND, &state, &options).0), ["n000", "n001"]);
+}
+
+#[test]
 fn a_failed_rank_uses_a_restart() {
     let options = options(1, 2, 1);
     let mut state = running(0..2, SECOND);
