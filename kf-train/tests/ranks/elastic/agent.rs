@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kf_train::elastic::{Agent, AgentOptions, QuorumOptions};
 use kf_train::{Error, Job, JobEvent};
@@ -67,7 +67,8 @@ async fn run(setup: Setup) -> ExitCode {
         Job::ranks(setup.entry, setup.ranks).args(&setup.args).env(AGENT, "").stop_grace(grace).on_event(
             |event| {
                 if let JobEvent::Round { number, nodes, restarts, reason, .. } = event {
-                    println!("round {number} of {nodes} after {restarts}: {reason}");
+                    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+                    println!("{now} round {number} of {nodes} after {restarts}: {reason}");
                 }
             },
         );

@@ -174,14 +174,18 @@ impl Field {
 
     async fn link_slow(&mut self, ranks: &[Done], choices: &mut Choices) -> f64 {
         let node = choices.below(NODES);
-        let rate = format!("{}kbit", 300 + choices.below(300));
+        let rate = format!("{}kbit", 100 + choices.below(200));
         let network = self.network.as_ref().unwrap();
         network.slow(node, &rate);
         let at = now();
         tokio::time::sleep(choices.millis(1500..3000)).await;
         let slowed = self.training.world_of(NODES).await;
         network.unslow(node);
-        assert_eq!(slowed[0].group(), ranks[0].group(), "a slow link is no cut one, but a round was made");
+        assert_eq!(
+            slowed[0].group(),
+            ranks[0].group(),
+            "a slow link is no cut one, but a round was made since {at:.0}, when that of node {node} became slow"
+        );
         at
     }
 

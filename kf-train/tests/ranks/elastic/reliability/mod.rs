@@ -20,7 +20,7 @@ use crate::elastic::network;
 use crate::trial;
 
 /// How many things go wrong with the same agents, one after another.
-const TOGETHER: usize = 10;
+const TOGETHER: usize = 11;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
