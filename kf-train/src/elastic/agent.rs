@@ -385,7 +385,8 @@ impl Work {
         }
         let before = self.known.round.replace(round.clone());
         self.known.ended.clear();
-        if before.as_ref() == Some(&round) && self.ranks.round() == Some(round.number) {
+        let runs = !matches!(self.report.borrow().phase, Phase::Starting | Phase::Ready);
+        if runs && before.as_ref() == Some(&round) && self.ranks.round() == Some(round.number) {
             return Ok(None);
         }
         info!(round = round.number, nodes = round.nodes.len(), "{reason}");
