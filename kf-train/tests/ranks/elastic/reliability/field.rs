@@ -74,7 +74,10 @@ impl Field {
     /// Lets it happen, waits until all train on together, and looks whether all is as it should be.
     pub(super) async fn endure(&mut self, scenario: Scenario) -> Outcome {
         let mut choices = Choices::of(scenario.seed);
-        let ranks = self.training.world_of(NODES).await;
+        let mut ranks = self.training.world_of(NODES).await;
+        if scenario.kind == Kind::LinkSlow {
+            ranks = self.calm().await;
+        }
         tokio::time::sleep(choices.millis(0..60)).await;
         let first = self.training.log.done.len() - 1;
         let at = match scenario.kind {
@@ -121,6 +124,18 @@ impl Field {
             tokio::time::sleep(Duration::from_millis(200)).await;
             if self.training.world_of(NODES).await[0].group() == group {
                 return since;
+            }
+        }
+    }
+
+    /// Waits until no round was made for as long as one that comes of what went wrong before may take.
+    async fn calm(&mut self) -> Vec<Done> {
+        loop {
+            let ranks = self.training.world_of(NODES).await;
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            let after = self.training.world_of(NODES).await;
+            if after[0].group() == ranks[0].group() {
+                return after;
             }
         }
     }
