@@ -100,7 +100,7 @@ pub async fn jobs_run_side_by_side(setup: &Setup) {
     assert_eq!(*second.ended().await.end(), JobEnd::Canceled);
 }
 
-/// A function of the program returns its result, where the setup [has one](Setup::entry).
+/// A function of the program returns its result, where the setup [has one](method@Setup::entry).
 pub async fn an_entry_returns_its_result(setup: &Setup) {
     let Some((job, expected)) = setup.entry.clone() else { return };
     let run = crate::run::<Value>(setup.launcher(), Job::of(job.spec().unwrap().clone()));

@@ -14,7 +14,7 @@ use crate::Progress;
 #[non_exhaustive]
 pub struct TrainerStatus {
     /// What part is done, from 0 to 100; 100 only when all is. None where the rank does not tell its
-    /// [fraction](Progress::fraction).
+    /// [fraction](method@Progress::fraction).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress_percentage: Option<u32>,
     /// How many seconds it may take until all is done, when it was last told: from how the fraction has grown since the
