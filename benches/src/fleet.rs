@@ -180,7 +180,10 @@ pub fn run_if_asked() -> Option<ExitCode> {
     });
     match runtime.block_on(Agent::new(options).run::<()>(job)) {
         Ok(()) => Some(ExitCode::SUCCESS),
-        Err(_) => Some(ExitCode::FAILURE),
+        Err(error) => {
+            eprintln!("an agent: {error}");
+            Some(ExitCode::FAILURE)
+        }
     }
 }
 

@@ -51,7 +51,19 @@ use crate::{Backend, Error, GroupOptions, ProcessGroup, Rank, ReduceOp, Result, 
 /// ```
 ///
 /// The state is everything that a step changes and the next one needs: parameters, buffers, an optimizer's moments, how
-/// many samples were used.
+/// many samples were used. What an optimizer of [`optim`](crate::optim) knows besides its moments, its counts of steps and
+/// its learning rate, goes by its state, too:
+///
+/// ```no_run
+/// # use kf_train::{Team, optim::Optimizer};
+/// # use tch::Tensor;
+/// # fn doc(team: &Team, optimizer: &mut Optimizer, mut state: Vec<Tensor>, mut step: u64) -> kf_train::Result<()> {
+/// let known = optimizer.state();
+/// state.extend(known.iter().map(|(_, tensor)| tensor.shallow_clone()));
+/// team.begin(&mut step, &state)?;
+/// optimizer.load_state(&known)?;           // nothing is copied where nothing came
+/// # Ok(()) }
+/// ```
 pub struct Team<'r> {
     rank: &'r Rank,
     plans: Option<Plans>,

@@ -79,9 +79,17 @@ async fn all(_: LocalLauncher, heals: bool) {
         left.extend(scenarios.rev());
     }
     tell(heals, &outcomes, skipped.len());
-    for (judge, missing) in [("netns", no_network), ("disk-full", no_disk)] {
+    let needed = |kind: fn(Kind) -> bool| {
+        outcomes.keys().copied().any(kind) || failed.iter().any(|scenario| kind(scenario.kind))
+    };
+    let judges = [
+        ("netns", no_network, needed(Kind::takes_network)),
+        ("disk-full", no_disk, needed(|kind| kind == Kind::DiskFull)),
+    ];
+    for (judge, missing, was_asked) in judges {
         match missing {
             Some(why) => println!("JUDGE {judge} skipped: {why}"),
+            None if !was_asked => {}
             None if failed.is_empty() => println!("JUDGE {judge} passed"),
             None => println!("JUDGE {judge} failed: see the scenarios that failed"),
         }
