@@ -57,12 +57,15 @@ pub async fn a_dropped_run_cancels(setup: &Setup) {
 
 /// A failed rank is named, with its exit code, its error file and its last lines, and the others are ended.
 pub async fn a_failure_names_the_rank(setup: &Setup) {
-    let script = r#"if [ "$RANK" = 1 ]; then
+    let fails = setup.fails(3);
+    let script = format!(
+        r#"if [ "$RANK" = 1 ]; then
             echo 'about to fail'
-            echo '{"message": {"message": "ValueError: too large", "extraInfo": {}}}' > "$TORCHELASTIC_ERROR_FILE"
-            exit 3
-        fi; "#;
-    let running = setup.start(&setup.script(&format!("{script}{TICKS}"), 2)).await;
+            echo '{{"message": {{"message": "ValueError: too large", "extraInfo": {{}}}}}}' > "$TORCHELASTIC_ERROR_FILE"
+            {fails}
+        fi; {TICKS}"#
+    );
+    let running = setup.start(&setup.script(&script, 2)).await;
     let handle = running.handle.clone();
     let told = running.ended().await;
     let failure = failure(told.end());
@@ -93,10 +96,11 @@ fn failure(end: &JobEnd) -> &Failure {
 
 /// Rank 1 fails until all ranks were started so many times anew.
 fn fails_until(setup: &Setup, restarts: u64, max: u64) -> Job {
+    let fails = setup.fails(5);
     let script = format!(
         r#"echo "start $TORCHELASTIC_RESTART_COUNT of $TORCHELASTIC_MAX_RESTARTS"
         if [ "$TORCHELASTIC_RESTART_COUNT" -ge {restarts} ]; then exit 0; fi
-        if [ "$RANK" = 1 ]; then exit 5; fi; sleep 600"#
+        if [ "$RANK" = 1 ]; then {fails}; fi; sleep 600"#
     );
     setup.script(&script, 2).max_restarts(max)
 }

@@ -18,13 +18,20 @@ pub struct Setup {
     launcher: Arc<dyn Launcher>,
     prepare: Arc<dyn Fn(Job) -> Job + Send + Sync>,
     patience: Duration,
+    head_start: Duration,
     pub(super) entry: Option<(Job, Value)>,
 }
 
 impl Setup {
-    /// A launcher that runs `sh` as it is, and does anything within 60 s.
+    /// A launcher that runs `sh` as it is, does anything within 60 s, and starts all ranks of a job within 1 s of the first.
     pub fn new(launcher: Arc<dyn Launcher>) -> Self {
-        Self { launcher, prepare: Arc::new(|job| job), patience: Duration::from_secs(60), entry: None }
+        Self {
+            launcher,
+            prepare: Arc::new(|job| job),
+            patience: Duration::from_secs(60),
+            head_start: Duration::from_secs(1),
+            entry: None,
+        }
     }
 
     /// What every job of the suite needs beside its script, such as a variable that the launcher looks for.
@@ -38,6 +45,14 @@ impl Setup {
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// How long a rank that is to fail waits before it does, so that the others run by then; rounded up to whole seconds, as
+    /// `sleep` takes them. 1 s where not given.
+    #[must_use]
+    pub fn head_start(mut self, head_start: Duration) -> Self {
+        self.head_start = head_start;
         self
     }
 
@@ -55,6 +70,12 @@ impl Setup {
     /// A job that runs a script on so many ranks.
     pub(super) fn script(&self, script: &str, ranks: usize) -> Job {
         (self.prepare)(Job::command("sh", ["-c", script], ranks).name("conformance"))
+    }
+
+    /// The script of a rank that fails when the others run.
+    pub(super) fn fails(&self, code: u8) -> String {
+        let seconds = self.head_start.as_secs() + u64::from(self.head_start.subsec_nanos() > 0);
+        format!("sleep {seconds}; exit {code}")
     }
 
     pub(super) async fn within<T>(&self, what: &str, wait: impl Future<Output = T>) -> T {
@@ -89,6 +110,7 @@ impl fmt::Debug for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Setup")
             .field("patience", &self.patience)
+            .field("head_start", &self.head_start)
             .field("entry", &self.entry)
             .finish_non_exhaustive()
     }
