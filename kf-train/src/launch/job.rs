@@ -154,8 +154,9 @@ impl Job {
     /// - `memory` is a limit, on Linux: a rank whose process has more than that, looked at every 0.1 s, fails. Mapped files
     ///   and what it starts itself do not count;
     /// - `nvidia.com/gpu`, whole ones, are shared out to the nodes: `CUDA_VISIBLE_DEVICES` has those of all the node's ranks,
-    ///   and the rank of local number k takes the k-th, as programs for torchrun, DeepSpeed and JAX do (with n each, those
-    ///   from k · n on). Jobs that run at the same time are not kept apart.
+    ///   and the rank of local number k takes the k-th, as programs for torchrun, DeepSpeed, JAX and Paddle do (with n each,
+    ///   those from k · n on). Ranks of TensorFlow and XGBoost are told no local number: there `CUDA_VISIBLE_DEVICES` has
+    ///   the rank's own alone. Jobs that run at the same time are not kept apart.
     ///
     /// ```
     /// use kf_core::resources::Resources;

@@ -86,16 +86,20 @@ pub(super) fn gpu_env(spec: &JobSpec, gpus: &[String], local_rank: usize) -> Vec
     if gpus.is_empty() || each == 0 {
         return Vec::new();
     }
-    let mut env = vec![(VISIBLE.to_owned(), gpus.join(","))];
     let first = local_rank * each;
-    let own = (first..first + each).map(|gpu| gpu.to_string()).collect::<Vec<_>>().join(",");
+    let all = (VISIBLE.to_owned(), gpus.join(","));
+    let numbers = || (first..first + each).map(|gpu| gpu.to_string()).collect::<Vec<_>>().join(",");
     match spec.framework {
-        Framework::Jax => env.push(("JAX_LOCAL_DEVICE_IDS".into(), own)),
-        Framework::Paddle => env.push(("FLAGS_selected_gpus".into(), own)),
+        // Their contracts have no local rank: such a rank takes all that it sees.
+        Framework::TensorFlow | Framework::XgBoost => {
+            let own: Vec<_> = gpus.iter().skip(first).take(each).map(String::as_str).collect();
+            vec![(VISIBLE.to_owned(), own.join(","))]
+        }
+        Framework::Jax => vec![all, ("JAX_LOCAL_DEVICE_IDS".into(), numbers())],
+        Framework::Paddle => vec![all, ("FLAGS_selected_gpus".into(), numbers())],
         // They go by the local rank.
-        _ => {}
+        _ => vec![all],
     }
-    env
 }
 
 /// The GPUs of a list as CUDA reads it: what comes after a wrong one does not count.
@@ -172,6 +176,11 @@ mod tests {
         assert_eq!(env(Framework::Torchrun, 2.0, 1), [all]);
         assert_eq!(env(Framework::Jax, 2.0, 1), [all, "JAX_LOCAL_DEVICE_IDS=2,3"]);
         assert_eq!(env(Framework::Paddle, 1.0, 3), [all, "FLAGS_selected_gpus=3"]);
+        for framework in [Framework::TensorFlow, Framework::XgBoost] {
+            for (each, local, own) in [(1.0, 0, "3"), (1.0, 3, "8"), (2.0, 1, "7,8"), (1.0, 4, "")] {
+                assert_eq!(env(framework, each, local), [format!("CUDA_VISIBLE_DEVICES={own}")]);
+            }
+        }
         assert_eq!(env(Framework::Torchrun, 0.0, 1), [""; 0]);
     }
 
