@@ -26,8 +26,12 @@ pub struct Failure {
     pub progress: Option<Progress>,
     /// The last lines that it printed.
     pub last_lines: Vec<String>,
-    /// All that it printed.
+    /// All that it printed; to standard output alone, where standard error is kept
+    /// [apart](crate::JobSpec::stderr_apart).
     pub log: PathBuf,
+    /// All that it printed to standard error, where that is kept apart.
+    #[serde(default)]
+    pub stderr_log: Option<PathBuf>,
 }
 
 /// How a failed rank ended.
@@ -91,7 +95,10 @@ impl fmt::Display for Failure {
                 write!(f, "\n  {line}")?;
             }
         }
-        write!(f, "\n(log: {})", self.log.display())
+        match &self.stderr_log {
+            Some(stderr) => write!(f, "\n(logs: {} and {})", self.log.display(), stderr.display()),
+            None => write!(f, "\n(log: {})", self.log.display()),
+        }
     }
 }
 
@@ -143,11 +150,14 @@ mod tests {
             progress: None,
             last_lines: vec!["a".into(), "b".into()],
             log: "x/rank-1.log".into(),
+            stderr_log: None,
         };
         assert_eq!(
             failure.to_string(),
             "rank 1 of 2 ended with signal 9 (SIGKILL); its last lines:\n  a\n  b\n(log: x/rank-1.log)"
         );
+        let apart = Failure { stderr_log: Some("x/stderr.log".into()), ..failure.clone() };
+        assert!(apart.to_string().ends_with("\n(logs: x/rank-1.log and x/stderr.log)"), "{apart}");
         let text = |end, progress| {
             let failure = Failure { end, progress, last_lines: vec![], ..failure.clone() };
             failure.to_string()

@@ -192,6 +192,7 @@ impl Gang {
         Failure {
             rank: self.number.unwrap_or(rank.rank),
             world_size: self.world_size,
+            stderr_log: rank.stderr_log.clone(),
             end,
             message: rank.error().map(|file| file.message),
             progress: rank.told.clone(),

@@ -23,6 +23,8 @@ pub(super) struct RankProcess {
     /// Its last progress.
     pub(super) told: Option<Progress>,
     error_file: PathBuf,
+    /// What it prints to standard error, where that is apart.
+    pub(super) stderr_log: Option<PathBuf>,
     progress: ProgressFile,
     /// When it last told progress, or else began; none before.
     heard: Option<Instant>,
@@ -83,8 +85,9 @@ impl RankProcess {
         };
         let log = folder.join(stdout_name(spec));
         command = command.log(Log::to(&log)).on_line(on_line(false));
-        if spec.stderr_apart {
-            command = command.stderr(Log::to(folder.join("stderr.log")), on_line(true));
+        let stderr_log = spec.stderr_apart.then(|| folder.join("stderr.log"));
+        if let Some(log) = &stderr_log {
+            command = command.stderr(Log::to(log), on_line(true));
         }
         let child = spawner.spawn(command).await?;
         tell(JobEvent::RankStarted { rank, pid: Some(child.pid()) });
@@ -102,6 +105,7 @@ impl RankProcess {
     }
 
     /// Tells what it has reported since the last call.
+            stderr_log,
     pub(super) fn read_progress(&mut self, tell: &Tell) {
         for note in self.progress.read() {
             self.heard = Some(Instant::now());

@@ -445,12 +445,14 @@ async fn stderr_apart(launcher: LocalLauncher) {
             heard.lock().unwrap().push((line.clone(), *stderr));
         }
     });
-    let (failure, _, _) = failure(&launcher, job).await;
+    let (failure, text, _) = failure(&launcher, job).await;
     let mut lines = lines.lock().unwrap().clone();
     lines.sort();
     assert_eq!(lines, [("err".to_owned(), true), ("out".to_owned(), false)]);
     let folder = launcher.folder(&kf_train::JobHandle::new("local", "apart")).join("attempt_0/0");
     assert_eq!(failure.log, folder.join("stdout.log"));
+    assert_eq!(failure.stderr_log, Some(folder.join("stderr.log")));
+    assert!(text.contains("stderr.log)"), "{text}");
     assert_eq!(std::fs::read_to_string(failure.log).unwrap(), "out\n");
     assert_eq!(std::fs::read_to_string(folder.join("stderr.log")).unwrap(), "err\n");
     let mut last = failure.last_lines.clone();

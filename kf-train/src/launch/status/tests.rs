@@ -30,6 +30,7 @@ fn failure(end: RankEnd) -> Box<Failure> {
         progress: None,
         last_lines: vec!["a line".into()],
         log: "log".into(),
+        stderr_log: None,
     })
 }
 
