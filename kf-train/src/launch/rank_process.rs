@@ -137,8 +137,9 @@ impl RankProcess {
         let past = |since: Instant, limit: Option<Duration>| limit.filter(|limit| since.elapsed() >= *limit);
         match self.heard {
             None => {
-                let limit = past(began, limits.start)?;
-                return Some((began, RankEnd::NotStarted(limit.as_secs_f64())));
+                if let Some(limit) = past(began, limits.start) {
+                    return Some((began, RankEnd::NotStarted(limit.as_secs_f64())));
+                }
             }
             Some(heard) => {
                 if let Some(limit) = past(heard, limits.progress) {

@@ -113,11 +113,15 @@ async fn memory(launcher: LocalLauncher) {
     if !cfg!(target_os = "linux") {
         return;
     }
-    let (failure, text) = failure(&launcher, job(256)).await;
-    assert_eq!(failure.rank, 1, "{text}");
-    let RankEnd::OutOfMemory { used, limit } = failure.end else { panic!("{text}") };
+    let (failed, text) = failure(&launcher, job(256)).await;
+    assert_eq!(failed.rank, 1, "{text}");
+    let RankEnd::OutOfMemory { used, limit } = failed.end else { panic!("{text}") };
     assert!(limit == 128 << 20 && used > limit && used < 512 << 20, "{used} of {limit}");
     assert!(text.contains("MiB of memory, and asked for 128"), "{text}");
+    // Before its function is reached, too.
+    let hangs = job(0).env(super::HANG, "1").env(super::FILL, "256");
+    let (failed, text) = failure(&launcher, hangs).await;
+    assert!(failed.rank == 1 && matches!(failed.end, RankEnd::OutOfMemory { .. }), "{text}");
 }
 
 /// GPUs are shared out to nodes, whoever has them: the numbers are all that a launcher needs.

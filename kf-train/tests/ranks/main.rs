@@ -46,11 +46,16 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// A rank of this number hangs before it is dispatched.
 const HANG: &str = "KF_TEST_HANG_RANK";
+/// How many MiB it takes before.
+const FILL: &str = "KF_TEST_HANG_MIB";
 
 fn main() -> ExitCode {
     if std::env::var(HANG).is_ok_and(|hang| std::env::var("RANK") == Ok(hang)) {
+        let mebibytes = std::env::var(FILL).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let filled: Vec<_> = (0..mebibytes).map(|_| vec![1_u8; 1 << 20]).collect();
         println!("hanging in main");
         std::thread::sleep(Duration::from_secs(600));
+        drop(filled);
     }
     let workers = elastic::workers(limits::workers(launch::workers(Workers::new())));
     #[cfg(feature = "torch")]
