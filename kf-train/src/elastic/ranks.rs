@@ -117,7 +117,7 @@ impl LocalRanks {
             gpus: self.gpus.clone(),
             attempt: self.attempt,
             folder: self.folder.clone(),
-            ..Place::of(self.spec.framework, &placement, node)?
+            ..Place::of(self.spec.framework, placement.into(), node)?
         })
     }
 
@@ -125,12 +125,7 @@ impl LocalRanks {
         self.attempt += 1;
         let leave = place.leave_file();
         let result = self.folder.join("result.json");
-        let gang = Gang::start(&self.spec, &[place], &result, &self.spawner, self.tell.clone()).await;
-        let gang = gang.map_err(|error| Error::Spawn {
-            job: self.spec.name.clone(),
-            rank: error.rank,
-            source: error.source,
-        })?;
+        let gang = Gang::start(&self.spec, &[place], &result, &self.spawner, self.tell.clone()).await?;
         Ok((gang, leave))
     }
 

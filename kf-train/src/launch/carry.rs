@@ -13,8 +13,8 @@ use super::gang::{Gang, GangEnd};
 use super::local::LocalJob;
 use super::port::Ports;
 use super::{JobEnd, JobEvent, JobSpec, Program};
-use crate::Result;
 use crate::contract::{Address, Node, Placement};
+use crate::{Error, Result};
 
 /// Runs a job to its end, starting its ranks anew as often as it may. When this returns, no process of it is left.
 pub(super) async fn carry(job: &Arc<LocalJob>, spawner: &Spawner) -> JobEnd {
@@ -47,10 +47,10 @@ async fn round(job: &Arc<LocalJob>, spawner: &Spawner, restarts: u64, began: Ins
     };
     let mut gang = match Gang::start(&job.spec, &places, &result_file(job), spawner, tell).await {
         Ok(gang) => gang,
-        Err(error) => {
-            let reason = format!("rank {} can't be started: {}", error.rank, error.source);
-            return broken(reason, error.source.is_retryable());
+        Err(Error::Spawn { rank, source, .. }) => {
+            return broken(format!("rank {rank} can't be started: {source}"), source.is_retryable());
         }
+        Err(error) => return broken(error.to_string(), error.is_retryable()),
     };
     // One beyond all time is none.
     let deadline = job.spec.timeout.and_then(|after| Some((after, began.checked_add(after)?)));
@@ -88,14 +88,14 @@ pub(super) fn placement(spec: &JobSpec, run_id: &str, ports: &Ports, restarts: u
 
 fn places(job: &LocalJob, ports: &Ports, restarts: u64) -> Result<Vec<Place>> {
     let spec = &job.spec;
-    let placement = placement(spec, &job.attempt_id, ports, restarts)?;
+    let placement = Arc::new(placement(spec, &job.attempt_id, ports, restarts)?);
     let place = |node: usize| {
         let share = job.gpus.len() / spec.nodes;
         Ok(Place {
             gpus: job.gpus.iter().skip(node * share).take(share).cloned().collect(),
             attempt: restarts,
             folder: job.node_folder(node),
-            ..Place::of(spec.framework, &placement, node)?
+            ..Place::of(spec.framework, placement.clone(), node)?
         })
     };
     (0..spec.nodes).map(place).collect()

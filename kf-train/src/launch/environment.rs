@@ -1,6 +1,8 @@
 //! What a rank finds in its environment: its framework's contract, and what is ours.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::JobSpec;
 use super::machine::gpu_env;
@@ -12,11 +14,10 @@ use crate::rank::{AGENT, AGENT_KEYS, HOST, LEAVE, PROGRESS_FILE};
 /// A node's place in a round of a job: which ranks it has, and what is theirs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Its ranks are this one and those after it.
-    pub(crate) first_rank: usize,
+    pub(crate) ranks: Range<usize>,
     pub(crate) world_size: usize,
-    /// What each of its ranks gets by the framework's contract.
-    pub(crate) contract: Vec<Env>,
+    pub(crate) framework: Framework,
+    pub(crate) placement: Arc<Placement>,
     /// The address that other nodes reach this one by; none where there are no others.
     pub(crate) host: Option<String>,
     /// The GPUs that its ranks see, where they ask for some.
@@ -45,22 +46,32 @@ impl Place {
     /// A node of a placement.
     ///
     /// # Errors
-    /// [`Error::Job`](crate::Error::Job) where the framework has no environment for ranks that are started by themselves, or
-    /// the placement does not suit it.
-    pub(crate) fn of(framework: Framework, placement: &Placement, node: usize) -> Result<Self> {
+    /// [`Error::Job`](crate::Error::Job) where there is no such node.
+    pub(crate) fn of(framework: Framework, placement: Arc<Placement>, node: usize) -> Result<Self> {
         let first_rank = placement.rank(node, 0)?;
-        let ranks = first_rank..first_rank + placement.nodes()[node].ranks;
         let nodes = placement.nodes();
         Ok(Self {
-            first_rank,
+            ranks: first_rank..first_rank + nodes[node].ranks,
             world_size: placement.world_size(),
-            contract: ranks.map(|rank| framework.rank_env(placement, rank)).collect::<Result<_>>()?,
+            framework,
             host: (nodes.len() > 1).then(|| nodes[node].host.clone()),
+            placement,
             gpus: Vec::new(),
             attempt: 0,
             folder: PathBuf::new(),
             heal: None,
         })
+    }
+
+    /// What one of its ranks gets by the framework's contract. Made when it is needed: in some frameworks each rank is told of
+    /// all others.
+    fn contract(&self, local_rank: usize) -> Result<Env> {
+        self.framework.rank_env(&self.placement, self.ranks.start + local_rank)
+    }
+
+    /// How many ranks share the machine, as far as this job knows.
+    fn local_world_size(&self) -> usize {
+        self.heal.as_ref().map_or(self.ranks.len(), |heal| heal.local_world_size)
     }
 
     /// The file that is there when the ranks are to leave.
@@ -70,20 +81,24 @@ impl Place {
 }
 
 /// What one rank of a node gets, the job's own variables first, so that the contract wins.
+///
+/// # Errors
+/// [`Error::Job`](crate::Error::Job) where the framework has no environment for ranks that are started by themselves, or the
+/// placement does not suit it.
 pub(super) fn environment(
     spec: &JobSpec,
     place: &Place,
     local_rank: usize,
     error_file: &Path,
     progress_file: &Path,
-) -> Vec<(String, String)> {
+) -> Result<Vec<(String, String)>> {
     let mut env: Vec<(String, String)> =
         spec.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let inherited = std::env::var_os("OMP_NUM_THREADS").is_some();
-    if let Some(threads) = threads(spec, place.contract.len(), inherited) {
+    if let Some(threads) = threads(spec, place.local_world_size(), inherited) {
         env.push(("OMP_NUM_THREADS".into(), threads.to_string()));
     }
-    env.extend(place.contract.get(local_rank).cloned().unwrap_or_default());
+    env.extend(place.contract(local_rank)?);
     let of_machine = place.heal.as_ref().map_or(local_rank, |heal| heal.local_rank);
     env.extend(gpu_env(spec, &place.gpus, of_machine));
     let leave = place.leave_file();
@@ -98,7 +113,7 @@ pub(super) fn environment(
         ]);
     }
     env.extend(place.host.iter().map(|host| (HOST.to_owned(), host.clone())));
-    env
+    Ok(env)
 }
 
 /// `OMP_NUM_THREADS`, where it is to be set: ranks that each take all cores slow one another down.
@@ -132,6 +147,14 @@ mod tests {
         assert_eq!(threads(cores(2.0).threads_per_rank(1), 2, false), Some(1));
     }
 
+    fn env_of(job: &Job, place: &Place, local_rank: usize) -> Result<Vec<(String, String)>> {
+        environment(job.spec().unwrap(), place, local_rank, Path::new("/e"), Path::new("/p"))
+    }
+
+    fn last<'a>(env: &'a [(String, String)], name: &str) -> Option<&'a str> {
+        env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
     #[test]
     fn the_contract_wins_over_the_jobs_variables() {
         let job = Job::ranks("a", 3).env("RANK", "99").env("MINE", "x");
@@ -141,10 +164,10 @@ mod tests {
         let place = Place {
             attempt: 7,
             folder: "/f".into(),
-            ..Place::of(Framework::Torchrun, &placement, 1).unwrap()
+            ..Place::of(Framework::Torchrun, placement.into(), 1).unwrap()
         };
-        let env = environment(job.spec().unwrap(), &place, 2, Path::new("/e"), Path::new("/p"));
-        let last = |name: &str| env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        let env = env_of(&job, &place, 2).unwrap();
+        let last = |name| last(&env, name);
         for (name, expected) in [
             ("RANK", "5"),
             ("LOCAL_RANK", "2"),
@@ -170,7 +193,32 @@ mod tests {
     #[test]
     fn ranks_that_only_a_launcher_starts_have_no_place() {
         let placement = Placement::local("fit", "id", 2, 5).unwrap();
-        let error = Place::of(Framework::OpenMpi, &placement, 0).unwrap_err().to_string();
+        let place = Place::of(Framework::OpenMpi, placement.into(), 0).unwrap();
+        let error = env_of(&Job::command("fit", [""; 0], 2), &place, 0).unwrap_err().to_string();
         assert!(error.contains("as a job of one rank, by `Framework::launch`"), "{error}");
+    }
+
+    #[test]
+    fn ranks_that_outlive_rounds_share_the_machine() {
+        let unset = std::env::var_os("OMP_NUM_THREADS").is_none();
+        for (local_world_size, expected) in [(1, None), (4, unset.then_some("1"))] {
+            let placement = Placement::local("a", "id", 1, 5).unwrap();
+            let heal = Heal { agent: "h:1".into(), keys: "k/".into(), local_rank: 0, local_world_size };
+            let place =
+                Place { heal: Some(heal), ..Place::of(Framework::Torchrun, placement.into(), 0).unwrap() };
+            let env = env_of(&Job::ranks("a", 1), &place, 0).unwrap();
+            assert_eq!(last(&env, "OMP_NUM_THREADS"), expected, "of {local_world_size}");
+        }
+    }
+
+    /// Each is told of all others: made for all of them at once, they would take some GiB.
+    #[test]
+    fn environments_are_made_rank_by_rank() {
+        let node = Node::new("127.0.0.1", 20_000).ports(2..20_002);
+        let placement = Placement::new("a", "id", vec![node], Address::new("127.0.0.1", 1)).unwrap();
+        let place = Place::of(Framework::TensorFlow, placement.into(), 0).unwrap();
+        let job = Job::command("fit", [""; 0], 20_000);
+        let env = env_of(&job, &place, 19_999).unwrap();
+        assert!(last(&env, "TF_CONFIG").unwrap().ends_with(r#""index":19999}}"#));
     }
 }

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use kf_core::process::{Exit, SpawnError, Spawner};
+use kf_core::process::{Exit, Spawner};
 
 use super::environment::Place;
 use super::failure::{Suspect, culprit};
 use super::rank_process::{Limits, RankProcess};
 use super::{Failure, JobEvent, JobSpec, RankEnd};
+use crate::Result;
 
 /// How often progress and limits are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -57,13 +58,9 @@ pub(crate) struct FailedRank {
 
 type Ended = (usize, Exit, Instant);
 
-/// Why a gang was not started: the rank, and what was in the way.
-#[derive(Debug)]
-pub(crate) struct NotStarted {
-    pub(crate) rank: usize,
-    pub(crate) source: SpawnError,
-}
-
+    ///
+    /// # Errors
+    /// [`Error::Spawn`](crate::Error::Spawn) and [`Error::Job`](crate::Error::Job).
 impl Gang {
     /// Starts the ranks of these nodes. Where one can't be started, those before it are ended.
     pub(crate) async fn start(
@@ -72,7 +69,7 @@ impl Gang {
         result: &Path,
         spawner: &Spawner,
         tell: Tell,
-    ) -> Result<Self, NotStarted> {
+    ) -> Result<Self> {
         let mut gang = Self {
             world_size: places.first().map_or(0, |place| place.world_size),
             number: None,
@@ -84,14 +81,13 @@ impl Gang {
             settled: None,
             tell,
         };
-        let all = places.iter().flat_map(|place| (0..place.contract.len()).map(move |local| (place, local)));
+        let all = places.iter().flat_map(|place| (0..place.ranks.len()).map(move |local| (place, local)));
         for (place, local_rank) in all {
-            let rank = place.first_rank + local_rank;
             match RankProcess::start(spec, place, local_rank, result, spawner, &gang.tell).await {
                 Ok(started) => gang.add(started),
-                Err(source) => {
+                Err(error) => {
                     gang.stop(spec.stop_grace).await;
-                    return Err(NotStarted { rank, source });
+                    return Err(error);
                 }
             }
         }

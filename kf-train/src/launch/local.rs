@@ -14,7 +14,6 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::DropGuard;
 
 use super::carry::{carry, placement};
-use super::environment::Place;
 use super::machine::gpus_for;
 use super::port::Ports;
 use super::rank_process::{rank_folder, stdout_name};
@@ -163,19 +162,19 @@ impl Launcher for LocalLauncher {
     async fn submit(&self, spec: JobSpec, attempt_id: &str) -> Result<JobHandle> {
         spec.check()?;
         check_attempt_id(&spec.name, attempt_id)?;
-        let world_size = spec.world_size();
-        let ports = Ports::made_up(spec.framework, world_size);
-        Place::of(spec.framework, &placement(&spec, attempt_id, &ports, 0)?, 0)?;
-        let gpus = gpus_for(&spec, world_size)?;
-        let spawner = self.spawner(&spec.name)?;
         let handle = JobHandle::new(KIND, attempt_id);
         let mut jobs = locked(&self.jobs);
+        // Whatever the machine has by now, one that was started is found.
         if let Some(job) = jobs.by_attempt.get(attempt_id) {
             return match job.spec == spec {
                 true => Ok(handle),
                 false => Err(Error::Conflict { attempt: attempt_id.to_owned() }),
             };
         }
+        check_framework(&spec, attempt_id)?;
+        let world_size = spec.world_size();
+        let gpus = gpus_for(&spec, world_size)?;
+        let spawner = self.spawner(&spec.name)?;
         let (events, first_listener) = broadcast::channel(EVENTS);
         let (tell_end, end) = watch::channel(None);
         let job = Arc::new(LocalJob {
@@ -258,6 +257,13 @@ impl Jobs {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Refuses a job that its framework does not go along with, by a look at rank 0.
+fn check_framework(spec: &JobSpec, attempt_id: &str) -> Result<()> {
+    let ports = Ports::made_up(spec.framework, spec.world_size())
+        .map_err(|reason| Error::Job { job: spec.name.clone(), reason })?;
+    spec.framework.rank_env(&placement(spec, attempt_id, &ports, 0)?, 0).map(drop)
 }
 
 /// An attempt id becomes a folder's name.

@@ -32,10 +32,17 @@ impl Ports {
         Ok(Self { master, ranks, _held: held })
     }
 
-    /// For a look whether the job's framework goes along with it: none is reserved.
-    pub(super) fn made_up(framework: Framework, ranks: usize) -> Self {
+    /// For a look whether the job's framework goes along with it: none is reserved. The error says why there can't be as many.
+    pub(super) fn made_up(framework: Framework, ranks: usize) -> Result<Self, String> {
         let listening = if every_rank_listens(framework) { ranks } else { 0 };
-        Self { master: 1, ranks: (2..u16::MAX).cycle().take(listening).collect(), _held: Vec::new() }
+        let most = usize::from(u16::MAX) - 1;
+        if listening > most {
+            return Err(format!(
+                "each of its {ranks} ranks is to listen at a port of its own, as {framework} has it, and this machine has \
+                 ports for {most} at most"
+            ));
+        }
+        Ok(Self { master: 1, ranks: (2..=u16::MAX).take(listening).collect(), _held: Vec::new() })
     }
 }
 
@@ -90,6 +97,11 @@ mod tests {
             let all: HashSet<_> = ports.ranks.iter().chain([&ports.master]).collect();
             assert_eq!((all.len(), ports.ranks.len()), (ranks + 1, ranks), "{framework}");
         }
+        for (framework, ranks) in [(Framework::Torchrun, 1 << 20), (Framework::Paddle, 65_534)] {
+            assert!(Ports::made_up(framework, ranks).is_ok(), "{framework}");
+        }
+        let error = Ports::made_up(Framework::TensorFlow, 65_535).unwrap_err();
+        assert!(error.contains("each of its 65535 ranks") && error.contains("65534 at most"), "{error}");
         let ports = Ports::reserve(Framework::XgBoost, 3).unwrap();
         let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, ports.master)).unwrap();

@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kf_core::process::{Child, Command, Exit, Log, SpawnError, Spawner};
+use kf_core::process::{Child, Command, Exit, Log, Spawner};
 
 use super::environment::{Place, environment};
 use super::gang::Tell;
 use super::memory::memory_of;
 use super::{JobEvent, JobSpec, Program, RankEnd};
-use crate::Progress;
 use crate::error_file::{self, ErrorFile};
 use crate::progress::{Note, ProgressFile};
 use crate::ranks::RankRequest;
 
+use crate::{Error, Progress, Result};
 /// A rank's process.
 pub(super) struct RankProcess {
     pub(super) rank: usize,
@@ -62,18 +62,19 @@ impl RankProcess {
         result: &Path,
         spawner: &Spawner,
         tell: &Tell,
-    ) -> Result<Self, SpawnError> {
-        let rank = place.first_rank + local_rank;
+    ) -> Result<Self> {
+        let rank = place.ranks.start + local_rank;
+        let spawn_error = |source| Error::Spawn { job: spec.name.clone(), rank, source };
         let folder = rank_folder(&place.folder, place.attempt, local_rank);
         let (error_file, progress) = (folder.join("error.json"), folder.join("progress.jsonl"));
         let mut command = match &spec.program {
             Program::Ranks { entry, args } => {
                 let request = RankRequest { args: args.clone(), result: result.to_owned() };
-                Command::entry(entry, &request)?
+                Command::entry(entry, &request).map_err(spawn_error)?
             }
             Program::Command { program, args } => Command::program(program, args.iter().cloned()),
         };
-        for (name, value) in environment(spec, place, local_rank, &error_file, &progress) {
+        for (name, value) in environment(spec, place, local_rank, &error_file, &progress)? {
             command = command.env(name, value);
         }
         if let Some(folder) = &spec.cwd {
@@ -89,7 +90,7 @@ impl RankProcess {
         if let Some(log) = &stderr_log {
             command = command.stderr(Log::to(log), on_line(true));
         }
-        let child = spawner.spawn(command).await?;
+        let child = spawner.spawn(command).await.map_err(spawn_error)?;
         tell(JobEvent::RankStarted { rank, pid: Some(child.pid()) });
         Ok(Self {
             rank,
