@@ -134,7 +134,8 @@ impl Agent {
             let report = Report { node, ticket: 0, phase, round, failure, result, beat: 0 };
             works.push(Work {
                 options: options.clone(),
-                deadline: spec.timeout.map(|after| (Instant::now() + after, after)),
+                // One beyond all time is none.
+                deadline: spec.timeout.and_then(|after| Some((Instant::now().checked_add(after)?, after))),
                 meeting: Arc::new(meeting),
                 ranks: local,
                 known: Known::default(),

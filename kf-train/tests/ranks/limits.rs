@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("limits::time_to_begin_is_no_silence", time_to_begin_is_no_silence),
         trial("limits::silence_on_a_node", silence_on_a_node),
         trial("limits::memory", memory),
+        trial("limits::limits_that_are_too_large", limits_that_are_too_large),
         trial("limits::gpus", gpus),
         trial("limits::more_than_the_machine_has", more_than_the_machine_has),
         trial("limits::environments_of_frameworks", environments_of_frameworks),
@@ -122,6 +123,21 @@ async fn memory(launcher: LocalLauncher) {
     let hangs = job(0).env(super::HANG, "1").env(super::FILL, "256");
     let (failed, text) = failure(&launcher, hangs).await;
     assert!(failed.rank == 1 && matches!(failed.end, RankEnd::OutOfMemory { .. }), "{text}");
+}
+
+/// A limit beyond all time is none, and one beyond all ports is told.
+async fn limits_that_are_too_large(launcher: LocalLauncher) {
+    let dir = tempfile::tempdir().unwrap();
+    let job = || Job::command("true", [""; 0], 1).timeout(Duration::MAX);
+    launcher.run::<()>(job()).await.unwrap();
+    Agent::new(AgentOptions::new(dir.path())).run::<()>(job()).await.unwrap();
+    let job = Job::command("true", [""; 0], 70_000).framework(Framework::TensorFlow);
+    let error = launcher.run::<()>(job).await.unwrap_err();
+    assert!(matches!(error, Error::Job { .. }), "{error}");
+    assert!(
+        error.to_string().contains("each of its 70000 ranks is to listen at a port of its own"),
+        "{error}"
+    );
 }
 
 /// GPUs are shared out to nodes, whoever has them: the numbers are all that a launcher needs.
