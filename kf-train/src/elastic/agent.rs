@@ -393,12 +393,15 @@ impl Work {
         info!(round = round.number, nodes = round.nodes.len(), "{reason}");
         // Taken up from now on, whatever time the end of the ranks takes.
         self.report.send_modify(|report| report.round.clone_from(&self.known.round));
+        let place = round.place(&self.meeting.node.id).filter(|_| !self.ranks.heals());
+        let starts = place.map_or(0..0, |(node, first)| first..first + round.nodes[node].ranks);
         if self.tells_rounds {
             (self.tell)(JobEvent::Round {
                 number: round.number,
                 nodes: round.nodes.len(),
                 world_size: round.world_size(),
                 restarts: round.restarts,
+                starts,
                 reason: reason.clone(),
             });
         }

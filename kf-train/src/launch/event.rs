@@ -1,5 +1,6 @@
 //! What happens to a job.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use kf_core::process::Exit;
@@ -54,6 +55,10 @@ pub enum JobEvent {
         world_size: usize,
         /// How many times a failed rank had the ranks started anew.
         restarts: u64,
+        /// The ranks that whoever tells this starts for the round, and of which it tells the start. None where they outlive
+        /// rounds.
+        #[serde(default)]
+        starts: Range<usize>,
         /// Why it was made.
         reason: String,
     },

@@ -31,7 +31,7 @@ pub struct Condition {
 pub enum ConditionType {
     /// The job was taken on.
     Created,
-    /// All its ranks were started, and it has not ended.
+    /// All its ranks were started, and it has not ended. Of an elastic job, all those of the node that tells it.
     Running,
     /// A rank failed, and all of them are about to be started anew.
     Restarting,

@@ -142,17 +142,32 @@ impl JobStatus {
             JobEvent::Line { .. } => {}
             JobEvent::Progress { rank, progress } => self.progress(now, *rank, progress),
             JobEvent::RankEnded { rank, exit } => {
-                if let Some(rank) = self.ranks.get_mut(*rank) {
+                // The end of one that is to be started is that of the process before.
+                if let Some(rank) = self.ranks.get_mut(*rank).filter(|rank| rank.state != RankState::Pending)
+                {
                     rank.state = match exit.success() {
                         true => RankState::Succeeded,
                         false => RankState::Failed { exit: Some(*exit) },
                     };
                 }
             }
-            JobEvent::Round { world_size, restarts, reason, .. } => {
+            JobEvent::Round { world_size, restarts, starts, reason, .. } => {
                 self.ranks.resize_with((*world_size).min(MOST_RANKS), RankStatus::default);
-                self.restarts = *restarts;
-                self.running(now, "RoundBegan", reason);
+                for (number, rank) in self.ranks.iter_mut().enumerate() {
+                    rank.state = match starts.contains(&number) {
+                        true => RankState::Pending,
+                        // It is on another node, or runs already, maybe under another number.
+                        false => RankState::Running { pid: None },
+                    };
+                }
+                let more = *restarts > std::mem::replace(&mut self.restarts, *restarts);
+                if self.all_started() {
+                    return self.running(now, "RoundBegan", reason);
+                }
+                self.no_more(now, ConditionType::Running, "RoundBegan", reason);
+                if more {
+                    self.set(now, ConditionType::Restarting, true, "RankFailed", reason);
+                }
             }
             JobEvent::Restarting { restarts, failure } => {
                 self.restarts = *restarts;
@@ -177,10 +192,14 @@ impl JobStatus {
                 trainer.estimated_remaining_seconds = None;
             }
         }
-        if self.ranks.iter().all(|rank| rank.state != RankState::Pending) {
+        if self.all_started() {
             let message = format!("{}, all started", ranks(self.ranks.len()));
             self.running(now, "RanksStarted", &message);
         }
+    }
+
+    fn all_started(&self) -> bool {
+        self.ranks.iter().all(|rank| rank.state != RankState::Pending)
     }
 
     fn progress(&mut self, now: Timestamp, rank: usize, progress: &Progress) {

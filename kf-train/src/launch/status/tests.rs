@@ -120,19 +120,54 @@ fn ranks_are_followed() {
 
 #[test]
 fn rounds_of_elastic_jobs_are_followed() {
-    let round = |number, world_size, restarts| JobEvent::Round {
-        number,
-        nodes: 1,
+    let round = |world_size, starts, restarts| JobEvent::Round {
+        number: 1,
+        nodes: 2,
         world_size,
         restarts,
-        reason: "2 nodes have met".into(),
+        starts,
+        reason: "they have met".into(),
     };
-    let mut status = fold(1, &[(1, round(1, 3, 0)), (1, started(2))]);
-    assert_eq!(status.ranks.len(), 3);
-    assert!(status.is(ConditionType::Running));
-    status.apply(at(2), &round(2, 1, 1));
-    assert_eq!((status.ranks.len(), status.restarts), (1, 1));
-    status.apply(at(3), &round(3, usize::MAX, 1));
+    let states = |status: &JobStatus| status.ranks.iter().map(|rank| rank.state).collect::<Vec<_>>();
+    let (here, elsewhere) = (RankState::Running { pid: Some(100) }, RankState::Running { pid: None });
+    let waits = RankState::Pending;
+    let created = "Created=True JobCreated @0";
+    let mut status = fold(1, &[(1, round(3, 1..3, 0)), (2, started(2))]);
+    assert_eq!(states(&status), [elsewhere, waits, here]);
+    assert_eq!(conditions(&status), [created]);
+    status.apply(at(3), &started(1));
+    assert_eq!(conditions(&status), [created, "Running=True RanksStarted @3"]);
+
+    // A node joins: the ranks of before still end.
+    status.apply(at(4), &round(4, 0..2, 0));
+    assert_eq!(conditions(&status), [created, "Running=False RoundBegan @4"]);
+    for (event, first) in [(ended(1, 1), waits), (started(0), here)] {
+        status.apply(at(5), &event);
+        assert_eq!(states(&status), [first, waits, elsewhere, elsewhere]);
+        assert!(!status.is(ConditionType::Running));
+    }
+    status.apply(at(6), &started(1));
+    assert_eq!(conditions(&status), [created, "Running=True RanksStarted @6"]);
+
+    // A rank has failed.
+    status.apply(at(7), &round(2, 0..2, 1));
+    assert_eq!((status.restarts, states(&status)), (1, vec![waits; 2]));
+    let restarting = [created, "Running=False RoundBegan @7", "Restarting=True RankFailed @7"];
+    assert_eq!(conditions(&status), restarting);
+    for rank in 0..2 {
+        status.apply(at(8), &started(rank));
+    }
+    let running = [created, "Running=True RanksStarted @8", "Restarting=False RanksStarted @8"];
+    assert_eq!(conditions(&status), running);
+
+    // Ranks that outlive rounds run on.
+    status.apply(at(9), &round(3, 0..0, 2));
+    assert_eq!((status.restarts, states(&status)), (2, vec![elsewhere; 3]));
+    assert!(status.is(ConditionType::Running) && !status.is(ConditionType::Restarting));
+    status.apply(at(9), &started(2));
+    assert_eq!(states(&status), [elsewhere, elsewhere, here]);
+
+    status.apply(at(10), &round(usize::MAX, 0..usize::MAX, 1));
     assert_eq!(status.ranks.len(), MOST_RANKS);
 }
 
@@ -243,8 +278,8 @@ fn events() -> impl Strategy<Value = JobEvent> {
         4 => (rank.clone(), exit).prop_map(|(rank, exit)| JobEvent::RankEnded { rank, exit }),
         8 => (rank, progress).prop_map(|(rank, progress)| JobEvent::Progress { rank, progress }),
         1 => any::<u64>().prop_map(|restarts| JobEvent::Restarting { restarts, failure: failure(RankEnd::NotStarted(1.0)) }),
-        1 => (0..6_usize, any::<u64>()).prop_map(|(world_size, restarts)| JobEvent::Round {
-            number: 1, nodes: 1, world_size, restarts, reason: String::new(),
+        1 => (0..6_usize, 0..6_usize, any::<u64>()).prop_map(|(world_size, first, restarts)| JobEvent::Round {
+            number: 1, nodes: 1, world_size, restarts, starts: first..world_size, reason: String::new(),
         }),
         1 => end.prop_map(JobEvent::Ended),
     ]
