@@ -15,7 +15,7 @@ use crate::Progress;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum JobEvent {
-    /// A rank's process runs.
+    /// A rank's process runs. One that outlives rounds has its number from its first round on, and is told then.
     RankStarted {
         /// The rank.
         rank: usize,
@@ -24,7 +24,7 @@ pub enum JobEvent {
     },
     /// A line that a rank printed, without its end.
     Line {
-        /// The rank.
+        /// The rank; of one that outlives rounds, before its first, its number on its machine.
         rank: usize,
         /// The line; long ones come in pieces.
         line: String,

@@ -28,8 +28,6 @@ pub(crate) type Tell = Arc<dyn Fn(JobEvent) + Send + Sync>;
 /// The processes of these ranks.
 pub(crate) struct Gang {
     world_size: usize,
-    /// The number of the only rank, where that changes.
-    number: Option<usize>,
     limits: Limits,
     began: Instant,
     ranks: Vec<RankProcess>,
@@ -58,11 +56,11 @@ pub(crate) struct FailedRank {
 
 type Ended = (usize, Exit, Instant);
 
+impl Gang {
+    /// Starts the ranks of these nodes. Where one can't be started, those before it are ended.
     ///
     /// # Errors
     /// [`Error::Spawn`](crate::Error::Spawn) and [`Error::Job`](crate::Error::Job).
-impl Gang {
-    /// Starts the ranks of these nodes. Where one can't be started, those before it are ended.
     pub(crate) async fn start(
         spec: &JobSpec,
         places: &[Place],
@@ -72,7 +70,6 @@ impl Gang {
     ) -> Result<Self> {
         let mut gang = Self {
             world_size: places.first().map_or(0, |place| place.world_size),
-            number: None,
             limits: Limits::of(spec),
             began: Instant::now(),
             ranks: Vec::new(),
@@ -95,10 +92,10 @@ impl Gang {
     }
 
     fn add(&mut self, rank: RankProcess) {
-        let (number, child) = (rank.rank, rank.child.clone());
+        let (first_number, child) = (rank.rank, rank.child.clone());
         let end = async move {
             let (exit, at) = child.ended_at().await;
-            (number, exit, at)
+            (first_number, exit, at)
         };
         self.ends.push(end.boxed());
         self.ranks.push(rank);
@@ -127,10 +124,12 @@ impl Gang {
         }
     }
 
-    /// Gives the only rank its number in another round.
+    /// Gives the only rank its number in another round, which its events bear from now on.
     pub(crate) fn renumber(&mut self, rank: usize, world_size: usize) {
         self.world_size = world_size;
-        self.number = Some(rank);
+        if let [only] = self.ranks.as_mut_slice() {
+            only.renumber(rank, &self.tell);
+        }
     }
 
     /// Waits until no rank is left, however they end.
@@ -186,14 +185,14 @@ impl Gang {
 
     fn describe(&self, rank: &RankProcess, end: RankEnd) -> Failure {
         Failure {
-            rank: self.number.unwrap_or(rank.rank),
+            rank: rank.number(),
             world_size: self.world_size,
-            stderr_log: rank.stderr_log.clone(),
             end,
             message: rank.error().map(|file| file.message),
             progress: rank.told.clone(),
             last_lines: rank.child.tail(LAST_LINES),
             log: rank.log.clone(),
+            stderr_log: rank.stderr_log.clone(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kf_core::process::{Child, Command, Exit, Log, Spawner};
@@ -13,21 +14,25 @@ use super::{JobEvent, JobSpec, Program, RankEnd};
 use crate::error_file::{self, ErrorFile};
 use crate::progress::{Note, ProgressFile};
 use crate::ranks::RankRequest;
-
 use crate::{Error, Progress, Result};
+
 /// A rank's process.
 pub(super) struct RankProcess {
+    /// The number that it was started with; that in its job may change.
     pub(super) rank: usize,
+    number: Arc<AtomicUsize>,
     pub(super) child: Arc<Child>,
     pub(super) log: PathBuf,
+    /// What it prints to standard error, where that is apart.
+    pub(super) stderr_log: Option<PathBuf>,
     /// Its last progress.
     pub(super) told: Option<Progress>,
     error_file: PathBuf,
-    /// What it prints to standard error, where that is apart.
-    pub(super) stderr_log: Option<PathBuf>,
     progress: ProgressFile,
     /// When it last told progress, or else began; none before.
     heard: Option<Instant>,
+    /// Whether its start was told.
+    start_told: bool,
     /// Whether its end was told.
     end_told: bool,
 }
@@ -80,9 +85,13 @@ impl RankProcess {
         if let Some(folder) = &spec.cwd {
             command = command.cwd(folder);
         }
+        let number = Arc::new(AtomicUsize::new(rank));
         let on_line = |stderr: bool| {
-            let tell = tell.clone();
-            move |line: &str| tell(JobEvent::Line { rank, line: line.to_owned(), stderr })
+            let (tell, number) = (tell.clone(), number.clone());
+            move |line: &str| {
+                let rank = number.load(Ordering::Relaxed);
+                tell(JobEvent::Line { rank, line: line.to_owned(), stderr });
+            }
         };
         let log = folder.join(stdout_name(spec));
         command = command.log(Log::to(&log)).on_line(on_line(false));
@@ -91,37 +100,60 @@ impl RankProcess {
             command = command.stderr(Log::to(log), on_line(true));
         }
         let child = spawner.spawn(command).await.map_err(spawn_error)?;
-        tell(JobEvent::RankStarted { rank, pid: Some(child.pid()) });
-        Ok(Self {
+        let mut process = Self {
             rank,
+            number,
             child: Arc::new(child),
             log,
+            stderr_log,
             told: None,
             error_file,
             progress: ProgressFile::new(progress),
             // A program that is not ours does not say when it begins.
             heard: matches!(spec.program, Program::Command { .. }).then(Instant::now),
+            start_told: false,
             end_told: false,
-        })
+        };
+        // One that outlives rounds has no number in the job yet.
+        if place.heal.is_none() {
+            process.tell_start(tell);
+        }
+        Ok(process)
+    }
+
+    /// Its number in the job.
+    pub(super) fn number(&self) -> usize {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// Gives it another number in the job.
+    pub(super) fn renumber(&mut self, rank: usize, tell: &Tell) {
+        self.number.store(rank, Ordering::Relaxed);
+        self.tell_start(tell);
+    }
+
+    fn tell_start(&mut self, tell: &Tell) {
+        if !std::mem::replace(&mut self.start_told, true) {
+            tell(JobEvent::RankStarted { rank: self.number(), pid: Some(self.child.pid()) });
+        }
     }
 
     /// Tells what it has reported since the last call.
-            stderr_log,
     pub(super) fn read_progress(&mut self, tell: &Tell) {
         for note in self.progress.read() {
             self.heard = Some(Instant::now());
             if let Note::Progress(progress) = note {
                 self.told = Some(progress.clone());
-                tell(JobEvent::Progress { rank: self.rank, progress });
+                tell(JobEvent::Progress { rank: self.number(), progress });
             }
         }
     }
 
-    /// Tells its end, once, and before it what it still reported.
+    /// Tells its end, once and where its start was told, and before it what it still reported.
     pub(super) fn tell_end(&mut self, exit: Exit, tell: &Tell) {
         self.read_progress(tell);
-        if !std::mem::replace(&mut self.end_told, true) {
-            tell(JobEvent::RankEnded { rank: self.rank, exit });
+        if self.start_told && !std::mem::replace(&mut self.end_told, true) {
+            tell(JobEvent::RankEnded { rank: self.number(), exit });
         }
     }
 

@@ -8,6 +8,7 @@ mod fleet;
 #[cfg(feature = "torch")]
 mod heal;
 mod network;
+mod numbers;
 mod processes;
 #[cfg(feature = "torch")]
 mod reliability;
@@ -30,11 +31,12 @@ use fleet::{Begun, Fleet, Steps, free_port};
 pub(crate) fn workers(workers: Workers) -> Workers {
     #[cfg(feature = "torch")]
     let workers = heal::workers(training::workers(workers));
-    workers.with(ranks("elastic-steps", steps))
+    numbers::workers(workers).with(ranks("elastic-steps", steps))
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = cuts::trials();
+    trials.extend(numbers::trials());
     #[cfg(feature = "torch")]
     trials.extend(heal::trials().into_iter().chain(reliability::trials()));
     trials.extend([
