@@ -40,7 +40,7 @@ impl Model {
         (vs, forward)
     }
 
-    /// A batch as the generator draws it: the input, and the classes of shape [rows].
+    /// A batch as the generator draws it: the input, and the classes, one a row.
     pub(crate) fn batch(self) -> (Tensor, Tensor) {
         match self {
             Self::Mlp => {
