@@ -5,6 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
+use crate::plain_file;
+
+/// An error file with more says nothing.
+const MOST_BYTES: u64 = 16 << 20;
+
 /// The environment variable with the path that a failing rank writes to.
 pub(crate) const ERROR_FILE: &str = "TORCHELASTIC_ERROR_FILE";
 
@@ -39,7 +44,7 @@ pub(crate) fn write(
 
 /// Reads an error file, of ours or of PyTorch, whose message may also be a plain string.
 pub(crate) fn read(path: &Path) -> Option<ErrorFile> {
-    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let json: serde_json::Value = serde_json::from_slice(&plain_file::read(path, MOST_BYTES).ok()?).ok()?;
     let outer = json.get("message")?;
     let message = outer.as_str().or_else(|| outer.get("message")?.as_str())?.to_owned();
     let of_another_rank =

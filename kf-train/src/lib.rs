@@ -236,6 +236,7 @@ mod group;
 mod launch;
 #[cfg(feature = "torch")]
 pub mod optim;
+mod plain_file;
 #[cfg(feature = "torch")]
 mod precision;
 mod progress;

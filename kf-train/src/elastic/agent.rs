@@ -237,6 +237,7 @@ impl Work {
             own: coordinator.clone(),
             round: self.known.round.clone(),
             ended: self.known.ended.clone(),
+            join_timeout: self.options.join_timeout,
             deadline: self.deadline,
         };
         self.meeting.record(&coordinator).await?;
@@ -250,11 +251,27 @@ impl Work {
             let nodes = || around.lock().unwrap_or_else(PoisonError::into_inner).clone();
             looking.look_around(nodes).await;
         }));
-        let coordinates =
+        let mut coordinates =
             AbortOnDropHandle::new(tokio::spawn(async move { coordinate(meeting, lead, options).await }));
         let client = self.meeting.server.client(self.options.quorum.heartbeat_timeout);
-        let session = self.follow(&coordinator, client, Some(&nodes)).await?;
-        if matches!(session, Session::Over(Over::Ended(_))) {
+        let job = self.ranks.spec.name.clone();
+        let session = {
+            let mut follow = pin!(self.follow(&coordinator, client, Some(&nodes)));
+            tokio::select! {
+                biased;
+                session = &mut follow => session?,
+                ended = &mut coordinates => match ended {
+                    // It has told the end.
+                    Ok(Ok(())) => follow.await?,
+                    Ok(Err(error)) => return Err(error),
+                    Err(error) => {
+                        let reason = format!("its coordinator has ended from within: {error}");
+                        return Err(Error::Broken { job, reason, retryable: false });
+                    }
+                },
+            }
+        };
+        if matches!(session, Session::Over(Over::Ended(_))) && !coordinates.is_finished() {
             // The others are told first. One that leaves coordinates no more: another takes over.
             let _ = coordinates.await;
         }
@@ -442,6 +459,12 @@ impl Work {
 
     async fn watched(&mut self, watched: Watched) -> Result<()> {
         match watched {
+            Watched::Ended(0, GangEnd::Succeeded) => {
+                let job = self.ranks.spec.name.clone();
+                let reason =
+                    "a rank ended before its first round; with `heal`, ranks train in a `Team`".into();
+                return Err(Error::Broken { job, reason, retryable: false });
+            }
             Watched::Ended(round, GangEnd::Succeeded) => {
                 let result = self.ranks.result();
                 self.ranks.stop().await;

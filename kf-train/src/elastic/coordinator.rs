@@ -30,6 +30,8 @@ pub(super) struct Lead {
     pub(super) own: Coordinator,
     pub(super) round: Option<Round>,
     pub(super) ended: BTreeSet<String>,
+    /// How long enough nodes may take to come.
+    pub(super) join_timeout: Duration,
     /// When the whole job must be done, and the time that it was given.
     pub(super) deadline: Option<(Instant, Duration)>,
 }
@@ -52,6 +54,7 @@ pub(super) async fn coordinate(meeting: Arc<Meeting>, lead: Lead, options: Quoru
         told: 0,
         over: None,
         last: None,
+        too_few: None,
         probes: JoinSet::new(),
         probed: BTreeMap::new(),
         own: lead.own,
@@ -69,6 +72,7 @@ pub(super) async fn coordinate(meeting: Arc<Meeting>, lead: Lead, options: Quoru
             Some((_, after)) => Some(JobEnd::TimedOut { after }),
             None => driver.decide(&options).await?,
         };
+        let end = end.or_else(|| driver.given_up(lead.join_timeout));
         if let Some(end) = end {
             driver.tell(News::End(end)).await?;
             break;
@@ -109,6 +113,8 @@ struct Driver {
     /// The round of which was told that it is over.
     over: Option<u64>,
     last: Option<Reason>,
+    /// Since when there are too few nodes.
+    too_few: Option<Instant>,
     /// Attempts to reach lost nodes: the id of one that has ended for certain.
     probes: JoinSet<Option<String>>,
     probed: BTreeMap<String, Duration>,
@@ -229,6 +235,19 @@ impl Driver {
         }
         self.last = Some(reason);
         Ok(end)
+    }
+
+    /// The job's end where too few nodes have come, or come back, for this long.
+    fn given_up(&mut self, after: Duration) -> Option<JobEnd> {
+        let Some(reason @ Reason::TooFew { .. }) = &self.last else {
+            self.too_few = None;
+            return None;
+        };
+        let since = *self.too_few.get_or_insert_with(Instant::now);
+        (since.elapsed() >= after).then(|| JobEnd::Broken {
+            reason: format!("{reason} after {after:?}; no more have come"),
+            retryable: true,
+        })
     }
 
     fn end(&self, reason: &Reason) -> Option<JobEnd> {

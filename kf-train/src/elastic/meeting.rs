@@ -18,6 +18,8 @@ use crate::{Error, Result};
 const REACH: Duration = Duration::from_secs(1);
 /// How often is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
+/// No time is taken for longer.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How often a coordinator looks for another one.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -105,8 +107,8 @@ impl Meeting {
             seeds,
             is_seed,
             // Which a clock bears.
-            join_timeout: options.join_timeout.min(Duration::from_secs(10 * 365 * 24 * 3600)),
-            patience: options.quorum.heartbeat_timeout,
+            join_timeout: options.join_timeout.min(LONGEST),
+            patience: options.quorum.heartbeat_timeout.min(LONGEST),
             current: Mutex::default(),
         })
     }

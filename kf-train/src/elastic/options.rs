@@ -77,6 +77,23 @@ impl AgentOptions {
                 ));
             }
         }
+        let (min, max) = (self.quorum.min_nodes, self.quorum.max_nodes);
+        if min > max {
+            return wrong(format!("it needs {min} nodes, and takes at most {max}"));
+        }
+        let alone = if self.heal { spec.ranks_per_node } else { 1 };
+        if self.endpoints.is_empty() && min > alone {
+            return wrong(format!(
+                "it needs {min} nodes, and is one of {alone} without endpoints; name where the agents meet in `endpoints`"
+            ));
+        }
+        if self.quorum.heartbeat_timeout <= self.heartbeat {
+            return wrong(format!(
+                "its nodes tell every {:?} that they live, and are lost after {:?}; the quorum's heartbeat_timeout must be \
+                 longer than the heartbeat",
+                self.heartbeat, self.quorum.heartbeat_timeout
+            ));
+        }
         if self.heal && spec.progress_timeout.is_some() {
             return wrong(
                 "ranks that outlive rounds tell no progress while they wait for one: a progress_timeout is not for them"

@@ -16,7 +16,7 @@ use super::round::{Node, Round};
 use crate::contract::{self, Address, Placement};
 use crate::launch::{Gang, GangEnd, Heal, Place, Tell};
 use crate::store::{StoreClient, StoreServer};
-use crate::{Error, JobSpec, Program, Result};
+use crate::{Error, JobSpec, Program, Result, plain_file};
 
 /// How long the first node of a round may take to serve its ranks' store.
 const SERVED: Duration = Duration::from_secs(60);
@@ -285,7 +285,7 @@ impl LocalRanks {
 
     /// What rank 0 returned, where it ran here.
     pub(super) fn result(&self) -> Value {
-        let result = std::fs::read(self.folder.join("result.json"));
+        let result = plain_file::read(&self.folder.join("result.json"), 1 << 30);
         result.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null)
     }
 }

@@ -14,7 +14,7 @@ use super::local::LocalJob;
 use super::port::Ports;
 use super::{JobEnd, JobEvent, JobSpec, Program};
 use crate::contract::{Address, Node, Placement};
-use crate::{Error, Result};
+use crate::{Error, Result, plain_file};
 
 /// Runs a job to its end, starting its ranks anew as often as it may. When this returns, no process of it is left.
 pub(super) async fn carry(job: &Arc<LocalJob>, spawner: &Spawner) -> JobEnd {
@@ -101,12 +101,15 @@ fn places(job: &LocalJob, ports: &Ports, restarts: u64) -> Result<Vec<Place>> {
     (0..spec.nodes).map(place).collect()
 }
 
+/// A result has at most as much as a store takes several times over.
+const MOST_BYTES: u64 = 1 << 30;
+
 fn succeeded(job: &LocalJob) -> JobEnd {
     if matches!(job.spec.program, Program::Command { .. }) {
         return JobEnd::Succeeded { result: Value::Null };
     }
     let path = result_file(job);
-    let result = std::fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
+    let result = plain_file::read(&path, MOST_BYTES).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
     match result {
         Ok(result) => JobEnd::Succeeded { result },
         Err(error) => {

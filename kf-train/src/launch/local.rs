@@ -19,7 +19,7 @@ use super::port::Ports;
 use super::rank_process::{rank_folder, stdout_name};
 use super::reader::{Reader, unwatched};
 use super::{Job, JobEnd, JobEvent, JobHandle, JobSpec, JobStatus, Launcher, run};
-use crate::{Error, Result};
+use crate::{Error, Result, plain_file};
 
 const KIND: &str = "local";
 /// How many events a reader may be behind.
@@ -227,7 +227,9 @@ impl Launcher for LocalLauncher {
             return Err(Error::Job { job: job.spec.name.clone(), reason });
         }
         let path = job.log(rank);
-        match tokio::fs::read(&path).await {
+        let of_task = path.clone();
+        let read = tokio::task::spawn_blocking(move || plain_file::read(&of_task, u64::MAX - 1)).await;
+        match read.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             // The rank's process is about to be started.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Progress;
+use crate::plain_file;
 
 /// One line of a rank's progress file.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -56,7 +57,7 @@ impl ProgressFile {
     fn add(&mut self) -> std::io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(File::open(&self.path)?),
+            none => none.insert(plain_file::open(&self.path)?),
         };
         if file.metadata()?.len() < file.stream_position()? {
             file.seek(SeekFrom::Start(0))?;

@@ -35,13 +35,17 @@ pub use tells::*;
 #[cfg(doc)]
 use crate::Launcher;
 
-/// Runs every behaviour, one after the other.
+/// Runs every behaviour, one after the other, and names each on standard error.
 ///
 /// # Panics
 /// Where the implementation does not conform.
 pub async fn launcher_conformance(setup: &Setup) {
     macro_rules! each {
-        ($($behaviour:ident)*) => { $( Box::pin($behaviour(setup)).await; )* };
+        ($($behaviour:ident)*) => { $(
+            // What a panic below is of.
+            eprintln!("launcher conformance: {}", stringify!($behaviour));
+            Box::pin($behaviour(setup)).await;
+        )* };
     }
     each! {
         submitting_again_is_the_same_job

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kf_core::process::Exit;
 use kf_core::resources::Resources;
 use kf_core::worker::Workers;
 use kf_train::contract::Framework;
@@ -24,6 +25,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("limits::a_rank_that_never_tells", a_rank_that_never_tells),
         trial("limits::time_to_begin_is_no_silence", time_to_begin_is_no_silence),
         trial("limits::silence_on_a_node", silence_on_a_node),
+        trial("limits::files_that_are_none", files_that_are_none),
+        trial("limits::nodes_that_never_come", nodes_that_never_come),
+        trial("limits::ranks_that_join_no_team", ranks_that_join_no_team),
         trial("limits::memory", memory),
         trial("limits::limits_that_are_too_large", limits_that_are_too_large),
         trial("limits::gpus", gpus),
@@ -52,6 +56,55 @@ async fn failure(launcher: &LocalLauncher, job: Job) -> (Failure, String) {
     let text = error.to_string();
     let Error::RankFailed { failure, .. } = error else { panic!("{text}") };
     (*failure, text)
+}
+
+/// A rank puts pipes and devices where the launcher looks, which waits for none of them.
+async fn files_that_are_none(launcher: LocalLauncher) {
+    let scripts = [
+        "mkfifo $TORCHELASTIC_ERROR_FILE; exit 4",
+        "ln -s /dev/zero $TORCHELASTIC_ERROR_FILE; exit 4",
+        "rm -f $KF_TRAIN_PROGRESS; mkfifo $KF_TRAIN_PROGRESS; sleep 0.5; exit 4",
+        "rm -f $KF_TRAIN_PROGRESS; ln -s /dev/zero $KF_TRAIN_PROGRESS; sleep 0.5; exit 4",
+    ];
+    for script in scripts {
+        let job = Job::command("sh", ["-c", script], 1).timeout(Duration::from_secs(20));
+        let (failure, text) = failure(&launcher, job).await;
+        assert_eq!((failure.rank, failure.end), (0, RankEnd::Exited(Exit::Code(4))), "{script}: {text}");
+    }
+}
+
+async fn nodes_that_never_come(launcher: LocalLauncher) {
+    let mut options = AgentOptions::new(launcher.folder(&JobHandle::new("local", "agent")));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    options.endpoints = vec![format!("127.0.0.1:{port}")];
+    (options.quorum.min_nodes, options.quorum.max_nodes) = (2, 2);
+    options.join_timeout = Duration::from_secs(2);
+    let run = |options: &AgentOptions| {
+        let agent = Agent::new(options.clone());
+        async move { agent.run::<()>(Job::command("true", [""; 0], 1)).await.unwrap_err().to_string() }
+    };
+    let text = run(&options).await;
+    assert!(text.contains("1 of at least 2 nodes are here after 2s"), "{text}");
+    options.quorum.max_nodes = 1;
+    assert!(run(&options).await.contains("it needs 2 nodes, and takes at most 1"));
+    options.quorum.max_nodes = 2;
+    options.endpoints.clear();
+    assert!(run(&options).await.contains("name where the agents meet"));
+    options.quorum.min_nodes = 1;
+    options.quorum.heartbeat_timeout = Duration::ZERO;
+    assert!(run(&options).await.contains("must be longer than the heartbeat"));
+    // No time is too long.
+    options.join_timeout = Duration::MAX;
+    (options.quorum.heartbeat_timeout, options.quorum.last_call) = (Duration::MAX, Duration::MAX);
+    options.quorum.max_nodes = 1;
+    Agent::new(options).run::<()>(Job::command("true", [""; 0], 1)).await.unwrap();
+}
+
+async fn ranks_that_join_no_team(launcher: LocalLauncher) {
+    let mut options = AgentOptions::new(launcher.folder(&JobHandle::new("local", "agent")));
+    options.heal = true;
+    let error = Agent::new(options).run::<()>(Job::command("true", [""; 0], 1)).await.unwrap_err();
+    assert!(error.to_string().contains("ended before its first round"), "{error}");
 }
 
 async fn a_rank_that_falls_silent(launcher: LocalLauncher) {
