@@ -5,14 +5,21 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use examples::launch::{Options, launch};
+use examples::launch::{Options, launch, unknown_option};
 use kf_core::worker::{Workers, run_if_asked};
 
 fn main() -> ExitCode {
     if let Some(code) = run_if_asked(&Workers::new()) {
         return code;
     }
-    let options = Options::parse();
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            let Some(unknown) = unknown_option(&error) else { error.exit() };
+            eprintln!("launch: {unknown}");
+            return ExitCode::from(2);
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -1,25 +1,47 @@
 //! What the example `launch` is made of.
 
+mod conf;
+mod console;
+mod endpoint;
+mod logs;
 mod options;
+mod torchrun;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use kf_train::elastic::Agent;
 use kf_train::{Error, JobEvent};
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use options::Options;
+use console::Console;
+pub use options::{Options, unknown_option};
 
 /// Runs this node's part of the job to its end.
 ///
 /// # Errors
 /// What the command line got wrong.
 pub async fn launch(options: Options) -> Result<ExitCode, String> {
-    let aside = tempfile::Builder::new().prefix("kf-launch-").tempdir().map_err(|error| error.to_string())?;
-    let folder =
-        options.log_dir.as_ref().map_or(aside.path().to_owned(), |folder| folder.join(&options.rdzv_id));
-    let (job, agent) = options.resolve(folder)?;
+    let (job, mut agent) = options.resolve()?;
+    for note in options.notes() {
+        eprintln!("launch: {note}");
+    }
+    let aside = match &options.log_dir {
+        Some(base) => {
+            agent.folder = logs::new_folder(base, &options.rdzv_id)?;
+            if agent.folder != base.join(&options.rdzv_id) {
+                eprintln!("launch: the logs go to {}", agent.folder.display());
+            }
+            None
+        }
+        None => {
+            let aside = tempfile::Builder::new().prefix("kf-launch-").tempdir();
+            let aside = aside.map_err(|error| format!("no folder for the logs can be made: {error}"))?;
+            agent.folder = aside.path().to_owned();
+            Some(aside)
+        }
+    };
     let leave = agent.leave.clone();
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
@@ -37,34 +59,46 @@ pub async fn launch(options: Options) -> Result<ExitCode, String> {
         }
         std::process::exit(1);
     });
-    let quiet = options.quiet;
-    let job = job.on_event(move |event| print(event, quiet));
-    Ok(match Agent::new(agent).run::<()>(job).await {
+    // What is printed nowhere else is kept.
+    let redirects = options.console.redirects.is_some();
+    let console = options.console.clone();
+    let first = Mutex::new(First::default());
+    let job = job.on_event(move |event| print(event, &console, &first));
+    let end = Agent::new(agent).run::<()>(job).await;
+    if let Err(error) = &end {
+        eprintln!("launch: {error}");
+    }
+    if let Some(aside) = aside.filter(|_| redirects || matches!(end, Err(Error::RankFailed { .. }))) {
+        eprintln!("launch: the logs are kept in {}", aside.keep().display());
+    }
+    Ok(match end {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("launch: {error}");
-            if options.log_dir.is_none() && matches!(error, Error::RankFailed { .. }) {
-                let kept = aside.keep();
-                eprintln!("launch: the logs are kept in {}", kept.display());
-            }
-            match error {
-                Error::Endpoint { .. } | Error::Job { .. } | Error::Spawn { .. } => ExitCode::from(2),
-                _ => ExitCode::FAILURE,
-            }
-        }
+        Err(Error::Endpoint { .. } | Error::Job { .. } | Error::Spawn { .. }) => ExitCode::from(2),
+        Err(_) => ExitCode::FAILURE,
     })
 }
 
-fn print(event: &JobEvent, quiet: bool) {
+/// The first rank of this node.
+#[derive(Debug, Default)]
+struct First {
+    now: usize,
+    /// In the round that begins.
+    next: usize,
+}
+
+fn print(event: &JobEvent, console: &Console, first: &Mutex<First>) {
+    let mut first = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match event {
-        // Somebody who stops listening is no reason to stop.
-        JobEvent::Line { line, stderr: false, .. } if !quiet => {
-            let _ = writeln!(std::io::stdout(), "{line}");
+        JobEvent::Line { rank, line, stderr } if console.prints(rank.saturating_sub(first.now), *stderr) => {
+            // Somebody who stops listening is no reason to stop.
+            let _ = match stderr {
+                false => writeln!(std::io::stdout(), "{line}"),
+                true => writeln!(std::io::stderr(), "{line}"),
+            };
         }
-        JobEvent::Line { line, stderr: true, .. } if !quiet => {
-            let _ = writeln!(std::io::stderr(), "{line}");
-        }
-        JobEvent::Round { number, nodes, world_size, reason, .. } => {
+        JobEvent::RankStarted { .. } => first.now = first.next,
+        JobEvent::Round { number, nodes, world_size, starts, reason, .. } => {
+            first.next = starts.start;
             let counted =
                 |count: &usize, what| format!("{count} {what}{}", if *count == 1 { "" } else { "s" });
             let (ranks, nodes) = (counted(world_size, "rank"), counted(nodes, "node"));
@@ -84,7 +118,7 @@ mod tests {
     fn resolved(args: &[&str]) -> Result<(Job, kf_train::elastic::AgentOptions), String> {
         let options =
             Options::try_parse_from([&["launch"], args].concat()).map_err(|error| error.to_string())?;
-        options.resolve("logs".into())
+        options.resolve()
     }
 
     #[test]
@@ -117,13 +151,90 @@ mod tests {
             (&["--nnodes", "1:4", "--node-rank", "0", "--rdzv-endpoint", "a", "x"], "leave it out, or give"),
             (&["--nnodes", "2", "--node-rank=2", "--rdzv-endpoint", "a", "x"], "it must be below 2"),
             (&["--node-rank", "one", "x"], "invalid value 'one'"),
+            (&["--max-restarts", "-1", "x"], "invalid value '-1'"),
             (&["--nproc-per-node", "0", "--no-python", "sh"], "expected a number above 0"),
             (&["no/such/script.py"], "there is no script `no/such/script.py`"),
             (&["--last-call=-1", "--no-python", "sh"], "--last-call -1"),
+            (
+                &["--join-timeout", "-1", "--no-python", "sh"],
+                "--join-timeout -1: expected a number of seconds",
+            ),
+            (&["--join-timeout=NaN", "--no-python", "sh"], "--join-timeout NaN"),
+            (&["--rdzv-conf=timeout=-3", "--no-python", "sh"], "--join-timeout -3"),
+            (&["--heartbeat-timeout=0", "--no-python", "sh"], "--heartbeat-timeout 0: expected at least 0.1"),
+            (&["--rdzv-endpoint=127.0.0.1:99999", "--no-python", "sh"], "`99999` is no port"),
+            (&["--nnodes=2", "--rdzv-endpoint=a:0", "--no-python", "sh"], "port 0 is any free one"),
+            (
+                &["--log-dir=logs", "--rdzv-id=../../x y", "--no-python", "sh"],
+                "can't name the folder of its logs",
+            ),
+            (&["--no-python", "-m", "sh"], "exclude each other"),
+            (
+                &["--numa-binding=node", "x"],
+                "torchrun's --numa-binding is not supported by launch: leave it out",
+            ),
+            (&["--rdzv-backend=etcd", "x"], "torchrun's --rdzv-backend etcd is not supported by launch"),
+            (&["--signals-to-handle=SIGTERM,SIGUSR1", "x"], "--signals-to-handle SIGUSR1 is not supported"),
+            (&["--redirects=7", "x"], "expected 0 for none"),
             (&[], "required arguments were not provided"),
         ] {
             let error = resolved(args).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn times_beyond_ten_years_are_ten_years() {
+        for time in ["1e19", "1e300", "inf"] {
+            let args = [
+                "--join-timeout",
+                time,
+                "--heartbeat-timeout",
+                time,
+                "--last-call",
+                time,
+                "--no-python",
+                "sh",
+            ];
+            let (_, agent) = resolved(&args).unwrap();
+            let ten_years = std::time::Duration::from_secs(10 * 365 * 24 * 3600);
+            let quorum = &agent.quorum;
+            let times = [agent.join_timeout, quorum.heartbeat_timeout, quorum.last_call];
+            assert_eq!(times, [ten_years; 3], "{time}");
+        }
+    }
+
+    #[test]
+    fn options_of_torchrun_without_effect_are_told() {
+        let line = "-t 3 --role trainer --monitor_interval=1 --start-method fork --run-path --no-python \
+                    --rdzv-conf timeout=9,is_host=1 --rdzv_endpoint= --nnodes 2 --nnodes 1 Cargo.toml --version -x -- --tee";
+        let args: Vec<_> = ["launch"].into_iter().chain(line.split_whitespace()).collect();
+        let options = Options::try_parse_from(args).unwrap();
+        let notes = options.notes();
+        for option in ["--tee", "--role", "--monitor-interval", "--start-method", "--run-path", "is_host"] {
+            assert_eq!(notes.iter().filter(|note| note.contains(option)).count(), 1, "{notes:?}");
+        }
+        assert_eq!(notes.len(), 6, "{notes:?}");
+        let (job, agent) = options.resolve().unwrap();
+        assert_eq!(agent.join_timeout.as_secs(), 9);
+        assert!(agent.endpoints.is_empty());
+        let kf_train::Program::Command { args, .. } = job.spec().unwrap().program.clone() else {
+            unreachable!()
+        };
+        assert_eq!(args, ["-u", "Cargo.toml", "--version", "-x", "--", "--tee"]);
+    }
+
+    #[test]
+    fn unknown_options_are_no_scripts() {
+        for (args, expected) in [
+            (["--bogus", "x"], "unknown option '--bogus'; see launch --help"),
+            (["--nnode=2", "x"], "unknown option '--nnode', is it --nnodes?; see launch --help"),
+            (["-z", "x"], "unknown option '-z'; see launch --help"),
+        ] {
+            let error = Options::try_parse_from([&["launch"], &args[..]].concat()).unwrap_err();
+            assert_eq!(unknown_option(&error).unwrap(), expected);
+        }
+        let none = Options::try_parse_from(["launch"]).unwrap_err();
+        assert_eq!(unknown_option(&none), None);
     }
 }

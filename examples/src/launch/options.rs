@@ -1,21 +1,31 @@
 //! The command line of `launch`, which is torchrun's.
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use kf_train::Job;
 use kf_train::elastic::{AgentOptions, QuorumOptions};
 
-/// Where torchrun's agents meet when an endpoint names no port.
-const PORT: u16 = 29400;
+use super::conf::Conf;
+use super::console::Console;
+use super::endpoint::endpoint;
+use super::logs::check_id;
+use super::torchrun::Torchrun;
+
+/// Longer than any job, and what a clock bears.
+const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Nodes can't be told from lost ones by less.
+const LEAST_HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Runs a script that was written for torchrun on one node of a job or on several, and keeps its ranks together.
 ///
 /// Exits with 0 when all ranks succeeded, with 1 when one failed and no restart was left or this node was told to leave
 /// (SIGTERM, Ctrl-C), and with 2 when the job could not begin.
 #[derive(Debug, Parser)]
-#[command(name = "launch")]
+#[command(name = "launch", version, args_override_self = true)]
 pub struct Options {
     /// A job of this node alone, which needs no endpoint.
     #[arg(long)]
@@ -24,13 +34,25 @@ pub struct Options {
     #[arg(long, default_value = "1", value_name = "MIN:MAX")]
     pub nnodes: String,
     /// How many ranks this node has: a number, `gpu`, `cpu`, or `auto` (one a GPU, and without GPUs one a core).
-    #[arg(long, alias = "nproc_per_node", default_value = "1", value_name = "N")]
+    #[arg(
+        long,
+        alias = "nproc_per_node",
+        allow_negative_numbers = true,
+        default_value = "1",
+        value_name = "N"
+    )]
     pub nproc_per_node: String,
     /// How many times failed ranks have all ranks started anew.
-    #[arg(long, alias = "max_restarts", default_value_t = 0, value_name = "K")]
+    #[arg(
+        long,
+        alias = "max_restarts",
+        allow_negative_numbers = true,
+        default_value_t = 0,
+        value_name = "K"
+    )]
     pub max_restarts: u64,
     /// This node's number, from 0, for a fixed number of nodes. Where not given, nodes are numbered as they come.
-    #[arg(long, alias = "node_rank", value_name = "R")]
+    #[arg(long, alias = "node_rank", allow_negative_numbers = true, value_name = "R")]
     pub node_rank: Option<usize>,
     /// Where the agents meet: HOST or HOST:PORT of a node, or several, with commas between them.
     #[arg(long, alias = "rdzv_endpoint", value_name = "H:P", value_delimiter = ',')]
@@ -39,8 +61,12 @@ pub struct Options {
     #[arg(long, alias = "rdzv_id", default_value = "none", value_name = "ID")]
     pub rdzv_id: String,
     /// `c10d` or `static`, which are the same here: the agents' own store.
-    #[arg(long, alias = "rdzv_backend", default_value = "c10d", value_parser = ["c10d", "static"])]
+    #[arg(long, alias = "rdzv_backend", default_value = "c10d", value_name = "BACKEND")]
     pub rdzv_backend: String,
+    /// KEY=VALUE,…: `join_timeout` or `timeout`, and `last_call_timeout`, in seconds, stand for --join-timeout and
+    /// --last-call.
+    #[arg(long, alias = "rdzv_conf", default_value = "", hide_default_value = true, value_name = "CONF")]
+    pub(super) rdzv_conf: Conf,
     /// The host of the endpoint, for scripts that start torchrun with it.
     #[arg(long, alias = "master_addr", value_name = "HOST")]
     pub master_addr: Option<String>,
@@ -50,30 +76,43 @@ pub struct Options {
     /// The address that other nodes reach this one by.
     #[arg(long, alias = "local_addr", value_name = "HOST")]
     pub local_addr: Option<String>,
-    /// Where what the ranks print goes as well: D/ID/attempt_0/0/stdout.log, stderr.log and error.json.
+    /// Where what the ranks print goes as well: D/ID/attempt_0/0/stdout.log, stderr.log and error.json. A later run with the
+    /// same ID has D/ID_1, and so on.
     #[arg(long, alias = "log_dir", value_name = "D")]
     pub log_dir: Option<PathBuf>,
-    /// Print nothing of what the ranks print; it is in the logs.
-    #[arg(long)]
-    pub quiet: bool,
+    #[command(flatten)]
+    pub(super) console: Console,
     /// Run the script as a module, as `python -m` does.
     #[arg(short, long)]
     pub module: bool,
     /// Run the script itself, not with Python.
     #[arg(long, alias = "no_python")]
     pub no_python: bool,
-    /// How long a node looks for the others, in seconds.
-    #[arg(long, default_value_t = 600.0, value_name = "S")]
-    pub join_timeout: f64,
+    /// How long a node looks for the others, in seconds; 600 where not given.
+    #[arg(long, allow_negative_numbers = true, value_name = "S")]
+    pub join_timeout: Option<f64>,
     /// How long a node that is not heard of counts as alive, in seconds.
-    #[arg(long, default_value_t = 5.0, value_name = "S")]
+    #[arg(long, default_value_t = 5.0, allow_negative_numbers = true, value_name = "S")]
     pub heartbeat_timeout: f64,
-    /// How long the first round waits for more nodes once there are MIN, in seconds.
-    #[arg(long, default_value_t = 2.0, value_name = "S")]
-    pub last_call: f64,
-    /// The script, and its arguments.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "SCRIPT")]
+    /// How long the first round waits for more nodes once there are MIN, in seconds; 2 where not given.
+    #[arg(long, allow_negative_numbers = true, value_name = "S")]
+    pub last_call: Option<f64>,
+    #[command(flatten)]
+    pub(super) torchrun: Torchrun,
+    /// The script, and its arguments, which are its own whatever they are.
+    #[arg(trailing_var_arg = true, required = true, value_name = "SCRIPT")]
     pub script: Vec<String>,
+}
+
+/// What to print about a command line that can't be read, where clap has no better words.
+pub fn unknown_option(error: &clap::Error) -> Option<String> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let option = text(ContextKind::InvalidArg).filter(|_| error.kind() == ErrorKind::UnknownArgument)?;
+    let like = text(ContextKind::SuggestedArg).map_or(String::new(), |like| format!(", is it {like}?"));
+    Some(format!("unknown option '{option}'{like}; see launch --help"))
 }
 
 impl Options {
@@ -81,30 +120,53 @@ impl Options {
     ///
     /// # Errors
     /// What is wrong with the command line, and what would be right.
-    pub fn resolve(&self, folder: PathBuf) -> Result<(Job, AgentOptions), String> {
+    pub fn resolve(&self) -> Result<(Job, AgentOptions), String> {
+        self.torchrun.check()?;
+        if !["c10d", "static"].contains(&self.rdzv_backend.as_str()) {
+            return Err(format!(
+                "torchrun's --rdzv-backend {} is not supported by launch: leave it out, or give `c10d`; the agents meet at \
+                 their own store",
+                self.rdzv_backend
+            ));
+        }
+        if self.log_dir.is_some() {
+            check_id(&self.rdzv_id)?;
+        }
         let (min_nodes, max_nodes) = self.nodes()?;
         let endpoints = self.endpoints(max_nodes)?;
-        let seconds = |name: &str, value: f64| {
-            Duration::try_from_secs_f64(value).map_err(|error| format!("--{name} {value}: {error}"))
-        };
-        let mut options = AgentOptions::new(folder);
+        let mut options = AgentOptions::new("");
         options.run_id.clone_from(&self.rdzv_id);
         options.endpoints = endpoints;
         options.host.clone_from(&self.local_addr);
         options.node_rank = self.node_rank_of(min_nodes, max_nodes)?;
-        options.join_timeout = seconds("join-timeout", self.join_timeout)?;
+        let join_timeout = self.join_timeout.or(self.rdzv_conf.join_timeout).unwrap_or(600.0);
+        options.join_timeout = seconds("join-timeout", join_timeout)?;
         let heartbeat_timeout = seconds("heartbeat-timeout", self.heartbeat_timeout)?;
+        if heartbeat_timeout < LEAST_HEARTBEAT_TIMEOUT {
+            return Err(format!(
+                "--heartbeat-timeout {}: expected at least {} seconds",
+                self.heartbeat_timeout,
+                LEAST_HEARTBEAT_TIMEOUT.as_secs_f64()
+            ));
+        }
         options.heartbeat = heartbeat_timeout / 5;
         options.quorum = QuorumOptions {
             min_nodes,
             max_nodes,
             max_restarts: self.max_restarts,
             heartbeat_timeout,
-            last_call: seconds("last-call", self.last_call)?,
+            last_call: seconds("last-call", self.last_call.or(self.rdzv_conf.last_call).unwrap_or(2.0))?,
             ..QuorumOptions::default()
         };
         let job = self.job()?.stderr_apart().stop_grace(Duration::from_secs(30));
         Ok((job, options))
+    }
+
+    /// What of the command line has no effect, and why.
+    pub fn notes(&self) -> Vec<String> {
+        let conf = self.rdzv_conf.others.iter();
+        let conf = conf.map(|key| format!("--rdzv-conf: {key} has no effect here"));
+        self.torchrun.notes().into_iter().chain(self.console.note()).chain(conf).collect()
     }
 
     fn nodes(&self) -> Result<(usize, usize), String> {
@@ -138,18 +200,26 @@ impl Options {
         if self.standalone {
             return Ok(Vec::new());
         }
-        let mut endpoints = self.rdzv_endpoint.clone();
+        let mut endpoints = match self.rdzv_endpoint.as_slice() {
+            // As scripts have it whose variable is not set.
+            [none] if none.is_empty() => Vec::new(),
+            endpoints => endpoints.to_vec(),
+        };
         if let (Some(host), true) = (&self.master_addr, endpoints.is_empty()) {
+            let host =
+                host.parse::<Ipv6Addr>().map_or_else(|_| host.clone(), |address| format!("[{address}]"));
             endpoints.push(format!("{host}:{}", self.master_port.unwrap_or(29500)));
         }
         if endpoints.is_empty() && max_nodes > 1 {
             return Err("a job of several nodes needs --rdzv-endpoint HOST:PORT, the same on each".into());
         }
-        let with_port = |endpoint: String| match endpoint.rsplit_once(':') {
-            Some((_, port)) if port.parse::<u16>().is_ok() => endpoint,
-            _ => format!("{endpoint}:{PORT}"),
-        };
-        Ok(endpoints.into_iter().map(with_port).collect())
+        let endpoints = endpoints.iter().map(|text| endpoint(text)).collect::<Result<Vec<_>, _>>()?;
+        match endpoints.iter().find(|endpoint| max_nodes > 1 && endpoint.ends_with(":0")) {
+            Some(endpoint) => Err(format!(
+                "the endpoint `{endpoint}`: port 0 is any free one, which other nodes can't know; give a port"
+            )),
+            None => Ok(endpoints),
+        }
     }
 
     fn ranks(&self) -> Result<usize, String> {
@@ -177,7 +247,10 @@ impl Options {
         {
             return Err(format!("there is no script `{script}`"));
         }
-        if self.no_python {
+        if self.no_python && self.module {
+            return Err("--no-python and --module exclude each other: give one of them".into());
+        }
+        if self.no_python && !self.torchrun.run_path {
             return Ok(Job::command(script, args, ranks));
         }
         let python = std::env::var("PYTHON_EXEC").unwrap_or_else(|_| "python3".into());
@@ -187,6 +260,14 @@ impl Options {
         all.extend(args);
         Ok(Job::command(python, all, ranks).name(script.clone()))
     }
+}
+
+/// A time of the command line; longer ones are cut to ten years.
+fn seconds(name: &str, value: f64) -> Result<Duration, String> {
+    if value.is_nan() || value < 0.0 {
+        return Err(format!("--{name} {value}: expected a number of seconds, from 0"));
+    }
+    Ok(Duration::try_from_secs_f64(value).map_or(TEN_YEARS, |time| time.min(TEN_YEARS)))
 }
 
 /// The NVIDIA GPUs of this machine.

@@ -151,3 +151,90 @@ fn nothing_is_left_when_it_is_told_to_end() {
         }
     }
 }
+
+/// Prints its rank on both streams.
+const PRINTS: &str = r#"
+import os, sys
+print("out", os.environ["LOCAL_RANK"], *sys.argv[1:])
+print("err", os.environ["LOCAL_RANK"], file=sys.stderr)
+"#;
+
+#[test]
+fn torchruns_options_are_known_and_others_are_no_scripts() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = "--standalone --nproc-per-node 2 --role trainer --rdzv-backend c10d --rdzv-conf timeout=30 --monitor-interval 1 \
+                --start-method spawn -t 0:2 -r 0:3,1:2 --log-dir logs";
+    let options: Vec<_> = line.split_whitespace().collect();
+    let output = launch(folder.path(), PRINTS, &options, &["--tee", "--", "-h"]);
+    let told = text(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert_eq!(text(&output.stdout), "out 1 --tee -- -h\n");
+    assert!(told.contains("--role has no effect here") && told.contains("err 0"), "{told}");
+    assert!(!told.contains("err 1"), "{told}");
+    let log = |name: &str| std::fs::read_to_string(folder.path().join("logs/none/attempt_0").join(name));
+    assert_eq!(log("0/stdout.log").unwrap(), "out 0 --tee -- -h\n");
+    assert_eq!(log("1/stderr.log").unwrap(), "err 1\n");
+    let options = ["--standalone", "--nproc-per-node=2", "--local-ranks-filter", "1"];
+    assert_eq!(text(&launch(folder.path(), PRINTS, &options, &[]).stdout), "out 1\n");
+    let output = launch(folder.path(), PRINTS, &["--standalone", "--bogus"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stderr), "launch: unknown option '--bogus'; see launch --help\n");
+    let output = launch(folder.path(), PRINTS, &["--version"], &[]);
+    assert!(output.status.success() && text(&output.stdout).starts_with("launch "), "{output:?}");
+}
+
+#[test]
+fn modules_run_as_python_runs_them() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("module.py"), PRINTS).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_launch"))
+        .args(["--standalone", "-m", "module", "-m"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stdout), "out 0 -m\n", "{}", text(&output.stderr));
+}
+
+#[test]
+fn each_run_has_logs_of_its_own_in_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("a/b");
+    std::fs::create_dir_all(&inner).unwrap();
+    let options = ["--standalone", "--log-dir", "logs", "--rdzv-id", "../../x y"];
+    let output = launch(&inner, PRINTS, &options, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("can't name the folder"), "{}", text(&output.stderr));
+    assert!(!inner.join("logs").exists() && !folder.path().join("a/x y").exists());
+    let options = ["--standalone", "--log-dir", "logs", "--rdzv-id", "j"];
+    // The script is written before the first of them reads it.
+    let commands: Vec<_> = (0..3).map(|run| command(&inner, PRINTS, &options, &[&run.to_string()])).collect();
+    let runs: Vec<_> = commands
+        .into_iter()
+        .map(|mut run| run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        .collect();
+    let mut told = Vec::new();
+    for run in runs {
+        let output = run.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        told.extend(
+            text(&output.stderr).lines().filter(|line| line.contains("logs go to")).map(str::to_owned),
+        );
+    }
+    told.sort();
+    assert_eq!(told, ["launch: the logs go to logs/j_1", "launch: the logs go to logs/j_2"]);
+    let log =
+        |id| std::fs::read_to_string(inner.join("logs").join(id).join("attempt_0/0/stdout.log")).unwrap();
+    let mut logs = ["j", "j_1", "j_2"].map(log);
+    logs.sort();
+    assert_eq!(logs, ["out 0 0\n", "out 0 1\n", "out 0 2\n"]);
+}
+
+#[test]
+fn endless_times_are_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let options =
+        "--rdzv-endpoint localhost:0 --join-timeout 1e300 --heartbeat-timeout 1e19 --last-call 1e300";
+    let output = launch(folder.path(), PRINTS, &options.split(' ').collect::<Vec<_>>(), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "out 0\n");
+}
