@@ -4,25 +4,24 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// The folder of the Python that has PyTorch.
+/// The Python that has PyTorch.
 fn pytorch() -> Option<PathBuf> {
     let wanted = std::env::var_os("KF_LONG").and(std::env::var_os("KF_TORCH_PYTHON"));
     if wanted.is_none() {
         println!("JUDGE torch-ddp skipped: it runs in the long checks, with a KF_TORCH_PYTHON");
     }
-    Some(Path::new(&wanted?).parent()?.to_owned())
+    wanted.map(PathBuf::from)
 }
 
 fn launch(python: &Path, folder: &Path, options: &[&str], args: &[&str]) -> Output {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/scripts/ddp.py");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::iter::once(python.to_owned()).chain(std::env::split_paths(&path));
     Command::new(env!("CARGO_BIN_EXE_launch"))
         .args(options)
+        // This program's libtorch is not that of PyTorch.
+        .args(["--no-python", "env", "-u", "LD_LIBRARY_PATH"])
+        .arg(python)
         .arg(script)
         .args(args)
-        .env("PATH", std::env::join_paths(path).unwrap())
-        .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::null())
         .current_dir(folder)
         .output()
