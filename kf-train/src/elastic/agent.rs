@@ -300,13 +300,13 @@ impl Work {
         });
         let reports = self.report.subscribe();
         let (every, key) = (self.options.heartbeat, self.meeting.keys.coordinator());
-        let (of_other, own_key, follows) = (coordinator.clone(), key.clone(), nodes.is_none());
+        let (of_other, around, follows) = (coordinator.clone(), self.meeting.clone(), nodes.is_none());
         // On its own: the end of ranks may take longer than a node may be silent.
         let mut reporting = AbortOnDropHandle::new(tokio::spawn(async move {
             // One that coordinates itself is told by its own store.
             let gave_way = async {
                 match follows {
-                    true => gave_way(&reporter, &of_other, &own_key, every).await,
+                    true => gave_way(&around, &reporter, &of_other, every).await,
                     false => std::future::pending().await,
                 }
             };
@@ -540,11 +540,16 @@ async fn report(client: StoreClient, mut reports: watch::Receiver<Report>, every
 
 /// Looks every now and then whether a coordinator has given way to another, which may not know of its nodes. Ends then,
 /// and when it is lost.
-async fn gave_way(client: &StoreClient, coordinator: &Coordinator, key: &str, every: Duration) -> Error {
+async fn gave_way(
+    meeting: &Meeting,
+    client: &StoreClient,
+    coordinator: &Coordinator,
+    every: Duration,
+) -> Error {
     loop {
         tokio::time::sleep(every).await;
-        let present = match client.try_get(key).await {
-            Ok(told) => told.and_then(|told| serde_json::from_slice::<Coordinator>(&told).ok()),
+        let present = match meeting.read(client).await {
+            Ok(present) => present,
             Err(error) => return error,
         };
         if present.is_some_and(|present| present.node.id != coordinator.node.id) {

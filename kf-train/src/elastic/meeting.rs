@@ -12,14 +12,12 @@ use super::messages::{Coordinator, Keys, address};
 use super::options::AgentOptions;
 use super::round::{Node, Round};
 use crate::store::{StoreClient, StoreServer, StoreWatch};
-use crate::{Error, Result};
+use crate::{Error, LONGEST, Result};
 
 /// How long one attempt to reach a node takes at most.
 const REACH: Duration = Duration::from_secs(1);
 /// How often is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
-/// No time is taken for longer.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How often a coordinator looks for another one.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -212,7 +210,8 @@ impl Meeting {
         }
     }
 
-    async fn read(&self, client: &StoreClient) -> Result<Option<Coordinator>> {
+    /// Who coordinates, as the store of this client has it.
+    pub(super) async fn read(&self, client: &StoreClient) -> Result<Option<Coordinator>> {
         let value = client.try_get(&self.keys.coordinator()).await?;
         Ok(value.and_then(|value| serde_json::from_slice(&value).ok()))
     }

@@ -285,8 +285,7 @@ impl LocalRanks {
 
     /// What rank 0 returned, where it ran here.
     pub(super) fn result(&self) -> Value {
-        let result = plain_file::read(&self.folder.join("result.json"), 1 << 30);
-        result.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null)
+        plain_file::read_result(&self.folder.join("result.json")).unwrap_or(Value::Null)
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) use self::calls::Call;
 use self::calls::{Calls, Seen};
 use self::meeting::{Meeting, Reach};
 use self::reporter::Reporter;
-use crate::{Error, Rank, Result};
+use crate::{Error, LONGEST, Rank, Result};
 
 pub use self::checks::ReduceOp;
 pub use self::meeting::RoundPlace;
@@ -91,8 +91,7 @@ impl Default for GroupOptions {
 impl GroupOptions {
     /// With times that clocks bear to be added to them.
     pub(crate) fn bounded(self) -> Self {
-        let longest = Duration::from_secs(10 * 365 * 24 * 3600);
-        Self { join_timeout: self.join_timeout.min(longest), timeout: self.timeout.min(longest), ..self }
+        Self { join_timeout: self.join_timeout.min(LONGEST), timeout: self.timeout.min(LONGEST), ..self }
     }
 }
 

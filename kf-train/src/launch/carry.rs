@@ -101,16 +101,12 @@ fn places(job: &LocalJob, ports: &Ports, restarts: u64) -> Result<Vec<Place>> {
     (0..spec.nodes).map(place).collect()
 }
 
-/// A result has at most as much as a store takes several times over.
-const MOST_BYTES: u64 = 1 << 30;
-
 fn succeeded(job: &LocalJob) -> JobEnd {
     if matches!(job.spec.program, Program::Command { .. }) {
         return JobEnd::Succeeded { result: Value::Null };
     }
     let path = result_file(job);
-    let result = plain_file::read(&path, MOST_BYTES).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
-    match result {
+    match plain_file::read_result(&path) {
         Ok(result) => JobEnd::Succeeded { result },
         Err(error) => {
             let place = path.display();

@@ -318,6 +318,7 @@ fn path(path: &Path) -> Result<&str, String> {
         .ok_or_else(|| format!("{} is not UTF-8; set XDG_CACHE_HOME to a folder that is", path.display()))
 }
 
-fn at(path: &Path, error: &std::io::Error) -> String {
+/// An error of a file or folder, with its path.
+pub(crate) fn at(path: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", path.display())
 }

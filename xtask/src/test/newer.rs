@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cargo;
-use crate::libtorch;
+use crate::libtorch::{self, at};
 
 /// What the workspace asks for, and what fits the newer libtorch.
 const TCH: [&str; 2] = ["tch = \"0.24\"", "tch = \"0.26\""];
@@ -84,10 +84,6 @@ fn tracked(root: &Path) -> Result<BTreeSet<PathBuf>, String> {
     command.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(root);
     let list = cargo::output(command, "git ls-files")?;
     Ok(list.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect())
-}
-
-fn at(path: &Path, error: &std::io::Error) -> String {
-    format!("{}: {error}", path.display())
 }
 
 #[cfg(test)]

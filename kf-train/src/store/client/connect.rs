@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::super::server::{Shared, Stream, prepare};
 use super::super::wire::{Answer, Request};
 use super::exchange::{Broken, Call, Wire, carry};
-use crate::{Error, Result};
+use crate::{Error, LONGEST, Result};
 
 /// How many calls may wait for those before them.
 const CALLS: usize = 64;
@@ -33,7 +33,7 @@ enum Origin {
 
 impl Connection {
     pub(super) async fn open(address: String, timeout: Duration) -> Result<Self> {
-        let deadline = Instant::now() + timeout.min(Duration::from_secs(10 * 365 * 24 * 3600));
+        let deadline = Instant::now() + timeout.min(LONGEST);
         let mut pause = Duration::from_millis(10);
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
         loop {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::wire::{Answer, KEY_BYTES, KEYS, Request, VALUE_BYTES};
-use crate::{Error, Result};
+use crate::{Error, LONGEST, Result};
 use connect::Connection;
 
 /// A client of a store: of a [`StoreServer`](super::StoreServer), or of any TCPStore of PyTorch 2.11.
@@ -303,7 +303,7 @@ impl StoreClient {
     ) -> Result<Vec<Answer>> {
         // No time is too long.
         let now = Instant::now();
-        let deadline = now + timeout.min(Duration::from_secs(10 * 365 * 24 * 3600));
+        let deadline = now + timeout.min(LONGEST);
         self.connection.call(what, wait, requests, deadline, timeout).await
     }
 
