@@ -104,6 +104,7 @@ fn print(event: &JobEvent, console: &Console, first: &Mutex<First>) {
             let (ranks, nodes) = (counted(world_size, "rank"), counted(nodes, "node"));
             eprintln!("launch: round {number}: {ranks} on {nodes}: {reason}");
         }
+        JobEvent::Waiting { reason } => eprintln!("launch: waiting: {reason}"),
         _ => {}
     }
 }
@@ -228,7 +229,7 @@ mod tests {
     fn unknown_options_are_no_scripts() {
         for (args, expected) in [
             (["--bogus", "x"], "unknown option '--bogus'; see launch --help"),
-            (["--nnode=2", "x"], "unknown option '--nnode', is it --nnodes?; see launch --help"),
+            (["--nodes=2", "x"], "unknown option '--nodes', is it --nnodes?; see launch --help"),
             (["-z", "x"], "unknown option '-z'; see launch --help"),
         ] {
             let error = Options::try_parse_from([&["launch"], &args[..]].concat()).unwrap_err();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::FalseyValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use kf_train::Job;
 use kf_train::elastic::{AgentOptions, QuorumOptions};
@@ -24,14 +25,17 @@ const LEAST_HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(100);
 ///
 /// Exits with 0 when all ranks succeeded, with 1 when one failed and no restart was left or this node was told to leave
 /// (SIGTERM, Ctrl-C), and with 2 when the job could not begin.
+///
+/// Options may also be given by torchrun's environment variables (PET_NNODES for --nnodes, and so on); the command line
+/// goes before them.
 #[derive(Debug, Parser)]
-#[command(name = "launch", version, args_override_self = true)]
+#[command(name = "launch", version, args_override_self = true, infer_long_args = true)]
 pub struct Options {
     /// A job of this node alone, which needs no endpoint.
-    #[arg(long)]
+    #[arg(long, env = "PET_STANDALONE", hide_env = true, value_parser = FalseyValueParser::new())]
     pub standalone: bool,
     /// How many nodes: N, or MIN:MAX for a job that nodes may join and leave.
-    #[arg(long, default_value = "1", value_name = "MIN:MAX")]
+    #[arg(long, default_value = "1", value_name = "MIN:MAX", env = "PET_NNODES", hide_env = true)]
     pub nnodes: String,
     /// How many ranks this node has: a number, `gpu`, `cpu`, or `auto` (one a GPU, and without GPUs one a core).
     #[arg(
@@ -39,7 +43,9 @@ pub struct Options {
         alias = "nproc_per_node",
         allow_negative_numbers = true,
         default_value = "1",
-        value_name = "N"
+        value_name = "N",
+        env = "PET_NPROC_PER_NODE",
+        hide_env = true
     )]
     pub nproc_per_node: String,
     /// How many times failed ranks have all ranks started anew.
@@ -48,45 +54,83 @@ pub struct Options {
         alias = "max_restarts",
         allow_negative_numbers = true,
         default_value_t = 0,
-        value_name = "K"
+        value_name = "K",
+        env = "PET_MAX_RESTARTS",
+        hide_env = true
     )]
     pub max_restarts: u64,
     /// This node's number, from 0, for a fixed number of nodes. Where not given, nodes are numbered as they come.
-    #[arg(long, alias = "node_rank", allow_negative_numbers = true, value_name = "R")]
+    #[arg(
+        long,
+        alias = "node_rank",
+        allow_negative_numbers = true,
+        value_name = "R",
+        env = "PET_NODE_RANK",
+        hide_env = true
+    )]
     pub node_rank: Option<usize>,
     /// Where the agents meet: HOST or HOST:PORT of a node, or several, with commas between them.
-    #[arg(long, alias = "rdzv_endpoint", value_name = "H:P", value_delimiter = ',')]
+    #[arg(
+        long,
+        alias = "rdzv_endpoint",
+        value_name = "H:P",
+        value_delimiter = ',',
+        env = "PET_RDZV_ENDPOINT",
+        hide_env = true
+    )]
     pub rdzv_endpoint: Vec<String>,
     /// The job's name among all that meet at the same endpoint.
-    #[arg(long, alias = "rdzv_id", default_value = "none", value_name = "ID")]
+    #[arg(
+        long,
+        alias = "rdzv_id",
+        default_value = "none",
+        value_name = "ID",
+        env = "PET_RDZV_ID",
+        hide_env = true
+    )]
     pub rdzv_id: String,
     /// `c10d` or `static`, which are the same here: the agents' own store.
-    #[arg(long, alias = "rdzv_backend", default_value = "c10d", value_name = "BACKEND")]
+    #[arg(
+        long,
+        alias = "rdzv_backend",
+        default_value = "c10d",
+        value_name = "BACKEND",
+        env = "PET_RDZV_BACKEND",
+        hide_env = true
+    )]
     pub rdzv_backend: String,
     /// KEY=VALUE,…: `join_timeout` or `timeout`, and `last_call_timeout`, in seconds, stand for --join-timeout and
     /// --last-call.
-    #[arg(long, alias = "rdzv_conf", default_value = "", hide_default_value = true, value_name = "CONF")]
+    #[arg(
+        long,
+        alias = "rdzv_conf",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "CONF",
+        env = "PET_RDZV_CONF",
+        hide_env = true
+    )]
     pub(super) rdzv_conf: Conf,
     /// The host of the endpoint, for scripts that start torchrun with it.
-    #[arg(long, alias = "master_addr", value_name = "HOST")]
+    #[arg(long, alias = "master_addr", value_name = "HOST", env = "PET_MASTER_ADDR", hide_env = true)]
     pub master_addr: Option<String>,
     /// The port of the endpoint, for scripts that start torchrun with it.
-    #[arg(long, alias = "master_port", value_name = "PORT")]
+    #[arg(long, alias = "master_port", value_name = "PORT", env = "PET_MASTER_PORT", hide_env = true)]
     pub master_port: Option<u16>,
     /// The address that other nodes reach this one by.
-    #[arg(long, alias = "local_addr", value_name = "HOST")]
+    #[arg(long, alias = "local_addr", value_name = "HOST", env = "PET_LOCAL_ADDR", hide_env = true)]
     pub local_addr: Option<String>,
     /// Where what the ranks print goes as well: D/ID/attempt_0/0/stdout.log, stderr.log and error.json. A later run with the
     /// same ID has D/ID_1, and so on.
-    #[arg(long, alias = "log_dir", value_name = "D")]
+    #[arg(long, alias = "log_dir", value_name = "D", env = "PET_LOG_DIR", hide_env = true)]
     pub log_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(super) console: Console,
     /// Run the script as a module, as `python -m` does.
-    #[arg(short, long)]
+    #[arg(short, long, env = "PET_MODULE", hide_env = true, value_parser = FalseyValueParser::new())]
     pub module: bool,
     /// Run the script itself, not with Python.
-    #[arg(long, alias = "no_python")]
+    #[arg(long, alias = "no_python", env = "PET_NO_PYTHON", hide_env = true, value_parser = FalseyValueParser::new())]
     pub no_python: bool,
     /// How long a node looks for the others, in seconds; 600 where not given.
     #[arg(long, allow_negative_numbers = true, value_name = "S")]

@@ -33,6 +33,41 @@ print("to stderr", file=sys.stderr)
 "#;
 
 #[test]
+fn options_come_from_torchruns_variables_and_may_be_cut_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "import os; print(os.environ['WORLD_SIZE'], os.environ['TORCHELASTIC_MAX_RESTARTS'])";
+    let run = |options: &[&str]| {
+        let mut command = command(folder.path(), script, options, &[]);
+        command.envs([("PET_STANDALONE", "1"), ("PET_NPROC_PER_NODE", "2"), ("PET_MAX_RESTARTS", "3")]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert_eq!(run(&[]), "2 3\n2 3\n");
+    assert_eq!(run(&["--nproc", "1"]), "1 3\n");
+    assert_eq!(run(&["--max_res=4", "--nproc_per=1"]), "1 4\n");
+}
+
+#[test]
+fn what_is_waited_for_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = |options: &[&str]| {
+        let output = launch(folder.path(), "print('never')", options, &[]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+        text(&output.stderr)
+    };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let here = format!("127.0.0.1:{port}");
+    let told = alone(&["--nnodes=2", "--rdzv-endpoint", &here, "--join-timeout=2.5"]);
+    assert!(told.contains("launch: waiting: 1 of at least 2 nodes are here\n"), "{told}");
+    // An address of documentation, which is nobody's.
+    let told = alone(&["--nnodes=2", "--rdzv-endpoint=192.0.2.1:29400", "--join-timeout=2.5"]);
+    assert!(told.contains("launch: waiting: no other node is found yet at 192.0.2.1:29400\n"), "{told}");
+}
+
+#[test]
 fn the_environment_is_torchruns() {
     let folder = tempfile::tempdir().unwrap();
     let options = [

@@ -145,6 +145,17 @@ int kf_group_all_to_all(const KfGroup* group, at::Tensor* output, at::Tensor* in
   });
 }
 
+// The group as it is now, for another thread that carries messages.
+int kf_group_messenger(const KfGroup* group, KfGroup** out, char** message) {
+  return guarded(message, [&] { *out = new KfGroup{group->group, group->backend, group->watch, group->futures}; });
+}
+
+void kf_messenger_free(KfGroup* messenger) {
+  char* message = nullptr;
+  guarded(&message, [&] { delete messenger; });
+  free(message);
+}
+
 int kf_group_send(const KfGroup* group, at::Tensor* tensor, int to, char** message) {
   return timed(group, message, [&] {
     std::vector<at::Tensor> tensors{tensor->detach()};

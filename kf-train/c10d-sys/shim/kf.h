@@ -64,7 +64,7 @@ struct KfGroup {
   c10::intrusive_ptr<c10d::ProcessGroup> group;
   c10::intrusive_ptr<c10d::Backend> backend;
   // None for Gloo, which keeps time itself. It ends before the backend does.
-  std::unique_ptr<Watch> watch;
+  std::shared_ptr<Watch> watch;
   // Whether the backend's works tell by a future that they are done. Where not, each call waits for its work.
   bool futures = false;
   // Of a group that can be replaced.

@@ -275,7 +275,7 @@ int kf_group_nccl(const KfStore* store, int rank, int size, int gpu, int64_t con
       try { aside(ENDING, [backend] { backend->abort(); }); } catch (...) {}
       throw;
     }
-    auto watch = std::make_unique<NcclWatch>(backend, own, device, Millis(timeout_ms));
+    auto watch = std::make_shared<NcclWatch>(backend, own, device, Millis(timeout_ms));
     auto group = c10::make_intrusive<c10d::ProcessGroup>(own, rank, size);
     group->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL, backend);
     group->setDefaultBackend(c10d::ProcessGroup::BackendType::NCCL);

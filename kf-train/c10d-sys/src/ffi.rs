@@ -232,6 +232,12 @@ unsafe extern "C" {
         work: *mut *mut KfWork,
         message: *mut *mut c_char,
     ) -> c_int;
+    pub(crate) fn kf_group_messenger(
+        group: *const KfGroup,
+        out: *mut *mut KfGroup,
+        message: *mut *mut c_char,
+    ) -> c_int;
+    pub(crate) fn kf_messenger_free(messenger: *mut KfGroup);
     pub(crate) fn kf_group_send(
         group: *const KfGroup,
         tensor: *mut AtTensor,

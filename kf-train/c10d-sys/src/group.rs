@@ -6,7 +6,7 @@ use std::time::Duration;
 use tch::Tensor;
 
 use crate::error::{Result, c_string, call, millis};
-use crate::{Store, Work, ffi};
+use crate::{Messenger, Store, Work, ffi};
 
 /// How values of several ranks become one; c10d's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,28 +268,17 @@ impl Group {
         })
     }
 
-    /// Sends a tensor to one other rank, which must receive it.
+    /// What carries messages between two ranks, on any thread; of the group as it is now, where it is replaced later.
     ///
     /// # Errors
-    /// c10d's.
-    pub fn send(&self, tensor: &mut Tensor, to: usize) -> Result<()> {
-        let to = int(to)?;
-        // SAFETY: group and tensor are alive.
-        call(|message| unsafe {
-            ffi::kf_group_send(self.raw.as_ptr(), tensor.as_mut_ptr().cast(), to, message)
-        })
-    }
-
-    /// Fills a tensor with what one other rank sends.
-    ///
-    /// # Errors
-    /// c10d's.
-    pub fn recv(&self, tensor: &mut Tensor, from: usize) -> Result<()> {
-        let from = int(from)?;
-        // SAFETY: group and tensor are alive.
-        call(|message| unsafe {
-            ffi::kf_group_recv(self.raw.as_ptr(), tensor.as_mut_ptr().cast(), from, message)
-        })
+    /// That there is no memory for it.
+    pub fn messenger(&self) -> Result<Messenger> {
+        let mut out = std::ptr::null_mut();
+        // SAFETY: the group is alive; `out` is written on OK.
+        call(|message| unsafe { ffi::kf_group_messenger(self.raw.as_ptr(), &mut out, message) })?;
+        NonNull::new(out)
+            .map(|raw| Messenger { raw })
+            .ok_or_else(|| crate::Error::new("no messenger was made"))
     }
 
     /// Waits for every rank to come here.

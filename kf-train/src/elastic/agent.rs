@@ -149,6 +149,8 @@ impl Agent {
     }
 }
 
+/// How long a coordinator is looked for until that is told.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long this node's own store may take.
 const HEAL: Duration = Duration::from_secs(60);
 
@@ -210,10 +212,17 @@ impl Work {
     /// Looks for the coordinator; the ranks run on meanwhile. None when this node is to leave.
     async fn find(&mut self, known: &mut Known) -> Result<Option<Found>> {
         let meeting = self.meeting.clone();
+        let waits = match known.round {
+            Some(_) => "the coordinator is lost, and another one is looked for".to_owned(),
+            None => format!("no other node is found yet at {}", self.options.endpoints.join(", ")),
+        };
+        let mut waits = Some(waits);
         let mut find = pin!(meeting.find(known));
+        let mut patience = pin!(tokio::time::sleep(PATIENCE));
         loop {
             tokio::select! {
                 found = &mut find => return found.map(Some),
+                () = &mut patience, if waits.is_some() => self.tell_wait(waits.take().unwrap_or_default()),
                 watched = self.ranks.watch() => self.watched(watched).await?,
                 () = self.options.leave.cancelled() => {
                     self.ranks.leave(self.options.leave_grace).await;
@@ -347,8 +356,11 @@ impl Work {
                 }
                 // Who comes back to a coordinator hears all from the beginning.
                 Step::News(Some(
-                    News::Over { round, .. } | News::Round { round: Round { number: round, .. }, .. },
+                    News::Over { round, .. }
+                    | News::Waits { after: round, .. }
+                    | News::Round { round: Round { number: round, .. }, .. },
                 )) if self.known.round.as_ref().is_some_and(|known| round < known.number) => {}
+                Step::News(Some(News::Waits { reason, .. })) => self.tell_wait(reason),
                 Step::News(Some(News::Over { round, reason })) => {
                     warn!(round, "the round is over: {reason}");
                     next = None;
@@ -387,6 +399,12 @@ impl Work {
                 }
                 Step::Ranks(watched) => self.watched(watched).await?,
             }
+        }
+    }
+
+    fn tell_wait(&self, reason: String) {
+        if self.tells_rounds {
+            (self.tell)(JobEvent::Waiting { reason });
         }
     }
 

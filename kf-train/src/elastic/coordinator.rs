@@ -22,6 +22,8 @@ const TICK: Duration = Duration::from_millis(50);
 const TOGETHER: Duration = Duration::from_millis(2);
 /// How often it is tried to reach a lost node, and for how long.
 const PROBE: Duration = Duration::from_millis(500);
+/// How often is told what is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the end of a job is told to nodes that have not left yet.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -55,6 +57,7 @@ pub(super) async fn coordinate(meeting: Arc<Meeting>, lead: Lead, options: Quoru
         over: None,
         last: None,
         too_few: None,
+        waits: (Instant::now(), None),
         probes: JoinSet::new(),
         probed: BTreeMap::new(),
         own: lead.own,
@@ -115,6 +118,8 @@ struct Driver {
     last: Option<Reason>,
     /// Since when there are too few nodes.
     too_few: Option<Instant>,
+    /// Since when nothing was told of a wait, and what was told last.
+    waits: (Instant, Option<Reason>),
     /// Attempts to reach lost nodes: the id of one that has ended for certain.
     probes: JoinSet<Option<String>>,
     probed: BTreeMap<String, Duration>,
@@ -233,8 +238,23 @@ impl Driver {
             self.over = Some(broken);
             self.tell(News::Over { round: broken, reason: reason.to_string() }).await?;
         }
+        self.tell_wait(&reason).await?;
         self.last = Some(reason);
         Ok(end)
+    }
+
+    /// Tells what is waited for, where that takes a while.
+    async fn tell_wait(&mut self, reason: &Reason) -> Result<()> {
+        if !reason.waits() {
+            self.waits = (Instant::now(), None);
+        } else if self.waits.0.elapsed() >= PATIENCE
+            && self.waits.1.as_ref().is_none_or(|told| !told.is_like(reason))
+        {
+            self.waits = (Instant::now(), Some(reason.clone()));
+            let after = self.state.round.as_ref().map_or(0, |round| round.number);
+            self.tell(News::Waits { after, reason: reason.to_string() }).await?;
+        }
+        Ok(())
     }
 
     /// The job's end where too few nodes have come, or come back, for this long.

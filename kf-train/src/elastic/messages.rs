@@ -56,6 +56,8 @@ pub(super) enum News {
     Round { round: Round, reason: String },
     /// The round is over, and there is no other yet.
     Over { round: u64, reason: String },
+    /// After this round, 0 before the first, there is none for a while.
+    Waits { after: u64, reason: String },
     /// The job has ended.
     End(JobEnd),
 }

@@ -119,6 +119,11 @@ impl Reason {
         matches!(self, Self::TooFew { .. } | Self::Minority { .. })
     }
 
+    /// Whether no ranks run because of it, until nodes come.
+    pub(super) fn waits(&self) -> bool {
+        self.breaks_round() || matches!(self, Self::LastCall { .. })
+    }
+
     /// Whether it tells nothing new after the other: times that run down don't.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {

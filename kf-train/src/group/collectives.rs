@@ -2,7 +2,6 @@
 
 use tch::Tensor;
 
-use super::calls::Call;
 use super::{ProcessGroup, ReduceOp};
 #[cfg(doc)]
 use crate::Error;
@@ -93,45 +92,11 @@ impl ProcessGroup {
         self.all_to_all_async(tensor)?.wait()
     }
 
-    /// Sends a tensor to one other rank, which [receives](Self::recv) it: a description of it, and then the tensor, each
-    /// in the group's time.
-    ///
-    /// Over Gloo it may return before that, over NCCL it waits for the other: ranks in a ring that all send first wait
-    /// until time runs out.
-    ///
-    /// # Errors
-    /// [`Error::Tensor`], [`Error::Collective`], [`Error::CollectiveTimedOut`].
-    pub fn send(&self, tensor: &Tensor, to: usize) -> Result<()> {
-        self.check("send", tensor)?;
-        self.check_other("send's rank", to)?;
-        let call = self.message("send", to);
-        self.announce(&call, tensor, to)?;
-        call.done(self.raw().send(&mut tensor.shallow_clone(), to))
-    }
-
-    /// Fills a tensor with what one other rank [sends](Self::send): of this shape and type.
-    ///
-    /// # Errors
-    /// [`Error::Tensor`]; [`Error::Collective`] also where another shape or type is sent, which leaves the tensor as it
-    /// was, and the sender to its own time; [`Error::CollectiveTimedOut`].
-    pub fn recv(&self, tensor: &mut Tensor, from: usize) -> Result<()> {
-        self.check("recv", tensor)?;
-        self.check_other("recv's rank", from)?;
-        let call = self.message("recv", from);
-        self.expect(&call, tensor, from)?;
-        call.done(self.raw().recv(tensor, from))
-    }
-
     /// Waits until every rank is here.
     ///
     /// # Errors
     /// [`Error::Collective`], [`Error::CollectiveTimedOut`].
     pub fn barrier(&self) -> Result<()> {
         self.barrier_async()?.wait()
-    }
-
-    fn message(&self, operation: &'static str, other: usize) -> Call {
-        let round = self.round.borrow();
-        Call::with(&round.calls, round.reporter.as_ref(), operation, other)
     }
 }

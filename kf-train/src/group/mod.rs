@@ -7,6 +7,7 @@ mod coalesced;
 mod collectives;
 mod meet;
 mod meeting;
+mod messages;
 mod missing;
 mod replace;
 mod reporter;
@@ -26,6 +27,7 @@ use tch::Device;
 pub(crate) use self::calls::Call;
 use self::calls::{Calls, Seen};
 use self::meeting::{Meeting, Reach};
+use self::messages::Lanes;
 use self::reporter::Reporter;
 use crate::{Error, LONGEST, Rank, Result};
 
@@ -124,6 +126,8 @@ pub struct ProcessGroup {
 /// What a group is made of until it is replaced.
 #[derive(Debug)]
 struct Round {
+    // It waits for messages under way, which use what follows.
+    lanes: Lanes,
     // Before the store, which it uses while it ends.
     reporter: Option<Arc<Reporter>>,
     calls: Arc<Calls>,
@@ -236,7 +240,8 @@ impl ProcessGroup {
         if let Some(reporter) = &reporter {
             reporter.tell(&calls);
         }
-        let round = Arc::new(Round { reporter, calls, store, members, place, options });
+        let round =
+            Arc::new(Round { lanes: Lanes::default(), reporter, calls, store, members, place, options });
         Ok(Self { group, round: RefCell::new(round), exchanges: Cell::new(0), subgroups: Cell::new(0) })
     }
 

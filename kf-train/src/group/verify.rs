@@ -42,7 +42,7 @@ impl ProcessGroup {
             return Ok(());
         }
         let operation = call.operation();
-        let own = self.packed(&format!("{operation}{what}"));
+        let own = packed(&format!("{operation}{what}"), self.device());
         let shape = [self.world_size() as i64, LENGTH as i64];
         let mut all = Tensor::empty(shape, (Kind::Uint8, self.device()));
         let begun = self.raw().all_gather(&mut all, &mut own.unsqueeze(0));
@@ -60,42 +60,24 @@ impl ProcessGroup {
         Ok(())
     }
 
-    /// Tells the rank that receives what will come.
-    pub(super) fn announce(&self, call: &Call, tensor: &Tensor, to: usize) -> Result<()> {
-        call.done(self.raw().send(&mut self.packed(&described(tensor)), to))
-    }
-
-    /// Compares what will come with where it is to go.
-    pub(super) fn expect(&self, call: &Call, tensor: &Tensor, from: usize) -> Result<()> {
-        let mut told = self.packed("");
-        call.done(self.raw().recv(&mut told, from))?;
-        let (found, expected) = (unpacked(&told.to_device(Device::Cpu)), described(tensor));
-        match found == expected {
-            true => Ok(()),
-            false => {
-                Err(self
-                    .differs("recv", format!("rank {from} sends {found}, and {expected} is to be received")))
-            }
-        }
-    }
-
     pub(super) fn differs(&self, operation: &'static str, message: String) -> Error {
         Error::collective(operation, self.rank(), message)
     }
-
-    fn packed(&self, text: &str) -> Tensor {
-        let mut bytes = text.as_bytes().to_vec();
-        bytes.resize(LENGTH, 0);
-        Tensor::from_slice(&bytes).to_device(self.device())
-    }
 }
 
-fn described(tensor: &Tensor) -> String {
+/// A text as a tensor of fixed length.
+pub(super) fn packed(text: &str, device: Device) -> Tensor {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.resize(LENGTH, 0);
+    Tensor::from_slice(&bytes).to_device(device)
+}
+
+pub(super) fn described(tensor: &Tensor) -> String {
     format!("{:?} {:?}", tensor.kind(), tensor.size()).chars().take(LENGTH / 2).collect()
 }
 
 /// A row of bytes as text; none where they are not what they should be.
-fn unpacked(row: &Tensor) -> String {
+pub(super) fn unpacked(row: &Tensor) -> String {
     let bytes: Vec<u8> = row.try_into().unwrap_or_default();
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures::channel::oneshot;
@@ -10,7 +12,7 @@ use tch::Tensor;
 use super::calls::Call;
 use crate::{Error, Result};
 
-/// A collective that has begun. Await it, in any runtime, or [`wait`](Self::wait): either gives its values back.
+/// A collective, or a message, that has begun. Await it, in any runtime, or [`wait`](Self::wait): either gives its values back.
 ///
 /// Works begin in the order in which they were made; over Gloo two are on their way at a time, so that a small one may
 /// be done before a big one that is before it. Over NCCL a work is done when the call that made it returns.
@@ -28,8 +30,14 @@ enum State<T> {
         call: Call,
         values: Box<dyn FnOnce() -> T + Send>,
     },
+    /// A message, which a thread carries.
+    Carried {
+        told: oneshot::Receiver<Result<T>>,
+        ended: Arc<AtomicBool>,
+    },
     /// It failed, and the other ranks are being looked at.
     Failing(oneshot::Receiver<Error>),
+    Ended(Result<T>),
     Over,
 }
 
@@ -43,11 +51,22 @@ impl<T> Work<T> {
         Ok(Self { state: State::UnderWay { raw, call, values: Box::new(values) } })
     }
 
+    /// What was done when its call returned.
+    pub(super) fn ended(result: Result<T>) -> Self {
+        Self { state: State::Ended(result) }
+    }
+
+    /// What a thread carries, and then tells of.
+    pub(super) fn carried(told: oneshot::Receiver<Result<T>>, ended: Arc<AtomicBool>) -> Self {
+        Self { state: State::Carried { told, ended } }
+    }
+
     /// Whether it is done, well or not.
     pub fn is_completed(&self) -> bool {
         match &self.state {
             State::UnderWay { raw, .. } => raw.is_completed(),
-            State::Failing(_) | State::Over => true,
+            State::Carried { ended, .. } => ended.load(Ordering::Acquire),
+            State::Failing(_) | State::Ended(_) | State::Over => true,
         }
     }
 
@@ -61,7 +80,9 @@ impl<T> Work<T> {
                 call.done(raw.wait())?;
                 Ok(values())
             }
+            State::Carried { told, .. } => futures::executor::block_on(told).unwrap_or_else(|_| Err(over())),
             State::Failing(told) => Err(futures::executor::block_on(told).unwrap_or_else(|_| over())),
+            State::Ended(result) => result,
             State::Over => Err(over()),
         }
     }
@@ -86,12 +107,20 @@ impl<T> Future for Work<T> {
             }
             self.state = State::Failing(told);
         }
-        let error = match &mut self.state {
-            State::Failing(told) => ready!(Pin::new(told).poll(context)).unwrap_or_else(|_| over()),
-            State::UnderWay { .. } | State::Over => over(),
+        let ended = match &mut self.state {
+            State::Carried { told, .. } => {
+                ready!(Pin::new(told).poll(context)).unwrap_or_else(|_| Err(over()))
+            }
+            State::Failing(told) => Err(ready!(Pin::new(told).poll(context)).unwrap_or_else(|_| over())),
+            State::UnderWay { .. } | State::Ended(_) | State::Over => {
+                match std::mem::replace(&mut self.state, State::Over) {
+                    State::Ended(ended) => ended,
+                    _ => Err(over()),
+                }
+            }
         };
         self.state = State::Over;
-        Poll::Ready(Err(error))
+        Poll::Ready(ended)
     }
 }
 
@@ -101,7 +130,8 @@ impl<T> fmt::Debug for Work<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let operation = match &self.state {
             State::UnderWay { call, .. } => call.operation(),
-            State::Failing(_) | State::Over => "over",
+            State::Carried { .. } => "message",
+            State::Failing(_) | State::Ended(_) | State::Over => "over",
         };
         f.debug_struct("Work").field("operation", &operation).finish_non_exhaustive()
     }

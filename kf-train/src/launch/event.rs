@@ -62,6 +62,11 @@ pub enum JobEvent {
         /// Why it was made.
         reason: String,
     },
+    /// An elastic job has no round, and waits for nodes; told once a second at most, where the reason is another.
+    Waiting {
+        /// For what.
+        reason: String,
+    },
     /// A rank failed, and all of them are started anew.
     Restarting {
         /// How many times they were, with this one.

@@ -20,6 +20,8 @@ mod exchanges;
 mod launch;
 mod limits;
 #[cfg(feature = "torch")]
+mod messages;
+#[cfg(feature = "torch")]
 mod missing;
 #[cfg(feature = "torch")]
 mod replaced;
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         coalesced::workers,
         collectives::workers,
         exchanges::workers,
+        messages::workers,
         missing::workers,
         replaced::workers,
         rounds::workers,
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         coalesced::trials(),
         collectives::trials(),
         exchanges::trials(),
+        messages::trials(),
         missing::trials(),
         replaced::trials(),
         rounds::trials(),

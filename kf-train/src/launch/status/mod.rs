@@ -169,6 +169,9 @@ impl JobStatus {
                     self.set(now, ConditionType::Restarting, true, "RankFailed", reason);
                 }
             }
+            JobEvent::Waiting { reason } => {
+                self.set(now, ConditionType::Running, false, "WaitingForNodes", reason);
+            }
             JobEvent::Restarting { restarts, failure } => {
                 self.restarts = *restarts;
                 self.ranks.iter_mut().for_each(|rank| rank.state = RankState::Pending);

@@ -138,6 +138,11 @@ fn rounds_of_elastic_jobs_are_followed() {
     status.apply(at(3), &started(1));
     assert_eq!(conditions(&status), [created, "Running=True RanksStarted @3"]);
 
+    // Too few nodes are left for a while.
+    let mut alone = status.clone();
+    alone.apply(at(4), &JobEvent::Waiting { reason: "1 of at least 2 nodes is here".into() });
+    assert_eq!(conditions(&alone), [created, "Running=False WaitingForNodes @4"]);
+
     // A node joins: the ranks of before still end.
     status.apply(at(4), &round(4, 0..2, 0));
     assert_eq!(conditions(&status), [created, "Running=False RoundBegan @4"]);
@@ -281,6 +286,7 @@ fn events() -> impl Strategy<Value = JobEvent> {
         1 => (0..6_usize, 0..6_usize, any::<u64>()).prop_map(|(world_size, first, restarts)| JobEvent::Round {
             number: 1, nodes: 1, world_size, restarts, starts: first..world_size, reason: String::new(),
         }),
+        1 => Just(JobEvent::Waiting { reason: "1 of at least 2 nodes is here".into() }),
         1 => end.prop_map(JobEvent::Ended),
     ]
 }
