@@ -125,7 +125,8 @@ impl LocalRanks {
         self.attempt += 1;
         let leave = place.leave_file();
         let result = self.folder.join("result.json");
-        let gang = Gang::start(&self.spec, &[place], &result, &self.spawner, self.tell.clone()).await?;
+        let gang =
+            Gang::start(&self.spec, &[place], &result, &self.spawner, self.tell.clone(), &|| true).await?;
         Ok((gang, leave))
     }
 

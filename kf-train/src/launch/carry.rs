@@ -45,15 +45,17 @@ async fn round(job: &Arc<LocalJob>, spawner: &Spawner, restarts: u64, began: Ins
         Ok(places) => places,
         Err(error) => return broken(error.to_string(), false),
     };
-    let mut gang = match Gang::start(&job.spec, &places, &result_file(job), spawner, tell).await {
+    // One beyond all time is none.
+    let deadline = job.spec.timeout.and_then(|after| Some((after, began.checked_add(after)?)));
+    let late = || deadline.is_some_and(|(_, deadline)| Instant::now() >= deadline);
+    let wanted = || !job.cancel.is_cancelled() && !late();
+    let mut gang = match Gang::start(&job.spec, &places, &result_file(job), spawner, tell, &wanted).await {
         Ok(gang) => gang,
         Err(Error::Spawn { rank, source, .. }) => {
             return broken(format!("rank {rank} can't be started: {source}"), source.is_retryable());
         }
         Err(error) => return broken(error.to_string(), error.is_retryable()),
     };
-    // One beyond all time is none.
-    let deadline = job.spec.timeout.and_then(|after| Some((after, began.checked_add(after)?)));
     let over = async {
         match deadline {
             Some((after, deadline)) => {
@@ -64,12 +66,13 @@ async fn round(job: &Arc<LocalJob>, spawner: &Spawner, restarts: u64, began: Ins
         }
     };
     let end = tokio::select! {
+        biased;
+        () = job.cancel.cancelled() => JobEnd::Canceled,
+        after = over => JobEnd::TimedOut { after },
         end = gang.watch() => match end {
             GangEnd::Succeeded => succeeded(job),
             GangEnd::Failed(failed) => JobEnd::Failed(Box::new(failed.failure)),
         },
-        () = job.cancel.cancelled() => JobEnd::Canceled,
-        after = over => JobEnd::TimedOut { after },
     };
     gang.stop(job.spec.stop_grace).await;
     end

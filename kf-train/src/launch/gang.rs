@@ -57,7 +57,8 @@ pub(crate) struct FailedRank {
 type Ended = (usize, Exit, Instant);
 
 impl Gang {
-    /// Starts the ranks of these nodes. Where one can't be started, those before it are ended.
+    /// Starts the ranks of these nodes, as long as they are wanted: thousands take seconds. Where one can't be started, those
+    /// before it are ended.
     ///
     /// # Errors
     /// [`Error::Spawn`](crate::Error::Spawn) and [`Error::Job`](crate::Error::Job).
@@ -67,6 +68,7 @@ impl Gang {
         result: &Path,
         spawner: &Spawner,
         tell: Tell,
+        wanted: &(dyn Fn() -> bool + Sync),
     ) -> Result<Self> {
         let mut gang = Self {
             world_size: places.first().map_or(0, |place| place.world_size),
@@ -79,7 +81,7 @@ impl Gang {
             tell,
         };
         let all = places.iter().flat_map(|place| (0..place.ranks.len()).map(move |local| (place, local)));
-        for (place, local_rank) in all {
+        for (place, local_rank) in all.take_while(|_| wanted()) {
             match RankProcess::start(spec, place, local_rank, result, spawner, &gang.tell).await {
                 Ok(started) => gang.add(started),
                 Err(error) => {

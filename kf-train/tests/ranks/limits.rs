@@ -1,15 +1,18 @@
 //! What ranks may do at most, and what they get: time without progress, memory, GPUs, a framework's environment.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kf_core::CancellationToken;
 use kf_core::process::Exit;
 use kf_core::resources::Resources;
 use kf_core::worker::Workers;
 use kf_train::contract::Framework;
 use kf_train::elastic::{Agent, AgentOptions};
 use kf_train::{
-    Error, Failure, Job, JobHandle, Launcher, LocalLauncher, Progress, Rank, RankEnd, Result, ranks,
+    Error, Failure, Job, JobEvent, JobHandle, Launcher, LocalLauncher, Progress, Rank, RankEnd, Result, ranks,
 };
 use libtest_mimic::Trial;
 
@@ -28,6 +31,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("limits::files_that_are_none", files_that_are_none),
         trial("limits::nodes_that_never_come", nodes_that_never_come),
         trial("limits::ranks_that_join_no_team", ranks_that_join_no_team),
+        trial("limits::many_ranks_that_are_still_being_started", many_that_are_being_started),
         trial("limits::memory", memory),
         trial("limits::limits_that_are_too_large", limits_that_are_too_large),
         trial("limits::gpus", gpus),
@@ -98,6 +102,32 @@ async fn nodes_that_never_come(launcher: LocalLauncher) {
     (options.quorum.heartbeat_timeout, options.quorum.last_call) = (Duration::MAX, Duration::MAX);
     options.quorum.max_nodes = 1;
     Agent::new(options).run::<()>(Job::command("true", [""; 0], 1)).await.unwrap();
+}
+
+/// The time holds, and a job can be cancelled, while its ranks are yet to be started.
+async fn many_that_are_being_started(launcher: LocalLauncher) {
+    const RANKS: usize = 2000;
+    let started = Arc::new(AtomicUsize::new(0));
+    let job = || {
+        let started = started.clone();
+        Job::command("sleep", ["600"], RANKS).on_event(move |event| {
+            if matches!(event, JobEvent::RankStarted { .. }) {
+                started.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    let after = Duration::from_millis(100);
+    let error = launcher.run::<()>(job().timeout(after)).await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+    let cancel = CancellationToken::new();
+    let (error, ()) = tokio::join!(launcher.run::<()>(job().cancel_with(cancel.clone())), async {
+        tokio::time::sleep(after).await;
+        cancel.cancel();
+    });
+    let error = error.unwrap_err();
+    assert!(matches!(error, Error::Canceled { .. }), "{error}");
+    let started = started.load(Ordering::Relaxed);
+    assert!(started < RANKS, "{started} were started all the same");
 }
 
 async fn ranks_that_join_no_team(launcher: LocalLauncher) {
