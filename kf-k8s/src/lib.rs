@@ -1,0 +1,3 @@
+//! Kubernetes as one implementation of KF's traits.
+
+pub mod objects;
