@@ -13,13 +13,20 @@ pub(super) struct Console {
     pub quiet: bool,
     /// Have what ranks print in the logs alone: 1 for standard output, 2 for standard error, 3 for both, or LOCAL_RANK:1, …
     /// with commas between them.
-    #[arg(short, long, value_name = "STREAMS")]
+    #[arg(short, long, value_name = "STREAMS", env = "PET_REDIRECTS", hide_env = true)]
     pub redirects: Option<Streams>,
     /// Print it and have it in the logs, which is so without it; undoes --redirects.
-    #[arg(short, long, value_name = "STREAMS")]
+    #[arg(short, long, value_name = "STREAMS", env = "PET_TEE", hide_env = true)]
     pub tee: Option<Streams>,
     /// Print only what these ranks of the node print, counted from 0, with commas between them.
-    #[arg(long, alias = "local_ranks_filter", value_name = "RANKS", value_delimiter = ',')]
+    #[arg(
+        long,
+        alias = "local_ranks_filter",
+        value_name = "RANKS",
+        value_delimiter = ',',
+        env = "PET_LOCAL_RANKS_FILTER",
+        hide_env = true
+    )]
     pub local_ranks_filter: Vec<usize>,
 }
 

@@ -27,7 +27,7 @@ const LEAST_HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(100);
 /// (SIGTERM, Ctrl-C), and with 2 when the job could not begin.
 ///
 /// Options may also be given by torchrun's environment variables (PET_NNODES for --nnodes, and so on); the command line
-/// goes before them.
+/// goes before them. PET_NODE_RANK counts where the number of nodes is fixed.
 #[derive(Debug, Parser)]
 #[command(name = "launch", version, args_override_self = true, infer_long_args = true)]
 pub struct Options {
@@ -60,14 +60,7 @@ pub struct Options {
     )]
     pub max_restarts: u64,
     /// This node's number, from 0, for a fixed number of nodes. Where not given, nodes are numbered as they come.
-    #[arg(
-        long,
-        alias = "node_rank",
-        allow_negative_numbers = true,
-        value_name = "R",
-        env = "PET_NODE_RANK",
-        hide_env = true
-    )]
+    #[arg(long, alias = "node_rank", allow_negative_numbers = true, value_name = "R")]
     pub node_rank: Option<usize>,
     /// Where the agents meet: HOST or HOST:PORT of a node, or several, with commas between them.
     #[arg(
@@ -227,16 +220,30 @@ impl Options {
     }
 
     fn node_rank_of(&self, min_nodes: usize, max_nodes: usize) -> Result<Option<usize>, String> {
-        match self.node_rank {
-            Some(rank) if min_nodes != max_nodes => Err(format!(
-                "--node-rank {rank}: with --nnodes {} nodes come and go, and are numbered as they come; leave it out, or give \
+        let fixed = min_nodes == max_nodes;
+        // Pods have it, of elastic jobs too, for which it means nothing.
+        let named = std::env::var("PET_NODE_RANK").ok().filter(|_| fixed && !self.standalone);
+        let (name, rank) = match (self.node_rank, named.filter(|rank| !rank.is_empty())) {
+            (Some(rank), _) => ("--node-rank", rank),
+            (None, Some(text)) => {
+                let rank = text.trim().parse();
+                (
+                    "PET_NODE_RANK",
+                    rank.map_err(|_| format!("PET_NODE_RANK {text}: expected a number, from 0"))?,
+                )
+            }
+            (None, None) => return Ok(None),
+        };
+        if !fixed {
+            return Err(format!(
+                "{name} {rank}: with --nnodes {} nodes come and go, and are numbered as they come; leave it out, or give \
                  --nnodes one number",
                 self.nnodes
-            )),
-            Some(rank) if rank >= max_nodes => {
-                Err(format!("--node-rank {rank}: with --nnodes {max_nodes} it must be below {max_nodes}"))
-            }
-            rank => Ok(rank),
+            ));
+        }
+        match rank < max_nodes {
+            true => Ok(Some(rank)),
+            false => Err(format!("{name} {rank}: with --nnodes {max_nodes} it must be below {max_nodes}")),
         }
     }
 

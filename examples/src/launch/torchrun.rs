@@ -1,6 +1,7 @@
 //! Options of torchrun that mean nothing here, and those that `launch` can't obey.
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 
 const HEADING: &str = "Options of torchrun without effect here";
 /// The signals that torchrun hands on.
@@ -19,19 +20,19 @@ pub(super) struct Torchrun {
     #[arg(long, alias = "start_method", help_heading = HEADING, value_parser = ["spawn", "fork", "forkserver"])]
     start_method: Option<String>,
     /// Run the script in the interpreter that runs already: each rank has its own.
-    #[arg(long, alias = "run_path", help_heading = HEADING)]
+    #[arg(long, alias = "run_path", help_heading = HEADING, env = "PET_RUN_PATH", hide_env = true, value_parser = FalseyValueParser::new())]
     pub run_path: bool,
     /// Where torchrun's events go: nowhere (`null`).
-    #[arg(long, alias = "event_log_handler", help_heading = HEADING, value_name = "NAME")]
+    #[arg(long, alias = "event_log_handler", help_heading = HEADING, value_name = "NAME", env = "PET_EVENT_LOG_HANDLER", hide_env = true)]
     event_log_handler: Option<String>,
     /// Signals that are handed on: SIGTERM and SIGINT end the ranks in good order, any other that ends `launch` kills them.
-    #[arg(long, alias = "signals_to_handle", help_heading = HEADING, value_delimiter = ',')]
+    #[arg(long, alias = "signals_to_handle", help_heading = HEADING, value_delimiter = ',', env = "PET_SIGNALS_TO_HANDLE", hide_env = true)]
     signals_to_handle: Vec<String>,
     #[arg(long, alias = "logs_specs", hide = true)]
     logs_specs: Option<String>,
-    #[arg(long, alias = "numa_binding", hide = true)]
+    #[arg(long, alias = "numa_binding", hide = true, env = "PET_NUMA_BINDING")]
     numa_binding: Option<String>,
-    #[arg(long, alias = "virtual_local_rank", hide = true)]
+    #[arg(long, alias = "virtual_local_rank", hide = true, env = "PET_VIRTUAL_LOCAL_RANK", value_parser = FalseyValueParser::new())]
     virtual_local_rank: bool,
 }
 

@@ -17,6 +17,10 @@ fn command(folder: &Path, script: &str, options: &[&str], args: &[&str]) -> Comm
     command
 }
 
+fn free_endpoint() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -46,6 +50,17 @@ fn options_come_from_torchruns_variables_and_may_be_cut_short() {
     assert_eq!(run(&[]), "2 3\n2 3\n");
     assert_eq!(run(&["--nproc", "1"]), "1 3\n");
     assert_eq!(run(&["--max_res=4", "--nproc_per=1"]), "1 4\n");
+    let here = free_endpoint();
+    let options = ["--nnodes=1:2", "--last-call=0", "--rdzv-endpoint", &here];
+    let mut elastic = command(folder.path(), script, &options, &[]);
+    // As pods of elastic jobs have it.
+    elastic.env("PET_NODE_RANK", "1");
+    let output = elastic.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let mut fixed = command(folder.path(), script, &["--nnodes=1", "--rdzv-endpoint=127.0.0.1:0"], &[]);
+    let output = fixed.env("PET_NODE_RANK", "1").output().unwrap();
+    let told = text(&output.stderr);
+    assert!(told.contains("PET_NODE_RANK 1: with --nnodes 1 it must be below 1"), "{told}");
 }
 
 #[test]
@@ -56,15 +71,14 @@ fn what_is_waited_for_is_told() {
         assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
         text(&output.stderr)
     };
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
-    let here = format!("127.0.0.1:{port}");
+    let here = free_endpoint();
     let told = alone(&["--nnodes=2", "--rdzv-endpoint", &here, "--join-timeout=2.5"]);
     assert!(told.contains("launch: waiting: 1 of at least 2 nodes are here\n"), "{told}");
-    // An address of documentation, which is nobody's.
-    let told = alone(&["--nnodes=2", "--rdzv-endpoint=192.0.2.1:29400", "--join-timeout=2.5"]);
-    assert!(told.contains("launch: waiting: no other node is found yet at 192.0.2.1:29400\n"), "{told}");
+    // Somebody listens there, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = silent.local_addr().unwrap().to_string();
+    let told = alone(&["--nnodes=2", "--rdzv-endpoint", &there, "--join-timeout=2.5"]);
+    assert!(told.contains(&format!("launch: waiting: no other node is found yet at {there}\n")), "{told}");
 }
 
 #[test]

@@ -9,13 +9,14 @@ use crate::ffi;
 use crate::group::int;
 
 /// Carries messages of a [`Group`](crate::Group), which it keeps connected. Those from one rank to another arrive in the
-/// order in which they are sent.
+/// order in which they are sent. Over NCCL, which has one time for all that is under way, it is for the thread of the group.
 #[derive(Debug)]
 pub struct Messenger {
     pub(crate) raw: NonNull<ffi::KfGroup>,
 }
 
-// SAFETY: it shares a backend by count, which takes messages beside other calls.
+// SAFETY: it shares a backend by count, which takes messages beside other calls: Gloo's and shared memory's lock where they
+// must. What c10d counts of Gloo's calls without a lock is a number that is only told.
 unsafe impl Send for Messenger {}
 
 impl Messenger {

@@ -151,6 +151,8 @@ impl Agent {
 
 /// How long a coordinator is looked for until that is told.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Who comes late hears all news from the beginning: what is waited for is told when no other news has come for so long.
+const LIVE: Duration = Duration::from_millis(100);
 /// How long this node's own store may take.
 const HEAL: Duration = Duration::from_secs(60);
 
@@ -212,11 +214,11 @@ impl Work {
     /// Looks for the coordinator; the ranks run on meanwhile. None when this node is to leave.
     async fn find(&mut self, known: &mut Known) -> Result<Option<Found>> {
         let meeting = self.meeting.clone();
-        let waits = match known.round {
-            Some(_) => "the coordinator is lost, and another one is looked for".to_owned(),
-            None => format!("no other node is found yet at {}", self.options.endpoints.join(", ")),
-        };
-        let mut waits = Some(waits);
+        // Of a round, the ranks go on.
+        let mut waits = known
+            .round
+            .is_none()
+            .then(|| format!("no other node is found yet at {}", self.options.endpoints.join(", ")));
         let mut find = pin!(meeting.find(known));
         let mut patience = pin!(tokio::time::sleep(PATIENCE));
         loop {
@@ -329,6 +331,7 @@ impl Work {
         let mut record = self.meeting.server.watch(&key);
         let meeting = self.meeting.clone();
         let mut next: Option<Round> = None;
+        let mut waits: Option<(Instant, String)> = None;
         loop {
             let local = async {
                 match &next {
@@ -347,6 +350,7 @@ impl Work {
                 }
                 () = self.options.leave.cancelled() => Step::Leave,
                 step = local => step,
+                () = until(waits.as_ref().map(|(at, _)| *at)) => Step::Waits,
             };
             match step {
                 Step::News(None) => return Ok(Session::Lost),
@@ -360,13 +364,22 @@ impl Work {
                     | News::Waits { after: round, .. }
                     | News::Round { round: Round { number: round, .. }, .. },
                 )) if self.known.round.as_ref().is_some_and(|known| round < known.number) => {}
-                Step::News(Some(News::Waits { reason, .. })) => self.tell_wait(reason),
+                Step::News(Some(News::Waits { reason, .. })) => {
+                    waits = Some((Instant::now() + LIVE, reason));
+                }
+                Step::Waits => {
+                    if let Some((_, reason)) = waits.take() {
+                        self.tell_wait(reason);
+                    }
+                }
                 Step::News(Some(News::Over { round, reason })) => {
+                    waits = None;
                     warn!(round, "the round is over: {reason}");
                     next = None;
                     self.stop(&reason).await;
                 }
                 Step::News(Some(News::Round { round, reason })) => {
+                    waits = None;
                     if let Some(nodes) = nodes {
                         nodes.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&round.nodes);
                     } else {
@@ -528,9 +541,18 @@ impl Work {
 
 enum Step {
     News(Option<News>),
+    /// What was waited for a moment ago still is.
+    Waits,
     Started(Result<()>),
     Leave,
     Ranks(Watched),
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Tells the coordinator of this node, when something changes and every now and then. Ends when that fails.

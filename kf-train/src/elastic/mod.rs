@@ -20,7 +20,8 @@
 //! # How nodes agree
 //! One agent coordinates: the first at the endpoint. The others tell it how they fare, over a store that it serves
 //! ([`store`](crate::store), c10d's TCPStore). It decides by a pure function, [`quorum`], and tells each decision with its
-//! [`Reason`]; both are logged through `tracing`, and told as [`JobEvent::Round`](crate::JobEvent::Round).
+//! [`Reason`]; both are logged through `tracing`, and told as [`JobEvent::Round`](crate::JobEvent::Round) and
+//! [`JobEvent::Waiting`](crate::JobEvent::Waiting).
 //! - A node that joins or leaves makes a new round and uses no restart; a failed rank uses one. With none left the job
 //!   fails, on every node with the same error.
 //! - The ranks of each round meet at a store that is served for that round alone, so that nothing of an earlier round is

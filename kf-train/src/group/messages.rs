@@ -1,9 +1,9 @@
 //! Messages from one rank to another.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
 use c10d_sys::Messenger;
@@ -17,8 +17,9 @@ use super::work::Work;
 use crate::{Error, Result};
 
 /// Messages from one rank to another, which no other rank takes part in. A description of the tensor goes first, and then
-/// the tensor, each in the group's time. Those from one rank to another arrive in the order in which they were sent; what
-/// goes to different ranks, or comes from different ones, waits for nothing.
+/// the tensor, each in the group's time, which runs from when its turn comes. Those from one rank to another arrive in the
+/// order in which they were sent, and have no tags; what goes to different ranks, or comes from different ones, waits for
+/// nothing. Once a message has failed, those behind it on the same way fail as well, at once.
 impl ProcessGroup {
     /// Sends a tensor to one other rank, which [receives](Self::recv) it.
     ///
@@ -28,16 +29,18 @@ impl ProcessGroup {
     /// # Errors
     /// [`Error::Tensor`], [`Error::Collective`], [`Error::CollectiveTimedOut`].
     pub fn send(&self, tensor: &Tensor, to: usize) -> Result<()> {
-        self.carry("send", self.to_send(tensor, to)?)?.wait()
+        self.carry(self.to_send(tensor, to)?)?.wait()
     }
 
-    /// [`send`](Self::send), begun: on a thread for each rank that is sent to. The tensor must not be changed before the
-    /// work is done. Over NCCL it is done when this returns.
+    /// [`send`](Self::send), begun: on a thread for each rank that is sent to, which the group keeps. The tensor must not be
+    /// changed before the work is done.
+    ///
+    /// Over NCCL it is done when this returns: ranks in a ring that all send first wait there, too.
     ///
     /// # Errors
     /// [`Error::Tensor`], [`Error::Collective`].
     pub fn send_async(&self, tensor: &Tensor, to: usize) -> Result<Work<()>> {
-        self.begin("send", self.to_send(tensor, to)?)
+        self.begin(self.to_send(tensor, to)?)
     }
 
     /// Fills a tensor with what one other rank [sends](Self::send): of this shape and type.
@@ -46,16 +49,19 @@ impl ProcessGroup {
     /// [`Error::Tensor`]; [`Error::Collective`] also where another shape or type is sent, which leaves the tensor as it
     /// was, and the sender to its own time; [`Error::CollectiveTimedOut`].
     pub fn recv(&self, tensor: &mut Tensor, from: usize) -> Result<()> {
-        self.carry("recv", self.to_receive(tensor.shallow_clone(), from)?)?.wait().map(drop)
+        self.carry(self.to_receive(tensor.shallow_clone(), from)?)?.wait().map(drop)
     }
 
-    /// [`recv`](Self::recv), begun: on a thread for each rank that is received from. Over NCCL it is done when this
-    /// returns.
+    /// [`recv`](Self::recv), begun: on a thread for each rank that is received from, which the group keeps. One for what may
+    /// not come for long wants a group of its own, with a longer time: the time of a message that does not come runs out, and
+    /// over Gloo and shared memory the group with it.
+    ///
+    /// Over NCCL it is done when this returns.
     ///
     /// # Errors
     /// [`Error::Tensor`], [`Error::Collective`].
     pub fn recv_async(&self, tensor: Tensor, from: usize) -> Result<Work> {
-        self.begin("recv", self.to_receive(tensor, from)?)
+        self.begin(self.to_receive(tensor, from)?)
     }
 
     fn to_send(&self, tensor: &Tensor, to: usize) -> Result<Message<()>> {
@@ -84,18 +90,19 @@ impl ProcessGroup {
     }
 
     /// Carries it here and now where nothing goes before it, which saves the change of threads.
-    fn carry<T: Send + 'static>(&self, operation: &'static str, message: Message<T>) -> Result<Work<T>> {
-        let round = self.round();
-        match round.lanes.is_idle(operation, message.other) {
-            true => Ok(Work::ended((message.way)(message))),
-            false => round.lanes.add(operation, message),
+    fn carry<T: Send + 'static>(&self, message: Message<T>) -> Result<Work<T>> {
+        let lanes = self.lanes.borrow();
+        let way = lanes.way(&message);
+        match way.is_idle() {
+            true => Ok(Work::ended(way.carry(message))),
+            false => lanes.add(message),
         }
     }
 
-    fn begin<T: Send + 'static>(&self, operation: &'static str, message: Message<T>) -> Result<Work<T>> {
+    fn begin<T: Send + 'static>(&self, message: Message<T>) -> Result<Work<T>> {
         match self.device() {
-            Device::Cpu => self.round().lanes.add(operation, message),
-            _ => Ok(Work::ended((message.way)(message))),
+            Device::Cpu => self.lanes.borrow().add(message),
+            _ => Ok(Work::ended(self.lanes.borrow().way(&message).carry(message))),
         }
     }
 }
@@ -132,65 +139,111 @@ impl Message<Tensor> {
     }
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+impl<T> Message<T> {
+    fn key(&self) -> (&'static str, usize) {
+        (self.call.operation(), self.other)
+    }
+}
 
-/// The threads that carry messages: one for each rank and direction, from the first message that needs it. Dropping waits
-/// for the messages under way.
+/// The ways of messages: one for each rank and direction. Dropping waits for the messages under way.
 #[derive(Debug, Default)]
 pub(super) struct Lanes(Mutex<HashMap<(&'static str, usize), Lane>>);
 
-#[derive(Debug)]
+/// A way that messages go one after another.
+#[derive(Debug, Default)]
 struct Lane {
+    way: Arc<Way>,
+    /// From the first message that does not go at once.
+    thread: Option<Carrier>,
+}
+
+#[derive(Debug, Default)]
+struct Way {
     /// Messages that have not ended.
-    under_way: Arc<AtomicUsize>,
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    under_way: AtomicUsize,
+    /// Why the first failed that did: what is left of it would be taken for the next.
+    failed: OnceLock<String>,
+}
+
+impl Way {
+    fn is_idle(&self) -> bool {
+        self.under_way.load(Ordering::Acquire) == 0
+    }
+
+    /// Carries a message, unless one before it has failed.
+    fn carry<T>(&self, message: Message<T>) -> Result<T> {
+        let (operation, rank) = (message.call.operation(), message.rank);
+        if let Some(failed) = self.failed.get() {
+            let told = format!("a message before it on the same way has failed ({failed})");
+            return Err(Error::collective(operation, rank, told));
+        }
+        let carried = catch_unwind(AssertUnwindSafe(|| (message.way)(message)));
+        let result = carried.unwrap_or_else(|_| Err(Error::collective(operation, rank, "it panicked")));
+        if let Err(error) = &result {
+            let _ = self.failed.set(error.to_string());
+        }
+        result
+    }
 }
 
 impl Lanes {
-    fn is_idle(&self, operation: &'static str, other: usize) -> bool {
-        let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.get(&(operation, other)).is_none_or(|lane| lane.under_way.load(Ordering::Acquire) == 0)
+    fn way<T>(&self, message: &Message<T>) -> Arc<Way> {
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.entry(message.key()).or_default().way.clone()
     }
 
-    fn add<T: Send + 'static>(&self, operation: &'static str, message: Message<T>) -> Result<Work<T>> {
+    fn add<T: Send + 'static>(&self, message: Message<T>) -> Result<Work<T>> {
         let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = match lanes.entry((operation, message.other)) {
-            Entry::Occupied(there) => there.into_mut(),
-            Entry::Vacant(place) => {
-                let started = Lane::start(operation);
-                place.insert(started.map_err(Error::io("can't start a thread to carry messages of", "send"))?)
+        let lane = lanes.entry(message.key()).or_default();
+        let carrier = match &mut lane.thread {
+            Some(carrier) => carrier,
+            none => {
+                let started = Carrier::start(message.call.operation());
+                none.insert(started.map_err(Error::io("can't start a thread to carry messages of", "send"))?)
             }
         };
         let (tell, told) = oneshot::channel();
         let ended = Arc::new(AtomicBool::new(false));
-        lane.under_way.fetch_add(1, Ordering::AcqRel);
-        let (under_way, has_ended) = (Arc::clone(&lane.under_way), Arc::clone(&ended));
-        let job: Job = Box::new(move || {
-            let result = (message.way)(message);
+        lane.way.under_way.fetch_add(1, Ordering::AcqRel);
+        let (way, has_ended) = (Arc::clone(&lane.way), Arc::clone(&ended));
+        carrier.add(Box::new(move || {
+            let result = way.carry(message);
             // Before anyone can know of the end.
-            under_way.fetch_sub(1, Ordering::AcqRel);
+            way.under_way.fetch_sub(1, Ordering::AcqRel);
             let _ = tell.send(result);
             has_ended.store(true, Ordering::Release);
-        });
-        if let Some(jobs) = &lane.jobs {
-            let _ = jobs.send(job);
-        }
+        }));
         Ok(Work::carried(told, ended))
     }
 }
 
-impl Lane {
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that carries messages.
+#[derive(Debug)]
+struct Carrier {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Carrier {
     fn start(operation: &'static str) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let name = format!("kf-{operation}");
         let thread =
             thread::Builder::new().name(name).spawn(move || queue.into_iter().for_each(|job| job()))?;
-        Ok(Self { under_way: Arc::default(), jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    fn add(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // The thread ends with this alone.
+            let _ = jobs.send(job);
+        }
     }
 }
 
-impl Drop for Lane {
+impl Drop for Carrier {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {

@@ -116,6 +116,8 @@ impl GroupOptions {
 ///
 /// Over NCCL, dropping a group waits some seconds for the other ranks to drop theirs.
 pub struct ProcessGroup {
+    // They wait for messages under way, which use what follows.
+    lanes: RefCell<Lanes>,
     // Before the store, which it uses while it ends.
     group: Group,
     round: RefCell<Arc<Round>>,
@@ -126,8 +128,6 @@ pub struct ProcessGroup {
 /// What a group is made of until it is replaced.
 #[derive(Debug)]
 struct Round {
-    // It waits for messages under way, which use what follows.
-    lanes: Lanes,
     // Before the store, which it uses while it ends.
     reporter: Option<Arc<Reporter>>,
     calls: Arc<Calls>,
@@ -240,9 +240,15 @@ impl ProcessGroup {
         if let Some(reporter) = &reporter {
             reporter.tell(&calls);
         }
-        let round =
-            Arc::new(Round { lanes: Lanes::default(), reporter, calls, store, members, place, options });
-        Ok(Self { group, round: RefCell::new(round), exchanges: Cell::new(0), subgroups: Cell::new(0) })
+        let round = Arc::new(Round { reporter, calls, store, members, place, options });
+        let lanes = RefCell::default();
+        Ok(Self {
+            lanes,
+            group,
+            round: RefCell::new(round),
+            exchanges: Cell::new(0),
+            subgroups: Cell::new(0),
+        })
     }
 
     /// This process's rank in this group.

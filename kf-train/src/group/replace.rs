@@ -29,7 +29,7 @@ use crate::{Error, Result};
 impl ProcessGroup {
     /// Makes this a group that can be given up at any moment, and [replaced](Self::replace).
     ///
-    /// Its calls work on copies of their tensors. Its first failure ends it, on this rank at once and on the others
+    /// Messages under way are waited for. Its calls work on copies of their tensors. Its first failure ends it, on this rank at once and on the others
     /// soon, at the latest when the time of a call is over: calls under way and later ones fail, with their tensors as they were. A backward pass is brought to its end
     /// in good order. The other ranks are looked at only where time ran out, and once. Groups made of it by
     /// [`subgroup`](Self::subgroup) and [`split`](Self::split) are not replaceable, and remain when it is replaced.
@@ -37,6 +37,8 @@ impl ProcessGroup {
     /// # Errors
     /// [`Error::Collective`] over NCCL, where this is not possible yet.
     pub fn replaceable(mut self) -> Result<Self> {
+        // Those under way go on without the copies.
+        drop(self.lanes.take());
         let made = self.group.make_replaceable();
         self.told("replaceable", made)?;
         self.round().calls.end_with_a_failure();
@@ -49,15 +51,16 @@ impl ProcessGroup {
     /// # Errors
     /// [`Error::Collective`] where this group is not [replaceable](Self::replaceable), or the other is over NCCL.
     pub fn replace(&self, other: Self) -> Result<()> {
-        let Self { group, round, exchanges, subgroups } = other;
+        let Self { lanes, group, round, exchanges, subgroups } = other;
         self.told("replace", self.group.replace(group))?;
+        let lanes = self.lanes.replace(lanes.into_inner());
         let round = round.into_inner();
         round.calls.end_with_a_failure();
         let before = self.round.replace(round);
         self.exchanges.set(exchanges.get());
         self.subgroups.set(subgroups.get());
         // A store that does not answer holds its end up. Without a thread, it is dropped here.
-        let _ = thread::Builder::new().name("kf-replaced".into()).spawn(move || drop(before));
+        let _ = thread::Builder::new().name("kf-replaced".into()).spawn(move || drop((lanes, before)));
         Ok(())
     }
 

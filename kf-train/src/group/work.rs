@@ -1,10 +1,11 @@
 //! A collective under way, as a future.
 
 use std::fmt;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::thread::{self, Thread};
 
 use futures::channel::oneshot;
 use tch::Tensor;
@@ -14,8 +15,8 @@ use crate::{Error, Result};
 
 /// A collective, or a message, that has begun. Await it, in any runtime, or [`wait`](Self::wait): either gives its values back.
 ///
-/// Works begin in the order in which they were made; over Gloo two are on their way at a time, so that a small one may
-/// be done before a big one that is before it. Over NCCL a work is done when the call that made it returns.
+/// Collectives begin in the order in which they were made; over Gloo two are on their way at a time, so that a small one may
+/// be done before a big one that is before it. Messages wait for those on their own way alone. Over NCCL a work is done when the call that made it returns.
 ///
 /// The work owns its tensors, so that nobody reads what is half done. It borrows no group: dropping the group waits for
 /// the works under way, dropping a work does not, and the collective then goes on without anyone to learn how it ends.
@@ -80,8 +81,8 @@ impl<T> Work<T> {
                 call.done(raw.wait())?;
                 Ok(values())
             }
-            State::Carried { told, .. } => futures::executor::block_on(told).unwrap_or_else(|_| Err(over())),
-            State::Failing(told) => Err(futures::executor::block_on(told).unwrap_or_else(|_| over())),
+            State::Carried { told, .. } => block_on(told).unwrap_or_else(|_| Err(over())),
+            State::Failing(told) => Err(block_on(told).unwrap_or_else(|_| over())),
             State::Ended(result) => result,
             State::Over => Err(over()),
         }
@@ -101,7 +102,7 @@ impl<T> Future for Work<T> {
             // To look at the other ranks takes a while, in which whoever polls must not be held up.
             let (tell, told) = oneshot::channel();
             let look = move || drop(tell.send(call.failed(error.timed_out(), error.message())));
-            if let Err(error) = std::thread::Builder::new().name("kf-work".into()).spawn(look) {
+            if let Err(error) = thread::Builder::new().name("kf-work".into()).spawn(look) {
                 let source = Error::io("can't start a thread to look after a failed", "collective")(error);
                 return Poll::Ready(Err(source));
             }
@@ -134,6 +135,25 @@ impl<T> fmt::Debug for Work<T> {
             State::Failing(_) | State::Ended(_) | State::Over => "over",
         };
         f.debug_struct("Work").field("operation", &operation).finish_non_exhaustive()
+    }
+}
+
+/// Waits in whatever runtime or executor the thread is; those of `futures` refuse to be in one another.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(done) => return done,
+            Poll::Pending => thread::park(),
+        }
     }
 }
 

@@ -56,6 +56,14 @@ async fn round(job: &Arc<LocalJob>, spawner: &Spawner, restarts: u64, began: Ins
         }
         Err(error) => return broken(error.to_string(), error.is_retryable()),
     };
+    if !wanted() {
+        // Not all may have been started, which must not look like an end of them all.
+        gang.stop(job.spec.stop_grace).await;
+        return match deadline.filter(|_| !job.cancel.is_cancelled()) {
+            Some((after, _)) => JobEnd::TimedOut { after },
+            None => JobEnd::Canceled,
+        };
+    }
     let over = async {
         match deadline {
             Some((after, deadline)) => {

@@ -126,6 +126,10 @@ async fn many_that_are_being_started(launcher: LocalLauncher) {
     });
     let error = error.unwrap_err();
     assert!(matches!(error, Error::Canceled { .. }), "{error}");
+    for job in [Job::command("sleep", ["600"], 1), Job::command("true", [""; 0], 3)] {
+        let error = launcher.run::<()>(job.timeout(Duration::ZERO)).await.unwrap_err();
+        assert!(matches!(error, Error::TimedOut { after: Duration::ZERO, .. }), "{error}");
+    }
     let started = started.load(Ordering::Relaxed);
     assert!(started < RANKS, "{started} were started all the same");
 }

@@ -164,7 +164,9 @@ impl JobStatus {
                 if self.all_started() {
                     return self.running(now, "RoundBegan", reason);
                 }
-                self.no_more(now, ConditionType::Running, "RoundBegan", reason);
+                if self.condition(ConditionType::Running).is_some() {
+                    self.set(now, ConditionType::Running, false, "RoundBegan", reason);
+                }
                 if more {
                     self.set(now, ConditionType::Restarting, true, "RankFailed", reason);
                 }

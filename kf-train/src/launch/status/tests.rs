@@ -142,6 +142,8 @@ fn rounds_of_elastic_jobs_are_followed() {
     let mut alone = status.clone();
     alone.apply(at(4), &JobEvent::Waiting { reason: "1 of at least 2 nodes is here".into() });
     assert_eq!(conditions(&alone), [created, "Running=False WaitingForNodes @4"]);
+    alone.apply(at(5), &round(4, 0..2, 0));
+    assert_eq!(conditions(&alone), [created, "Running=False RoundBegan @4"]);
 
     // A node joins: the ranks of before still end.
     status.apply(at(4), &round(4, 0..2, 0));
