@@ -1,0 +1,113 @@
+//! The objects that carry a job's ranks.
+
+mod job;
+mod jobset;
+
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use kf_train::JobSpec;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::options::PodOptions;
+
+/// What carries the ranks of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// An indexed Job of Kubernetes itself, with a headless service; needs nothing installed.
+    Job,
+    /// A JobSet (`jobset.x-k8s.io`), which Kubeflow Trainer is made of.
+    JobSet,
+}
+
+/// How an object that carries a job's ranks fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its ranks run, or will.
+    Active,
+    /// All ranks have succeeded.
+    Succeeded,
+    /// It has failed, and its pods have ended or will.
+    Failed {
+        /// Whether its time was over.
+        late: bool,
+        message: String,
+    },
+}
+
+/// What an object is made of.
+pub(super) struct Draft<'a> {
+    pub(super) spec: &'a JobSpec,
+    pub(super) options: &'a PodOptions,
+    /// The object's name.
+    pub(super) name: &'a str,
+    pub(super) template: PodTemplateSpec,
+    /// Seconds that are left to the job.
+    pub(super) seconds: Option<i64>,
+}
+
+impl Kind {
+    pub(super) fn resource(self) -> ApiResource {
+        let (group, version, kind) = match self {
+            Self::Job => ("batch", "v1", "Job"),
+            Self::JobSet => ("jobset.x-k8s.io", "v1alpha2", "JobSet"),
+        };
+        ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
+    }
+
+    /// The names of the pods' hosts, by which they find one another.
+    pub(super) fn hosts(self, name: &str, nodes: usize) -> Vec<String> {
+        let between = match self {
+            Self::Job => "",
+            Self::JobSet => "-node-0",
+        };
+        (0..nodes).map(|node| format!("{name}{between}-{node}.{name}")).collect()
+    }
+
+    /// Whether the object comes with no service of its own that gives the hosts their names.
+    pub(super) fn needs_service(self) -> bool {
+        match self {
+            Self::Job => true,
+            Self::JobSet => false,
+        }
+    }
+
+    /// The object's `spec`.
+    ///
+    /// # Errors
+    /// What can't be written as JSON.
+    pub(super) fn spec(self, draft: Draft<'_>) -> Result<Value, serde_json::Error> {
+        match self {
+            Self::Job => serde_json::to_value(job::spec(draft)),
+            Self::JobSet => jobset::spec(draft),
+        }
+    }
+
+    /// How an object fares.
+    pub(super) fn state(self, object: &DynamicObject) -> State {
+        let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
+        let holds = |kind: &str| {
+            let conditions = conditions.into_iter().flatten();
+            conditions.clone().find(|condition| condition["type"] == kind && condition["status"] == "True")
+        };
+        let text = |condition: &Value, name: &str| condition[name].as_str().unwrap_or_default().to_owned();
+        let (succeeded, failed) = match self {
+            Self::Job => ("Complete", "Failed"),
+            Self::JobSet => ("Completed", "Failed"),
+        };
+        if let Some(condition) = holds(failed) {
+            let (reason, message) = (text(condition, "reason"), text(condition, "message"));
+            // A JobSet's message names the Job's condition.
+            let late = reason == "DeadlineExceeded" || message.contains("DeadlineExceeded");
+            return State::Failed { late, message: format!("{reason}: {message}") };
+        }
+        if holds(succeeded).is_some() { State::Succeeded } else { State::Active }
+    }
+
+    /// What makes an object's pods go.
+    pub(super) fn suspended(self) -> Value {
+        json!({"suspend": true})
+    }
+}
