@@ -312,7 +312,7 @@ impl Error {
             | Self::CollectiveTimedOut { .. }
             | Self::StoreTimedOut { .. }
             | Self::Unknown { .. } => true,
-            Self::Broken { retryable, .. } => *retryable,
+            Self::Broken { retryable, .. } | Self::Carrier { retryable, .. } => *retryable,
             Self::Spawn { source, .. } => source.is_retryable(),
             Self::Io { source, .. } => {
                 use std::io::ErrorKind::{Interrupted, ResourceBusy, StorageFull, TimedOut, WouldBlock};

@@ -61,9 +61,8 @@ impl Cluster {
     pub(super) async fn find(&self, name: &str) -> Result<Option<Found>> {
         let list = ListParams::default().labels(&selector(name));
         let objects = self.objects().list(&list).await.map_err(refused("look for a job", name))?;
-        let number = |object: &DynamicObject| {
-            object.metadata.labels.as_ref()?.get(RESTART)?.parse::<u64>().ok()
-        };
+        let number =
+            |object: &DynamicObject| object.metadata.labels.as_ref()?.get(RESTART)?.parse::<u64>().ok();
         let Some((object, restart)) = objects
             .items
             .iter()
@@ -89,7 +88,13 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::Job`] for what can't be made or is refused for good, and what else the cluster says.
-    pub(super) async fn start(&self, spec: &JobSpec, attempt_id: &str, name: &str, restart: u64) -> Result<()> {
+    pub(super) async fn start(
+        &self,
+        spec: &JobSpec,
+        attempt_id: &str,
+        name: &str,
+        restart: u64,
+    ) -> Result<()> {
         let wrong = |reason: String| Error::Job { job: spec.name.clone(), reason };
         let began = match restart {
             0 => Timestamp::now().as_millis() / 1000,
@@ -112,8 +117,7 @@ impl Cluster {
             // 0 is refused.
             i64::try_from(whole).unwrap_or(i64::MAX).saturating_sub(spent).clamp(1, i64::from(i32::MAX))
         });
-        let draft =
-            Draft { spec, options: &self.options, name: &object_name, template, seconds: left };
+        let draft = Draft { spec, options: &self.options, name: &object_name, template, seconds: left };
         let body = self.kind.spec(draft).map_err(|error| wrong(error.to_string()))?;
         let as_text = |value: serde_json::Result<String>| value.map_err(|error| wrong(error.to_string()));
         let mut object = DynamicObject::new(&object_name, &self.kind.resource()).data(json!({"spec": body}));
@@ -134,7 +138,8 @@ impl Cluster {
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let there = self.objects().get(&object_name).await;
                 let there = there.map_err(refused("look at the object of", name))?;
-                let ours = there.metadata.labels.as_ref().and_then(|all| all.get(JOB)).is_some_and(|of| of == name);
+                let ours =
+                    there.metadata.labels.as_ref().and_then(|all| all.get(JOB)).is_some_and(|of| of == name);
                 if !ours {
                     return Err(wrong(format!(
                         "the name `{object_name}` is taken in namespace `{}` by an object that is not of this job",
@@ -212,7 +217,9 @@ impl Cluster {
                 Err(error @ Error::Job { .. }) => {
                     return Err(JobEnd::Broken { reason: error.to_string(), retryable: false });
                 }
-                Err(error) => tracing::warn!(job = %job.spec.name, %error, "its ranks can't be started anew yet"),
+                Err(error) => {
+                    tracing::warn!(job = %job.spec.name, %error, "its ranks can't be started anew yet")
+                }
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(std::time::Duration::from_secs(10));

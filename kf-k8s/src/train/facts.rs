@@ -81,7 +81,8 @@ pub(super) fn facts(pod: &Pod, ranks_per_node: usize) -> Option<PodFacts> {
         let reason = waiting.reason.clone()?;
         let message = waiting.message.as_deref().map_or(String::new(), |message| format!(": {message}"));
         let hopeless = HOPELESS.contains(&reason.as_str());
-        hopeless.then(|| Wait { reason: format!("container `{}`: {reason}{message}", container.name), hopeless })
+        hopeless
+            .then(|| Wait { reason: format!("container `{}`: {reason}{message}", container.name), hopeless })
     });
     let unscheduled = condition("PodScheduled", "False").map(|condition| Wait {
         reason: format!(
@@ -142,7 +143,8 @@ mod tests {
 
     fn pod(status: Value) -> Pod {
         let labels = json!({"batch.kubernetes.io/job-completion-index": "3", "kf.dev/restart": "1"});
-        serde_json::from_value(json!({"metadata": {"name": "p", "labels": labels}, "status": status})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "p", "labels": labels}, "status": status}))
+            .unwrap()
     }
 
     #[test]
@@ -157,7 +159,10 @@ mod tests {
         assert_eq!((facts.node, facts.restart, facts.over), (3, 1, false));
         assert_eq!(facts.ranks[0], RankFacts { started: true, end: None });
         let end = facts.ranks[1].end.clone().unwrap();
-        assert_eq!((end.exit, end.out_of_memory, end.message.as_deref()), (Exit::Signal(9), true, Some("{}")));
+        assert_eq!(
+            (end.exit, end.out_of_memory, end.message.as_deref()),
+            (Exit::Signal(9), true, Some("{}"))
+        );
         assert_eq!(end.at, 1_767_225_601_000_000_000);
         assert_eq!(facts.ranks[2], RankFacts::default());
     }
@@ -172,7 +177,10 @@ mod tests {
         assert!(wait.hopeless && wait.reason == "container `rank-0`: ErrImagePull: no such host", "{wait:?}");
         let unschedulable = json!({"phase": "Pending", "conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]});
-        assert_eq!(waits(unschedulable), Some(Wait { reason: "no node takes it: 0/1 nodes".into(), hopeless: false }));
+        assert_eq!(
+            waits(unschedulable),
+            Some(Wait { reason: "no node takes it: 0/1 nodes".into(), hopeless: false })
+        );
         let creating = json!({"phase": "Pending", "containerStatuses": [{"name": "rank-0", "image": "", "imageID": "",
             "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}]});
         assert_eq!(waits(creating), None);

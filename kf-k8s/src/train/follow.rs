@@ -277,9 +277,7 @@ impl Follow {
 
     /// Takes up what is told of the job's objects.
     fn object(&mut self, event: Event<DynamicObject>) {
-        let of = |object: &DynamicObject| {
-            object.metadata.labels.as_ref()?.get(RESTART)?.parse::<u64>().ok()
-        };
+        let of = |object: &DynamicObject| object.metadata.labels.as_ref()?.get(RESTART)?.parse::<u64>().ok();
         match event {
             Event::Apply(object) | Event::InitApply(object) => {
                 if of(&object) != Some(self.restart) {
@@ -423,8 +421,9 @@ impl Follow {
 
     /// The rank that failed first.
     fn blame(&self) -> Option<Failure> {
-        let message = |end: &RankFactEnd| end.message.as_ref().and_then(|text| ErrorFile::parse(text.as_bytes()));
-        let suspects: Vec<_> = self.seen.iter().enumerate().filter_map(|(rank, seen)| {
+        let message =
+            |end: &RankFactEnd| end.message.as_ref().and_then(|text| ErrorFile::parse(text.as_bytes()));
+        let suspects = self.seen.iter().enumerate().filter_map(|(rank, seen)| {
             let end = seen.end.as_ref().filter(|end| !end.exit.success())?;
             let of_another_rank = message(end).is_some_and(|file| file.of_another_rank);
             // Of a second's length, in which the others may have been asked to end.
@@ -498,7 +497,10 @@ fn watched(api: Api<Pod>, config: watcher::Config) -> impl Stream<Item = Event<P
     })
 }
 
-fn watched_dynamic(cluster: &Cluster, config: watcher::Config) -> impl Stream<Item = Event<DynamicObject>> + use<> {
+fn watched_dynamic(
+    cluster: &Cluster,
+    config: watcher::Config,
+) -> impl Stream<Item = Event<DynamicObject>> + use<> {
     watch(cluster.objects(), config).default_backoff().filter_map(async |event| {
         event.inspect_err(|error| debug!(%error, "the watch of jobs is made again")).ok()
     })

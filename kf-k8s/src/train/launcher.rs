@@ -48,7 +48,8 @@ impl KubeLauncher {
     /// # Errors
     /// What the cluster says.
     pub async fn discover(client: &Client) -> Result<Kind> {
-        let groups = client.list_api_groups().await.map_err(refused("ask for the API groups of", "the cluster"))?;
+        let groups =
+            client.list_api_groups().await.map_err(refused("ask for the API groups of", "the cluster"))?;
         let has = |name: &str| groups.groups.iter().any(|group| group.name == name);
         Ok(if has("jobset.x-k8s.io") { Kind::JobSet } else { Kind::Job })
     }

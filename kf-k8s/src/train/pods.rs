@@ -122,7 +122,10 @@ pub(super) fn template(start: &Start<'_>) -> Result<PodTemplateSpec, String> {
                 run_as_user: options.user,
                 run_as_group: options.user,
                 fs_group: options.user,
-                seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".into(),
+                    localhost_profile: None,
+                }),
                 ..Default::default()
             }),
             ..Default::default()
@@ -138,7 +141,6 @@ fn container(start: &Start<'_>, local_rank: usize, mounts: &[VolumeMount]) -> Re
         Program::Command { program, args } => {
             (Some(vec![escaped(program)]), Some(args.iter().map(|word| escaped(word)).collect()))
         }
-        other => return Err(format!("a cluster has no way to run {other:?}")),
     };
     let working_dir = match &spec.cwd {
         Some(folder) => Some(folder.to_str().ok_or("its folder is no text")?.to_owned()),
@@ -225,7 +227,9 @@ fn resources(asked: &Resources) -> Option<ResourceRequirements> {
     if asked.is_none() {
         return None;
     }
-    let milli = |milli: u64| Quantity(if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") });
+    let milli = |milli: u64| {
+        Quantity(if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") })
+    };
     let cpu = (asked.cpu > 0).then(|| ("cpu".to_owned(), milli(asked.cpu)));
     let memory = (asked.memory > 0).then(|| ("memory".to_owned(), Quantity(asked.memory.to_string())));
     let accelerators = asked.accelerators.iter().filter(|(_, count)| **count > 0);

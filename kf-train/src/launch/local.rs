@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use kf_core::process::Spawner;
 use kf_core::CancellationToken;
+use kf_core::process::Spawner;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::DropGuard;
 

@@ -1,11 +1,15 @@
 //! JobSets.
 
-use serde_json::{Value, json};
+use k8s_openapi::api::batch::v1::JobTemplateSpec;
 
 use super::{Draft, job};
+use crate::objects::jobset::{FailurePolicy, JobSetSpec, Network, ReplicatedJob};
+
+/// The name of the JobSet's Job, which its pods' names have between those of the JobSet and their own.
+pub(super) const JOB: &str = "node";
 
 /// A JobSet of one Job, which fails when that fails.
-pub(super) fn spec(draft: Draft<'_>) -> Result<Value, serde_json::Error> {
+pub(super) fn spec(draft: Draft<'_>) -> JobSetSpec {
     let (name, keep) = (draft.name.to_owned(), job::keep(&draft));
     let mut job = job::spec(draft);
     job.ttl_seconds_after_finished = None;
@@ -13,11 +17,20 @@ pub(super) fn spec(draft: Draft<'_>) -> Result<Value, serde_json::Error> {
     if let Some(pod) = &mut job.template.spec {
         pod.subdomain = None;
     }
-    let job = serde_json::to_value(job)?;
-    Ok(json!({
-        "network": {"enableDNSHostnames": true, "subdomain": name, "publishNotReadyAddresses": true},
-        "failurePolicy": {"maxRestarts": 0},
-        "ttlSecondsAfterFinished": keep,
-        "replicatedJobs": [{"name": "node", "replicas": 1, "template": {"spec": job}}],
-    }))
+    JobSetSpec {
+        network: Some(Network {
+            enable_dns_hostnames: Some(true),
+            subdomain: Some(name),
+            publish_not_ready_addresses: Some(true),
+        }),
+        failure_policy: Some(FailurePolicy { max_restarts: Some(0), ..FailurePolicy::default() }),
+        ttl_seconds_after_finished: Some(keep),
+        replicated_jobs: vec![ReplicatedJob {
+            name: JOB.to_owned(),
+            replicas: Some(1),
+            template: JobTemplateSpec { metadata: None, spec: Some(job) },
+            depends_on: Vec::new(),
+        }],
+        ..JobSetSpec::default()
+    }
 }

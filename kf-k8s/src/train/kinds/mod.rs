@@ -59,11 +59,11 @@ impl Kind {
 
     /// The names of the pods' hosts, by which they find one another.
     pub(super) fn hosts(self, name: &str, nodes: usize) -> Vec<String> {
-        let between = match self {
-            Self::Job => "",
-            Self::JobSet => "-node-0",
+        let of = match self {
+            Self::Job => name.to_owned(),
+            Self::JobSet => format!("{name}-{}-0", jobset::JOB),
         };
-        (0..nodes).map(|node| format!("{name}{between}-{node}.{name}")).collect()
+        (0..nodes).map(|node| format!("{of}-{node}.{name}")).collect()
     }
 
     /// Whether the object comes with no service of its own that gives the hosts their names.
@@ -81,7 +81,7 @@ impl Kind {
     pub(super) fn spec(self, draft: Draft<'_>) -> Result<Value, serde_json::Error> {
         match self {
             Self::Job => serde_json::to_value(job::spec(draft)),
-            Self::JobSet => jobset::spec(draft),
+            Self::JobSet => serde_json::to_value(jobset::spec(draft)),
         }
     }
 
