@@ -18,6 +18,8 @@ pub(super) struct PodFacts {
     pub(super) waits: Option<Wait>,
     /// Whether it has ended, be it well or badly.
     pub(super) over: bool,
+    /// Whether it was asked to go: what ends now, ends because of that.
+    pub(super) leaves: bool,
     /// Why it was ended, where the cluster did so.
     pub(super) evicted: Option<String>,
 }
@@ -104,6 +106,7 @@ pub(super) fn facts(pod: &Pod, ranks_per_node: usize) -> Option<PodFacts> {
         node: usize::try_from(node).ok()?,
         ranks,
         waits: waiting.or(unscheduled).filter(|_| phase == "Pending"),
+        leaves: pod.metadata.deletion_timestamp.is_some(),
         over: matches!(phase.as_str(), "Succeeded" | "Failed"),
         evicted: disrupted.or(evicted),
     })

@@ -103,6 +103,8 @@ struct Seen {
     end: Option<RankFactEnd>,
     /// How many ends were seen before it.
     order: u64,
+    /// Whether it was asked to end.
+    asked: bool,
     ended: bool,
 }
 
@@ -269,7 +271,7 @@ impl Follow {
             }
             if seen.end.is_none() && fact.end.is_some() {
                 seen.end.clone_from(&fact.end);
-                seen.order = self.ends;
+                (seen.order, seen.asked) = (self.ends, pod.leaves);
                 self.ends += 1;
             }
         }
@@ -424,7 +426,7 @@ impl Follow {
         let message =
             |end: &RankFactEnd| end.message.as_ref().and_then(|text| ErrorFile::parse(text.as_bytes()));
         let suspects = self.seen.iter().enumerate().filter_map(|(rank, seen)| {
-            let end = seen.end.as_ref().filter(|end| !end.exit.success())?;
+            let end = seen.end.as_ref().filter(|end| !end.exit.success() && !seen.asked)?;
             let of_another_rank = message(end).is_some_and(|file| file.of_another_rank);
             // Of a second's length, in which the others may have been asked to end.
             let at = (end.at / 1_000_000_000, matches!(end.exit, Exit::Signal(_)), seen.order);
@@ -468,7 +470,9 @@ impl Follow {
         }
         let spec = &self.job.spec;
         // A pod goes on until all its containers have ended.
-        let failed = |seen: &Seen| seen.read && seen.end.as_ref().is_some_and(|end| !end.exit.success());
+        let failed = |seen: &Seen| {
+            seen.read && !seen.asked && seen.end.as_ref().is_some_and(|end| !end.exit.success())
+        };
         if spec.ranks_per_node > 1
             && self.seen.iter().any(failed)
             && let Some(failure) = self.blame()

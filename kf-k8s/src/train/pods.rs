@@ -228,7 +228,7 @@ fn resources(asked: &Resources) -> Option<ResourceRequirements> {
         return None;
     }
     let milli = |milli: u64| {
-        Quantity(if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") })
+        Quantity(if milli.is_multiple_of(1000) { (milli / 1000).to_string() } else { format!("{milli}m") })
     };
     let cpu = (asked.cpu > 0).then(|| ("cpu".to_owned(), milli(asked.cpu)));
     let memory = (asked.memory > 0).then(|| ("memory".to_owned(), Quantity(asked.memory.to_string())));
