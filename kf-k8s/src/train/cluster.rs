@@ -1,5 +1,6 @@
 //! What a launcher asks of the cluster.
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kf_core::Timestamp;
@@ -8,8 +9,8 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Pos
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::follow::{Job, Verdict};
-use super::kinds::{Draft, Kind};
+use super::follow::{Job as Followed, Verdict};
+use super::kinds::{Draft, Kind, LATE};
 use super::names::{ATTEMPT, BEGAN, JOB, RESTART, SPEC, VERDICT, labels, object_name, selector};
 use super::options::PodOptions;
 use super::pods::{Start, template};
@@ -209,7 +210,7 @@ impl Cluster {
     ///
     /// # Errors
     /// How the job ends where that can't be done.
-    pub(super) async fn start_again(&self, job: &Job, restart: u64) -> Result<(), JobEnd> {
+    pub(super) async fn start_again(&self, job: &Followed, restart: u64) -> Result<(), JobEnd> {
         let mut wait = std::time::Duration::from_millis(200);
         loop {
             match self.start(&job.spec, &job.attempt_id, &job.name, restart).await {
@@ -229,6 +230,19 @@ impl Cluster {
             tracing::debug!(object = %before, %error, "it stays until its time is over");
         }
         Ok(())
+    }
+
+    /// Whether one of the Jobs that an object has made has failed because its time was over.
+    ///
+    /// # Errors
+    /// What the cluster says.
+    pub(super) async fn is_late(&self, object: &str) -> Result<bool> {
+        let Some(selector) = self.kind.jobs_of(object) else { return Ok(false) };
+        let jobs: Api<Job> = Api::namespaced(self.client.clone(), &self.namespace);
+        let jobs = jobs.list(&ListParams::default().labels(&selector)).await;
+        let jobs = jobs.map_err(refused("look at the Jobs of", object))?;
+        let conditions = jobs.items.into_iter().filter_map(|job| job.status?.conditions).flatten();
+        Ok(conditions.into_iter().any(|condition| condition.reason.as_deref() == Some(LATE)))
     }
 
     /// Lets the pods of an object go, and writes why.

@@ -23,7 +23,7 @@ use super::cluster::Cluster;
 use super::facts::{PodFacts, RankFactEnd, Wait, facts};
 use super::kinds::State;
 use super::log::{Followed, Kept, Read};
-use super::names::{RESTART, VERDICT, selector};
+use super::names::{RESTART, VERDICT, object_name, selector};
 use super::pods::container_name;
 
 /// How often limits are looked at.
@@ -138,6 +138,8 @@ struct Follow {
 enum Next {
     Nothing,
     End(JobEnd),
+    /// No rank is to blame for the object's failure.
+    Broken(String),
     Restart(Box<Failure>),
     Suspend(Verdict),
 }
@@ -202,6 +204,15 @@ impl Follow {
             match self.next() {
                 Next::Nothing => {}
                 Next::End(end) => return end,
+                Next::Broken(reason) => {
+                    let name = object_name(&self.job.name, self.restart);
+                    match (self.cluster.is_late(&name).await, self.job.spec.timeout) {
+                        (Ok(true), Some(after)) => return JobEnd::TimedOut { after },
+                        (Ok(_), _) => return JobEnd::Broken { reason, retryable: true },
+                        // It is asked again.
+                        (Err(error), _) => debug!(%error, "why it has failed is not known yet"),
+                    }
+                }
                 Next::Restart(failure) => {
                     let restart = self.restart + 1;
                     self.job.feed.tell(JobEvent::Restarting { restarts: restart, failure });
@@ -211,7 +222,7 @@ impl Follow {
                     self.begin(restart);
                 }
                 Next::Suspend(verdict) => {
-                    let name = super::names::object_name(&self.job.name, self.restart);
+                    let name = object_name(&self.job.name, self.restart);
                     if let Err(error) = self.cluster.suspend(&name, &verdict).await {
                         warn!(job = %self.job.spec.name, %error, "it can't be suspended; that is tried again");
                     } else if let Some((_, written)) = &mut self.object {
@@ -394,8 +405,7 @@ impl Follow {
                     Some(failure) => self.failed(Box::new(failure)),
                     None => {
                         let evicted = self.pods.values().find_map(|pod| pod.evicted.clone());
-                        let reason = evicted.unwrap_or(message);
-                        Next::End(JobEnd::Broken { reason, retryable: true })
+                        Next::Broken(evicted.unwrap_or(message))
                     }
                 }
             }

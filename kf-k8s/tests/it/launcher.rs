@@ -19,6 +19,9 @@ async fn conforms(kind: Kind, of: &str) {
         Ok(client) => client,
         Err(why) => return println!("JUDGE kubernetes skipped: {why}"),
     };
+    if kind == Kind::JobSet && KubeLauncher::discover(&client).await.unwrap() != kind {
+        return println!("JUDGE jobset skipped: the cluster has no JobSets");
+    }
     let namespace = TestNamespace::new(&client, of).await;
     let launcher = Arc::new(KubeLauncher::new(client, &namespace.name, kind, busybox()));
     let setup = Setup::new(launcher).patience(Duration::from_secs(90)).head_start(Duration::from_secs(3));
@@ -30,4 +33,9 @@ async fn conforms(kind: Kind, of: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_conform() {
     conforms(Kind::Job, "job").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobsets_conform() {
+    conforms(Kind::JobSet, "jobset").await;
 }

@@ -37,6 +37,9 @@ pub(super) enum State {
     },
 }
 
+/// What a Job says whose time was over.
+pub(super) const LATE: &str = "DeadlineExceeded";
+
 /// What an object is made of.
 pub(super) struct Draft<'a> {
     pub(super) spec: &'a JobSpec,
@@ -99,11 +102,17 @@ impl Kind {
         };
         if let Some(condition) = holds(failed) {
             let (reason, message) = (text(condition, "reason"), text(condition, "message"));
-            // A JobSet's message names the Job's condition.
-            let late = reason == "DeadlineExceeded" || message.contains("DeadlineExceeded");
-            return State::Failed { late, message: format!("{reason}: {message}") };
+            return State::Failed { late: reason == LATE, message: format!("{reason}: {message}") };
         }
         if holds(succeeded).is_some() { State::Succeeded } else { State::Active }
+    }
+
+    /// What selects the Jobs that an object has made, where it tells less than they do.
+    pub(super) fn jobs_of(self, name: &str) -> Option<String> {
+        match self {
+            Self::Job => None,
+            Self::JobSet => Some(format!("{}={name}", crate::objects::jobset::JOBSET_NAME_LABEL)),
+        }
     }
 
     /// What makes an object's pods go.
