@@ -10,10 +10,11 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::follow::{Job as Followed, Verdict};
-use super::kinds::{Draft, Kind, LATE};
+use super::kinds::{Draft, Kind, LATE, Made};
 use super::names::{ATTEMPT, BEGAN, JOB, RESTART, SPEC, VERDICT, labels, object_name, selector};
 use super::options::PodOptions;
 use super::pods::{Start, template};
+use crate::objects::TrainingRuntime;
 
 /// A namespace of a cluster, and how jobs are made there.
 #[derive(Clone)]
@@ -42,10 +43,6 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    pub(super) fn kind(&self) -> Kind {
-        self.kind
-    }
-
     pub(super) fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
@@ -109,6 +106,7 @@ impl Cluster {
             restart,
             hosts: self.kind.hosts(&object_name, spec.nodes),
             service: &object_name,
+            kind: self.kind,
             options: &self.options,
         };
         let template = template(&start).map_err(wrong)?;
@@ -119,7 +117,7 @@ impl Cluster {
             i64::try_from(whole).unwrap_or(i64::MAX).saturating_sub(spent).clamp(1, i64::from(i32::MAX))
         });
         let draft = Draft { spec, options: &self.options, name: &object_name, template, seconds: left };
-        let body = self.kind.spec(draft).map_err(|error| wrong(error.to_string()))?;
+        let Made { spec: body, runtime } = self.kind.make(draft).map_err(|error| wrong(error.to_string()))?;
         let as_text = |value: serde_json::Result<String>| value.map_err(|error| wrong(error.to_string()));
         let mut object = DynamicObject::new(&object_name, &self.kind.resource()).data(json!({"spec": body}));
         let mut all = self.options.labels.clone();
@@ -133,6 +131,17 @@ impl Cluster {
             ]
             .into(),
         );
+        let runtimes: Api<TrainingRuntime> = Api::namespaced(self.client.clone(), &self.namespace);
+        if let Some(runtime) = runtime {
+            // The TrainJob is refused where it is not there.
+            let mut runtime = TrainingRuntime::new(&object_name, runtime);
+            runtime.metadata.labels = Some(all.clone());
+            match runtimes.create(&PostParams::default(), &runtime).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(refused("make a runtime for", name)(error)),
+            }
+        }
         let strict = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
         let made = match self.objects().create(&strict, &object).await {
             Ok(made) => made,
@@ -151,35 +160,45 @@ impl Cluster {
             }
             Err(error) => return Err(refused("start", &spec.name)(error)),
         };
+        let owner = self.owner(&object_name, &made);
         if self.kind.needs_service() {
-            self.make_service(&object_name, &made, all, name, restart).await?;
+            self.make_service(&object_name, &owner, all, name, restart).await?;
+        }
+        if self.kind == Kind::TrainJob {
+            let patch = json!({"metadata": {"ownerReferences": [owner]}});
+            let patched = runtimes.patch(&object_name, &PatchParams::default(), &Patch::Merge(patch)).await;
+            patched.map_err(refused("give its job the runtime of", name))?;
         }
         Ok(())
+    }
+
+    /// Whoever names this as its owner goes with the object.
+    fn owner(&self, name: &str, object: &DynamicObject) -> OwnerReference {
+        let resource = self.kind.resource();
+        OwnerReference {
+            api_version: resource.api_version,
+            kind: resource.kind,
+            name: name.to_owned(),
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }
     }
 
     /// The service that gives the pods of a start their names; it goes with the object.
     async fn make_service(
         &self,
         name: &str,
-        owner: &DynamicObject,
+        owner: &OwnerReference,
         all: std::collections::BTreeMap<String, String>,
         job: &str,
         restart: u64,
     ) -> Result<()> {
-        let resource = self.kind.resource();
-        let owner = OwnerReference {
-            api_version: resource.api_version,
-            kind: resource.kind,
-            name: name.to_owned(),
-            uid: owner.metadata.uid.clone().unwrap_or_default(),
-            controller: Some(true),
-            block_owner_deletion: None,
-        };
         let service = Service {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
                 labels: Some(all),
-                owner_references: Some(vec![owner]),
+                owner_references: Some(vec![owner.clone()]),
                 ..Default::default()
             },
             spec: Some(ServiceSpec {

@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kf_core::process::Exit;
 
+use super::kinds::Kind;
 use super::names::RESTART;
-use super::pods::container_name;
 
 /// What a pod tells.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,14 +62,14 @@ const HOPELESS: [&str; 7] = [
 ];
 
 /// What a pod of a job with so many ranks on a node tells; none where it is no pod of a job.
-pub(super) fn facts(pod: &Pod, ranks_per_node: usize) -> Option<PodFacts> {
+pub(super) fn facts(pod: &Pod, kind: Kind, ranks_per_node: usize) -> Option<PodFacts> {
     let labels = pod.metadata.labels.as_ref()?;
     let number = |label: &str| labels.get(label)?.parse::<u64>().ok();
     let node = number("batch.kubernetes.io/job-completion-index")?;
     let status = pod.status.clone().unwrap_or_default();
     let containers = status.container_statuses.unwrap_or_default();
     let ranks = (0..ranks_per_node).map(|local_rank| {
-        let name = container_name(local_rank);
+        let name = kind.container(local_rank);
         containers.iter().find(|container| container.name == name).map_or_else(RankFacts::default, rank)
     });
     let ranks: Vec<_> = ranks.collect();
@@ -158,7 +158,7 @@ mod tests {
                 "finishedAt": "2026-01-01T00:00:01Z"}}},
             {"name": "rank-0", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}},
         ]});
-        let facts = facts(&pod(status), 3).unwrap();
+        let facts = facts(&pod(status), Kind::Job, 3).unwrap();
         assert_eq!((facts.node, facts.restart, facts.over), (3, 1, false));
         assert_eq!(facts.ranks[0], RankFacts { started: true, end: None });
         let end = facts.ranks[1].end.clone().unwrap();
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_keeps_a_pod_from_running_is_told() {
-        let waits = |status: Value| facts(&pod(status), 1).unwrap().waits;
+        let waits = |status: Value| facts(&pod(status), Kind::Job, 1).unwrap().waits;
         let pulled = json!({"phase": "Pending", "containerStatuses": [{"name": "rank-0", "image": "", "imageID": "",
             "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": "ErrImagePull", "message": "no such host"}}}]});
@@ -188,7 +188,7 @@ mod tests {
             "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}]});
         assert_eq!(waits(creating), None);
         let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "disk"});
-        let facts = facts(&pod(evicted), 1).unwrap();
+        let facts = facts(&pod(evicted), Kind::Job, 1).unwrap();
         assert_eq!((facts.over, facts.evicted.as_deref()), (true, Some("Evicted: disk")));
     }
 }

@@ -24,7 +24,6 @@ use super::facts::{PodFacts, RankFactEnd, Wait, facts};
 use super::kinds::State;
 use super::log::{Followed, Kept, Read};
 use super::names::{RESTART, VERDICT, object_name, selector};
-use super::pods::container_name;
 
 /// How often limits are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -235,8 +234,8 @@ impl Follow {
 
     /// Takes up what is told of pods.
     fn pod(&mut self, event: Event<Pod>) {
-        let ranks = self.job.spec.ranks_per_node;
-        let fact = |pod: &Pod| facts(pod, ranks);
+        let (kind, ranks) = (self.cluster.kind, self.job.spec.ranks_per_node);
+        let fact = |pod: &Pod| facts(pod, kind, ranks);
         match event {
             Event::Apply(pod) | Event::InitApply(pod) => {
                 let Some(pod) = fact(&pod).filter(|pod| pod.restart == self.restart) else { return };
@@ -273,7 +272,7 @@ impl Follow {
                 let followed = Followed {
                     pods: self.cluster.pods(),
                     pod: pod.name.clone(),
-                    container: container_name(local_rank),
+                    container: self.cluster.kind.container(local_rank),
                     restart: self.restart,
                     rank,
                     told: self.tell.clone(),
@@ -306,7 +305,7 @@ impl Follow {
                 });
                 self.gone = object.metadata.deletion_timestamp.is_some();
                 self.there = true;
-                self.object = Some((self.cluster.kind().state(&object), verdict));
+                self.object = Some((self.cluster.kind.state(&object), verdict));
             }
             Event::Delete(object) => self.gone |= of(&object) == Some(self.restart),
             Event::Init => (self.lists_objects, self.there) = (true, false),

@@ -43,7 +43,8 @@ impl KubeLauncher {
         Self { cluster: Arc::new(cluster), jobs: Mutex::default() }
     }
 
-    /// The kind of objects that this cluster carries jobs by best: a JobSet where it has them, and else a Job.
+    /// The kind of objects that this cluster carries jobs by best: a TrainJob where it has them, else a JobSet, and else a
+    /// Job.
     ///
     /// # Errors
     /// What the cluster says.
@@ -51,7 +52,11 @@ impl KubeLauncher {
         let groups =
             client.list_api_groups().await.map_err(refused("ask for the API groups of", "the cluster"))?;
         let has = |name: &str| groups.groups.iter().any(|group| group.name == name);
-        Ok(if has("jobset.x-k8s.io") { Kind::JobSet } else { Kind::Job })
+        Ok(match (has("trainer.kubeflow.org"), has("jobset.x-k8s.io")) {
+            (true, _) => Kind::TrainJob,
+            (false, true) => Kind::JobSet,
+            (false, false) => Kind::Job,
+        })
     }
 
     /// Removes all objects of a job, and ends its ranks.

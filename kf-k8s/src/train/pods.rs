@@ -15,6 +15,7 @@ use kf_train::contract::{Address, Node, Placement};
 use kf_train::{JobSpec, Program};
 
 use super::indexed::{escaped, indexed};
+use super::kinds::Kind;
 use super::names::{REQUEST, labels};
 use super::options::PodOptions;
 
@@ -43,12 +44,8 @@ pub(super) struct Start<'a> {
     pub(super) hosts: Vec<String>,
     /// The service that gives them.
     pub(super) service: &'a str,
+    pub(super) kind: Kind,
     pub(super) options: &'a PodOptions,
-}
-
-/// The container of a rank of this number in its pod.
-pub(super) fn container_name(local_rank: usize) -> String {
-    format!("rank-{local_rank}")
 }
 
 /// What all pods of a start are made after.
@@ -147,7 +144,7 @@ fn container(start: &Start<'_>, local_rank: usize, mounts: &[VolumeMount]) -> Re
         None => None,
     };
     Ok(Container {
-        name: container_name(local_rank),
+        name: start.kind.container(local_rank),
         image: Some(options.image.clone()),
         image_pull_policy: options.image_pull_policy.clone(),
         command,

@@ -2,6 +2,4 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests say what is wrong by failing")]
 
-mod cluster;
-mod launcher;
 mod objects;

@@ -5,7 +5,7 @@
 mod decide;
 mod look;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Subcommand;
@@ -55,6 +55,51 @@ pub(crate) fn run(root: &Path, task: &Task) -> Result<(), String> {
             Ok(())
         }
         Action::Ask(cluster) => ask(&cluster),
+    }
+}
+
+/// A cluster that the tests use. Dropped, it is ended where it was started for them.
+pub(crate) struct TestCluster {
+    /// For `KUBECONFIG`.
+    pub(crate) kubeconfig: String,
+    ends: Option<PathBuf>,
+}
+
+impl TestCluster {
+    /// The cluster that there is, or one with these controllers that scripts start; none, and why, where neither is to be
+    /// had.
+    ///
+    /// # Errors
+    /// That it does not start.
+    pub(crate) fn find(root: &Path, with: &[&str]) -> Result<Result<Self, String>, String> {
+        let seen = look::look(root)?;
+        let task = Task::Up { api_only: false, with: with.iter().map(|&name| name.to_owned()).collect() };
+        match decide::decide(&task, &seen) {
+            Ok(Action::Run { .. }) if !look::is_root() => {
+                Ok(Err("the scripts that start one need root".to_owned()))
+            }
+            Ok(Action::Run { calls, then: Some(cluster) }) => {
+                calls.iter().try_for_each(call)?;
+                let ends = (!seen.up).then(|| root.to_owned());
+                Ok(Ok(Self { kubeconfig: cluster.kubeconfig, ends }))
+            }
+            Ok(_) => Err("no cluster was started".to_owned()),
+            Err(why) => match (seen.kubeconfig, seen.kubeconfig_there) {
+                // Somebody's own, with whatever controllers it has.
+                (Some(kubeconfig), true) => Ok(Ok(Self { kubeconfig, ends: None })),
+                _ => Ok(Err(why)),
+            },
+        }
+    }
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        if let Some(root) = &self.ends
+            && let Err(error) = run(root, &Task::Down)
+        {
+            eprintln!("warning: the tests' cluster is still there: {error}");
+        }
     }
 }
 

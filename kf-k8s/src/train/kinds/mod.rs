@@ -2,6 +2,7 @@
 
 mod job;
 mod jobset;
+mod trainjob;
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kf_train::JobSpec;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::options::PodOptions;
+use crate::objects::training_runtime::TrainingRuntimeSpec;
 
 /// What carries the ranks of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,6 +22,9 @@ pub enum Kind {
     Job,
     /// A JobSet (`jobset.x-k8s.io`), which Kubeflow Trainer is made of.
     JobSet,
+    /// A TrainJob of Kubeflow Trainer (`trainer.kubeflow.org`), of a TrainingRuntime that is made for it. It has no time after
+    /// which it goes: delete it when it has ended.
+    TrainJob,
 }
 
 /// How an object that carries a job's ranks fares.
@@ -40,7 +45,13 @@ pub(super) enum State {
 /// What a Job says whose time was over.
 pub(super) const LATE: &str = "DeadlineExceeded";
 
-/// What an object is made of.
+/// The object's `spec`, and the runtime of its name that it needs.
+pub(super) struct Made {
+    pub(super) spec: Value,
+    pub(super) runtime: Option<TrainingRuntimeSpec>,
+}
+
+/// What an object is made after.
 pub(super) struct Draft<'a> {
     pub(super) spec: &'a JobSpec,
     pub(super) options: &'a PodOptions,
@@ -56,6 +67,7 @@ impl Kind {
         let (group, version, kind) = match self {
             Self::Job => ("batch", "v1", "Job"),
             Self::JobSet => ("jobset.x-k8s.io", "v1alpha2", "JobSet"),
+            Self::TrainJob => ("trainer.kubeflow.org", "v1alpha1", "TrainJob"),
         };
         ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
     }
@@ -64,7 +76,7 @@ impl Kind {
     pub(super) fn hosts(self, name: &str, nodes: usize) -> Vec<String> {
         let of = match self {
             Self::Job => name.to_owned(),
-            Self::JobSet => format!("{name}-{}-0", jobset::JOB),
+            Self::JobSet | Self::TrainJob => format!("{name}-{}-0", jobset::JOB),
         };
         (0..nodes).map(|node| format!("{of}-{node}.{name}")).collect()
     }
@@ -73,19 +85,32 @@ impl Kind {
     pub(super) fn needs_service(self) -> bool {
         match self {
             Self::Job => true,
-            Self::JobSet => false,
+            Self::JobSet | Self::TrainJob => false,
         }
     }
 
-    /// The object's `spec`.
+    /// The name of the container of a rank of this number in its pod.
+    pub(super) fn container(self, local_rank: usize) -> String {
+        match (self, local_rank) {
+            // As Trainer wants it.
+            (Self::TrainJob, 0) => jobset::JOB.to_owned(),
+            (_, local_rank) => format!("rank-{local_rank}"),
+        }
+    }
+
+    /// What the object is made of.
     ///
     /// # Errors
     /// What can't be written as JSON.
-    pub(super) fn spec(self, draft: Draft<'_>) -> Result<Value, serde_json::Error> {
-        match self {
-            Self::Job => serde_json::to_value(job::spec(draft)),
-            Self::JobSet => serde_json::to_value(jobset::spec(draft)),
-        }
+    pub(super) fn make(self, draft: Draft<'_>) -> Result<Made, serde_json::Error> {
+        Ok(match self {
+            Self::Job => Made { spec: serde_json::to_value(job::spec(draft))?, runtime: None },
+            Self::JobSet => Made { spec: serde_json::to_value(jobset::spec(draft))?, runtime: None },
+            Self::TrainJob => Made {
+                spec: serde_json::to_value(trainjob::spec(draft.name))?,
+                runtime: Some(trainjob::runtime(draft)),
+            },
+        })
     }
 
     /// How an object fares.
@@ -97,7 +122,7 @@ impl Kind {
         };
         let text = |condition: &Value, name: &str| condition[name].as_str().unwrap_or_default().to_owned();
         let (succeeded, failed) = match self {
-            Self::Job => ("Complete", "Failed"),
+            Self::Job | Self::TrainJob => ("Complete", "Failed"),
             Self::JobSet => ("Completed", "Failed"),
         };
         if let Some(condition) = holds(failed) {
@@ -111,7 +136,10 @@ impl Kind {
     pub(super) fn jobs_of(self, name: &str) -> Option<String> {
         match self {
             Self::Job => None,
-            Self::JobSet => Some(format!("{}={name}", crate::objects::jobset::JOBSET_NAME_LABEL)),
+            // A TrainJob's JobSet has its name.
+            Self::JobSet | Self::TrainJob => {
+                Some(format!("{}={name}", crate::objects::jobset::JOBSET_NAME_LABEL))
+            }
         }
     }
 
