@@ -36,7 +36,7 @@
 //! `services`, and `list` of `jobs`. Pods run under PodSecurity's `restricted`, without a token.
 //!
 //! # Limits
-//! - Standard error and standard output come as one; of each rank the last MiB is kept.
+//! - Standard error and standard output come as one; of each rank the last 256 KiB are kept.
 //! - The pods of a job differ by their number alone: a job of several nodes has one rank on each.
 //! - A rank with an accelerator is a node of its own.
 //! - Ranks that failed are started anew by a launcher that has the job in hand, not by the cluster alone.

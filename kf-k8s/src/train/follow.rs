@@ -78,7 +78,8 @@ struct Followers(Arc<Job>);
 
 impl Drop for Followers {
     fn drop(&mut self) {
-        self.0.feed.abandon();
+        let reason = "its launcher was dropped; the job goes on, and another launcher finds it".into();
+        self.0.feed.abandon(JobEnd::Broken { reason, retryable: true });
     }
 }
 
@@ -137,6 +138,10 @@ struct Follow {
 enum Next {
     Nothing,
     End(JobEnd),
+    /// Its object is not there any more.
+    Gone,
+    /// Its object leaves the pods of ranks that did not fail.
+    EndPods,
     /// No rank is to blame for the object's failure.
     Broken(String),
     Restart(Box<Failure>),
@@ -203,6 +208,29 @@ impl Follow {
             match self.next() {
                 Next::Nothing => {}
                 Next::End(end) => return end,
+                Next::Gone => {
+                    // A list may be older than what it lacks.
+                    match self.cluster.objects().get_opt(&object_name(&self.job.name, self.restart)).await {
+                        Ok(None) => {
+                            let reason = "its object was deleted by somebody else".to_owned();
+                            return JobEnd::Broken { reason, retryable: true };
+                        }
+                        Ok(Some(object)) if object.metadata.deletion_timestamp.is_none() => self.gone = false,
+                        Ok(Some(_)) => {}
+                        Err(error) => debug!(%error, "whether its object is there is not known"),
+                    }
+                }
+                Next::EndPods => {
+                    let running = self.pods.values().filter(|pod| !pod.over && !pod.leaves);
+                    let running: Vec<_> = running.map(|pod| pod.name.clone()).collect();
+                    for pod in running {
+                        if let Err(error) = self.cluster.delete_pod(&pod).await {
+                            debug!(%pod, %error, "it can't be deleted; that is tried again");
+                        } else if let Some(pod) = self.pods.get_mut(&pod) {
+                            pod.leaves = true;
+                        }
+                    }
+                }
                 Next::Broken(reason) => {
                     let name = object_name(&self.job.name, self.restart);
                     match (self.cluster.is_late(&name).await, self.job.spec.timeout) {
@@ -311,7 +339,10 @@ impl Follow {
             Event::Init => (self.lists_objects, self.there) = (true, false),
             Event::InitDone => {
                 self.lists_objects = false;
-                self.gone |= self.object.is_some() && !self.there;
+                if !self.there {
+                    self.gone = true;
+                    self.object.get_or_insert((State::Active, None));
+                }
             }
         }
     }
@@ -379,11 +410,10 @@ impl Follow {
         let ended = self.seen.iter().all(|seen| seen.ended || seen.started.is_none());
         let quiet = ended && self.pods.values().all(|pod| pod.over);
         if self.gone {
-            let reason = "its object was deleted by somebody else".to_owned();
             return match (quiet, verdict) {
                 (false, _) => Next::Nothing,
                 (true, Some(Verdict::Canceled)) => Next::End(JobEnd::Canceled),
-                (true, _) => Next::End(JobEnd::Broken { reason, retryable: true }),
+                (true, _) => Next::Gone,
             };
         }
         if let Some(verdict) = verdict {
@@ -408,6 +438,7 @@ impl Follow {
                     }
                 }
             }
+            State::Failed { .. } if !self.cluster.kind.ends_pods() => Next::EndPods,
             State::Succeeded | State::Failed { .. } => Next::Nothing,
             State::Active => self.limits(),
         }

@@ -23,7 +23,7 @@ const REMEMBERED: usize = 256;
 ///
 /// Its jobs go on when this process ends: another launcher, in another process, finds them by the same attempt ids. Ranks
 /// that failed are started anew only while some launcher has the job in hand: submit it, or attach to it. What ranks print
-/// is kept in memory, the last MiB of each; standard error is not kept apart.
+/// is kept in memory, the last 256 KiB of each; standard error is not kept apart.
 #[derive(Debug)]
 pub struct KubeLauncher {
     cluster: Arc<Cluster>,

@@ -127,7 +127,7 @@ pub(super) struct Kept {
 
 impl Kept {
     /// How many bytes are kept of each rank.
-    const MOST: usize = 1 << 20;
+    const MOST: usize = 256 << 10;
 
     pub(super) fn add(&mut self, line: &str) {
         self.bytes += line.len() + 1;

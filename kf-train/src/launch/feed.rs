@@ -6,7 +6,7 @@ use futures::stream::BoxStream;
 use kf_core::Timestamp;
 use tokio::sync::{broadcast, watch};
 
-use super::reader::{Reader, unwatched};
+use super::reader::Reader;
 use super::{JobEnd, JobEvent, JobStatus};
 
 /// How many events a reader may be behind.
@@ -60,10 +60,10 @@ impl JobFeed {
         self.end.borrow().clone()
     }
 
-    /// Tells that nobody watches the job any more, unless its end was told.
-    pub fn abandon(&self) {
+    /// Tells this end where none was told: that nobody watches the job any more.
+    pub fn abandon(&self, end: JobEnd) {
         if self.ended().is_none() {
-            self.end(unwatched());
+            self.end(end);
         }
     }
 

@@ -16,6 +16,7 @@ use super::carry::{carry, placement};
 use super::machine::gpus_for;
 use super::port::Ports;
 use super::rank_process::{rank_folder, stdout_name};
+use super::reader::unwatched;
 use super::{Job, JobEvent, JobFeed, JobHandle, JobSpec, JobStatus, Launcher, run};
 use crate::{Error, Result, plain_file};
 
@@ -216,7 +217,7 @@ struct Watched(Arc<JobFeed>);
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.0.abandon();
+        self.0.abandon(unwatched());
     }
 }
 

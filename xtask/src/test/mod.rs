@@ -84,12 +84,18 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     }
     let (mut counts, mut judges) = (Counts::default(), Judges::default());
     let (judges_file, conformance) = (work.join("judges.txt"), conformance(root));
+    let required = std::env::var("KF_REQUIRE").unwrap_or_default();
     let environment = Environment { python, pytorch, long, judges: judges_file, conformance };
     steps.step("tests", || scope.tests(&environment, &mut counts, &mut judges));
     if pods {
         // Last, since a cluster keeps the machine busy, and other tests look at the clock.
         let mut cluster = None;
         steps.step("a cluster for pods", || {
+            let named = std::env::var_os("KUBECONFIG").is_some_and(|list| !list.is_empty());
+            if !named && !long && !required.contains("kubernetes") {
+                eprintln!("    none: KF_REQUIRE does not name kubernetes, and this is not --long");
+                return Ok(());
+            }
             match TestCluster::find(root, CONTROLLERS)? {
                 Ok(found) => cluster = Some(found),
                 Err(why) => eprintln!("    none: {why}"),
@@ -111,7 +117,6 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
             environment.test(newer::tests(&copy, &target), &mut counts, &mut judges)
         });
     }
-    let required = std::env::var("KF_REQUIRE").unwrap_or_default();
     steps.step("judges", || {
         // A part of the tests asks a part of the judges.
         let failures = judges.failures(if scope.whole { &required } else { "" });
