@@ -51,10 +51,10 @@ pub(super) async fn coordinate(meeting: Arc<Meeting>, lead: Lead, options: Quoru
             round: lead.round,
             ended: lead.ended,
             nodes: BTreeMap::new(),
+            over: false,
         },
         reports: BTreeMap::new(),
         told: 0,
-        over: None,
         last: None,
         too_few: None,
         waits: (Instant::now(), None),
@@ -113,8 +113,6 @@ struct Driver {
     reports: BTreeMap<String, (u64, Report)>,
     /// How many news were told.
     told: u64,
-    /// The round of which was told that it is over.
-    over: Option<u64>,
     last: Option<Reason>,
     /// Since when there are too few nodes.
     too_few: Option<Instant>,
@@ -164,6 +162,7 @@ impl Driver {
         {
             self.state.round = Some(round.clone());
             self.state.agreed = Some(round.clone());
+            self.state.over = false;
         }
         let node = self.state.nodes.entry(report.node.id.clone()).or_insert_with(|| NodeState {
             node: report.node.clone(),
@@ -225,7 +224,7 @@ impl Driver {
         let end = self.end(&reason);
         if let Some(round) = round {
             self.state.round = Some(round.clone());
-            self.over = None;
+            self.state.over = false;
             // Nodes that ended long ago need not be remembered.
             let agreed = self.state.agreed.as_ref();
             self.state.ended.retain(|id| round.has(id) || agreed.is_some_and(|agreed| agreed.has(id)));
@@ -233,9 +232,9 @@ impl Driver {
             self.tell(News::Round { round, reason: reason.to_string() }).await?;
         } else if let Some(broken) = self.state.round.as_ref().map(|round| round.number)
             && reason.breaks_round()
-            && self.over != Some(broken)
+            && !self.state.over
         {
-            self.over = Some(broken);
+            self.state.over = true;
             self.tell(News::Over { round: broken, reason: reason.to_string() }).await?;
         }
         self.tell_wait(&reason).await?;

@@ -52,6 +52,11 @@ pub enum Reason {
         /// The round's number.
         round: u64,
     },
+    /// All nodes of a round that was over are here again.
+    Returned {
+        /// How many.
+        nodes: usize,
+    },
     /// Nodes were lost, or left.
     Lost {
         /// Which.
@@ -149,6 +154,7 @@ impl fmt::Display for Reason {
             Self::Finishing { round } => {
                 write!(f, "some nodes are done with round {round}: nobody joins any more")
             }
+            Self::Returned { nodes } => write!(f, "all {} of the round are here again", counted(*nodes)),
             Self::Lost { nodes } => write!(f, "{} left or was lost", hosts(nodes)),
             Self::Gathering { here, of } => {
                 write!(f, "{here} of {of} nodes have come to the new coordinator")

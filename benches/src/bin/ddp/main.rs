@@ -104,6 +104,10 @@ fn table(runs: &Runs, version: Option<String>) -> Outcome<Table> {
                 table.add(ours, peer, if way == "default" { target } else { "" });
             }
         }
+        // An option of ours that costs its users nothing, beside PyTorch as it is.
+        let ours = runs.rates(SHARED, &format!("{model}, views"), format!("{model}, {SHARED}, views"));
+        let peer = runs.rates(TORCH, &format!("{model}, default"), format!("  {TORCH}, as it is"));
+        table.add(ours.ok_or("nothing was measured")?, peer, "> 1.15");
         let name = format!("{model}, alone");
         let ours =
             runs.rates(GLOO, &name, format!("{model}, without an exchange")).ok_or("nothing was measured")?;

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::reason::Reason;
 use super::round::{Node, Round};
 
+/// Ranks whose time ran out look for up to 1.3 s for those that they miss, before they tell.
+const LOOK: Duration = Duration::from_millis(1500);
+
 /// How nodes become a round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuorumOptions {
@@ -114,6 +117,8 @@ pub struct QuorumState {
     pub nodes: BTreeMap<String, NodeState>,
     /// Nodes of the round that have ended for certain, such as those whose machines refuse connections to them.
     pub ended: BTreeSet<String>,
+    /// Whether the last round was told to be over, so that its nodes have let go of their ranks.
+    pub over: bool,
     /// When this coordinator took the round over from one that was lost; the nodes of the round need a while to come.
     pub took_over: Option<Duration>,
 }
@@ -128,6 +133,7 @@ pub struct QuorumState {
 /// - Ranks that can't go on make a new round, without those that they miss and that say nothing, each of which uses a
 ///   restart.
 /// - A node that joins makes a new round, up to `max_nodes`. No restart is used.
+/// - Where a round that was over has all its nodes again, they make another. No restart is used.
 /// - Where the nodes that are lost may be alive elsewhere, only the larger part of the job goes on: more than half of those
 ///   nodes of the last agreed round that have not ended for certain, or exactly half with the first of them.
 ///
@@ -193,6 +199,10 @@ impl View<'_> {
             .collect();
         if !lost.is_empty() {
             return self.without(round, lost);
+        }
+        if self.state.over {
+            let nodes = round.nodes.len();
+            return (Some(self.made_of(Some(round), round.restarts)), Reason::Returned { nodes });
         }
         let failures: Vec<&NodeState> =
             of_round.iter().filter(|node| failed(node)).filter_map(|(_, found)| *found).collect();
@@ -317,6 +327,11 @@ impl View<'_> {
             .filter(|node| missed.contains(node.id.as_str()) && !stuck.contains(node.id.as_str()))
             .cloned()
             .collect();
+        // One that was cut off by another's failure says so before that other knows whom it misses.
+        let all = round.nodes.iter().all(|node| stuck.contains(node.id.as_str()));
+        if silent.is_empty() && !all && self.now < first + self.options.settle + LOOK {
+            return (None, Reason::Sticking { nodes: stuck.len() });
+        }
         let Some(one) = silent.first() else {
             return (Some(self.made_of(Some(round), round.restarts)), Reason::Unstuck { nodes: stuck.len() });
         };

@@ -94,6 +94,55 @@ fn a_silent_node_is_lost_when_its_time_is_over() {
 }
 
 #[test]
+fn a_round_that_was_over_is_made_anew_when_its_nodes_are_back() {
+    let mut state = running(0..3, SECOND);
+    let options = options(3, 3, 0);
+    for id in ["n000", "n001"] {
+        state.nodes.get_mut(id).unwrap().heard = 9 * SECOND;
+    }
+    let (round, reason) = quorum(9 * SECOND, &state, &options);
+    assert_eq!((round, reason.clone()), (None, Reason::TooFew { here: 2, min: 3 }));
+    assert!(reason.breaks_round());
+    // Its nodes were told, and one comes back.
+    state.over = true;
+    assert_eq!(quorum(9 * SECOND, &state, &options).1, reason);
+    state.nodes.get_mut("n002").unwrap().heard = 9 * SECOND;
+    let (round, reason) = quorum(9 * SECOND, &state, &options);
+    assert_eq!(reason.to_string(), "all 3 nodes of the round are here again");
+    let round = round.unwrap();
+    assert_eq!((round.number, round.restarts, round.nodes.len()), (2, 0, 3));
+    // Where nobody was told, nothing has happened.
+    state.over = false;
+    assert_eq!(quorum(9 * SECOND, &state, &options).1, Reason::Runs { round: 1, nodes: 3 });
+}
+
+#[test]
+fn who_is_missed_is_waited_for_until_all_that_look_have_told() {
+    let options = options(1, 3, 1);
+    let mut state = running(0..3, SECOND);
+    let tell = |state: &mut QuorumState, id: &str, at, missing| {
+        let node = state.nodes.get_mut(id).unwrap();
+        (node.phase, node.since) = (Phase::Stuck { round: 1, missing }, at);
+    };
+    let told = |state: &QuorumState, millis| quorum(SECOND + Duration::from_millis(millis), state, &options);
+    tell(&mut state, "n000", SECOND, Vec::new());
+    // The other one that lives still looks for the third.
+    assert_eq!(told(&state, 1300).1, Reason::Sticking { nodes: 1 });
+    let mut named = state.clone();
+    // Rank 3 is the last node's first.
+    tell(&mut named, "n001", SECOND + Duration::from_millis(1300), vec![3]);
+    let (round, reason) = told(&named, 1300);
+    assert_eq!(hosts(round), ["n000", "n001"]);
+    assert!(reason.to_string().ends_with("no word of the ranks of node host-2"), "{reason}");
+    // Nobody names one: they come together again, at once where all have told.
+    assert_eq!(told(&state, 1700).1, Reason::Unstuck { nodes: 1 });
+    for id in ["n001", "n002"] {
+        tell(&mut state, id, SECOND, Vec::new());
+    }
+    assert_eq!(told(&state, 200).1, Reason::Unstuck { nodes: 3 });
+}
+
+#[test]
 fn nodes_have_the_numbers_that_they_were_given_in_every_round() {
     let given =
         |state: &mut QuorumState, id: &str, rank| state.nodes.get_mut(id).unwrap().node.rank = Some(rank);

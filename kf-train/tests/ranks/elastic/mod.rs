@@ -47,6 +47,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("elastic::the_coordinator_is_killed_and_replaced", the_coordinator_is_killed_and_replaced),
         trial("elastic::two_agents_are_killed_at_once", two_agents_are_killed_at_once),
         trial("elastic::an_agent_freezes_and_thaws", an_agent_freezes_and_thaws),
+        trial("elastic::a_node_that_was_needed_comes_back", a_node_that_was_needed_comes_back),
         trial("elastic::too_few_nodes_wait", too_few_nodes_wait),
         trial("elastic::ranks_that_end_slowly_are_waited_for", ranks_that_end_slowly_are_waited_for),
         trial("elastic::killed_while_joining", killed_while_joining),
@@ -234,6 +235,22 @@ async fn an_agent_freezes_and_thaws(launcher: LocalLauncher) {
     let old = before.iter().find(|begun| begun.node == 2).unwrap();
     assert!(!lives(old.pid), "the rank of the round before is gone");
     assert_eq!(fleet.finish().await, [Some(0); 3]);
+}
+
+/// The others had let go of their ranks.
+async fn a_node_that_was_needed_comes_back(launcher: LocalLauncher) {
+    let mut fleet = fleet(&launcher, (2, 2), 1);
+    fleet.start(0);
+    fleet.start(1);
+    fleet.trains(&[0, 1], 0).await;
+    let before = fleet.running();
+    fleet.agent(1).signal(Signal::STOP);
+    until("the rank that is left is stopped", || fleet.running().len() == 1).await;
+    fleet.agent(1).signal(Signal::CONT);
+    until("the rank that was left behind is stopped", || before.iter().all(|begun| !lives(begun.pid))).await;
+    fleet.trains(&[0, 1], 0).await;
+    assert!(fleet.agents[0].said().contains("all 2 nodes of the round are here again"));
+    assert_eq!(fleet.finish().await, [Some(0); 2]);
 }
 
 async fn too_few_nodes_wait(launcher: LocalLauncher) {
