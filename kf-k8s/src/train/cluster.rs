@@ -1,5 +1,7 @@
 //! What a launcher asks of the cluster.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -15,6 +17,9 @@ use super::names::{ATTEMPT, BEGAN, JOB, RESTART, SPEC, VERDICT, labels, object_n
 use super::options::PodOptions;
 use super::pods::{Start, template};
 use crate::objects::TrainingRuntime;
+
+/// How long an operator may take to hear of an object.
+const UNHEARD: Duration = Duration::from_secs(10);
 
 /// A namespace of a cluster, and how jobs are made there.
 #[derive(Clone)]
@@ -143,7 +148,7 @@ impl Cluster {
             }
         }
         let strict = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
-        let made = match self.objects().create(&strict, &object).await {
+        let made = match self.create(&strict, &object).await {
             Ok(made) => made,
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let there = self.objects().get(&object_name).await;
@@ -170,6 +175,28 @@ impl Cluster {
             patched.map_err(refused("give its job the runtime of", name))?;
         }
         Ok(())
+    }
+
+    /// Creates an object; one whose runtime was just made may be refused until the operator has heard of that.
+    async fn create(
+        &self,
+        params: &PostParams,
+        object: &DynamicObject,
+    ) -> Result<DynamicObject, kube::Error> {
+        let until = Instant::now() + UNHEARD;
+        loop {
+            match self.objects().create(params, object).await {
+                Err(kube::Error::Api(status))
+                    if self.kind == Kind::TrainJob
+                        && status.code == 403
+                        && status.message.contains("spec.runtimeRef")
+                        && Instant::now() < until =>
+                {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                created => return created,
+            }
+        }
     }
 
     /// Whoever names this as its owner goes with the object.
@@ -230,7 +257,7 @@ impl Cluster {
     /// # Errors
     /// How the job ends where that can't be done.
     pub(super) async fn start_again(&self, job: &Followed, restart: u64) -> Result<(), JobEnd> {
-        let mut wait = std::time::Duration::from_millis(200);
+        let mut wait = Duration::from_millis(200);
         loop {
             match self.start(&job.spec, &job.attempt_id, &job.name, restart).await {
                 Ok(()) => break,
@@ -242,7 +269,7 @@ impl Cluster {
                 }
             }
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(std::time::Duration::from_secs(10));
+            wait = (wait * 2).min(Duration::from_secs(10));
         }
         let before = object_name(&job.name, restart - 1);
         if let Err(error) = self.objects().delete(&before, &DeleteParams::background()).await {

@@ -77,6 +77,8 @@ impl Followed {
         };
         let mut stream = Box::pin(self.pods.log_stream(&self.pod, &params).await?);
         let mut bytes = Vec::new();
+        // Whether a line is not at its end yet, and whether it was told before.
+        let (mut goes_on, mut known) = (false, false);
         loop {
             bytes.clear();
             let read = (&mut stream).take(LONGEST_LINE).read_until(b'\n', &mut bytes).await;
@@ -90,16 +92,25 @@ impl Followed {
             }
             let text = String::from_utf8_lossy(&bytes);
             let text = text.strip_suffix('\n').unwrap_or(&text);
-            // Times of one form and zone, which are ordered as text. A piece of a long line has none.
+            let within = std::mem::replace(&mut goes_on, !bytes.ends_with(b"\n"));
+            // Times of one form and zone, which are ordered as text.
             let line = match text.split_once(' ') {
+                _ if within && known => continue,
+                _ if within => text,
                 Some((time, line)) if is_time(time) => {
-                    if time <= last.as_str() {
+                    known = time <= last.as_str();
+                    if known {
                         continue;
                     }
                     time.clone_into(last);
                     line
                 }
-                _ => text,
+                // What the node says itself, such as that the container is gone.
+                _ => {
+                    debug!(pod = %self.pod, "the node says: {text}");
+                    known = true;
+                    continue;
+                }
             };
             if !self.tell(Some(line.to_owned())).await {
                 return Ok(false);

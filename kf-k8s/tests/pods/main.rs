@@ -46,7 +46,9 @@ fn main() -> ExitCode {
     if let Some(code) = run_if_asked(&Workers::new().with(ranks("double", double))) {
         return code;
     }
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // They wait for the cluster most of the time.
+    arguments.test_threads.get_or_insert(6);
     // Who runs all tests does so once the others have ended.
     if std::env::var("KF_PODS").is_ok_and(|when| when == "later") {
         return ExitCode::SUCCESS;

@@ -33,8 +33,11 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     let torch = scope.needs_torch()?;
     let pods = scope.packages.iter().any(|package| package.name == PODS);
     let newer = torch && long && scope.whole && libtorch::has_newer();
-    let mut steps =
-        Steps::new(8 + usize::from(torch) + 2 * (usize::from(newer) + usize::from(pods)) + if scope.whole { 3 } else { 0 });
+    let mut steps = Steps::new(
+        8 + usize::from(torch)
+            + 2 * (usize::from(newer) + usize::from(pods))
+            + if scope.whole { 3 } else { 0 },
+    );
     let work = root.join("target/xtask");
     fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
 

@@ -58,7 +58,11 @@ mod tests {
             |name: &str, published, has_features| Package { name: name.to_owned(), published, has_features };
         assert_eq!(
             parse(text).unwrap(),
-            [package("examples", false, false), package("kf-k8s", true, false), package("kf-serve", true, true)]
+            [
+                package("examples", false, false),
+                package("kf-k8s", true, false),
+                package("kf-serve", true, true)
+            ]
         );
         assert!(parse("{}").is_err());
         assert!(parse("nonsense").is_err());

@@ -128,9 +128,7 @@ impl Kind {
         Ok(match self {
             Self::Job => Made { spec: serde_json::to_value(job::spec(draft))?, runtime: None },
             Self::JobSet => Made { spec: serde_json::to_value(jobset::spec(draft))?, runtime: None },
-            Self::PyTorchJob => {
-                Made { spec: serde_json::to_value(pytorchjob::spec(draft))?, runtime: None }
-            }
+            Self::PyTorchJob => Made { spec: serde_json::to_value(pytorchjob::spec(draft))?, runtime: None },
             Self::TrainJob => Made {
                 spec: serde_json::to_value(trainjob::spec(draft.name))?,
                 runtime: Some(trainjob::runtime(draft)),

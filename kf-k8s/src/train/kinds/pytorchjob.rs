@@ -21,8 +21,7 @@ pub(super) fn spec(draft: Draft<'_>) -> PyTorchJobSpec {
     if let Some(pod) = &mut template.spec {
         pod.subdomain = None;
     }
-    let worker =
-        ReplicaSpec { replicas: Some(nodes), restart_policy: Some(RestartPolicy::Never), template };
+    let worker = ReplicaSpec { replicas: Some(nodes), restart_policy: Some(RestartPolicy::Never), template };
     PyTorchJobSpec {
         pytorch_replica_specs: [(WORKER.to_owned(), worker)].into(),
         run_policy: Some(run_policy),
