@@ -302,18 +302,6 @@ impl Cluster {
         patched.map(drop).map_err(refused("suspend", object))
     }
 
-    /// Ends a pod, as it may take.
-    ///
-    /// # Errors
-    /// What the cluster says.
-    pub(super) async fn delete_pod(&self, name: &str) -> Result<()> {
-        match self.pods().delete(name, &DeleteParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(refused("delete the pod", name)(error)),
-        }
-    }
-
     /// Removes all objects of a job.
     ///
     /// # Errors

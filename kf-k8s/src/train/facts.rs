@@ -5,6 +5,7 @@ use kf_core::process::Exit;
 
 use super::kinds::Kind;
 use super::names::RESTART;
+use super::pods::INDEX;
 
 /// What a pod tells.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +66,7 @@ const HOPELESS: [&str; 7] = [
 pub(super) fn facts(pod: &Pod, kind: Kind, ranks_per_node: usize) -> Option<PodFacts> {
     let labels = pod.metadata.labels.as_ref()?;
     let number = |label: &str| labels.get(label)?.parse::<u64>().ok();
-    let node = number(kind.index_label())?;
+    let node = number(INDEX)?;
     let status = pod.status.clone().unwrap_or_default();
     let containers = status.container_statuses.unwrap_or_default();
     let ranks = (0..ranks_per_node).map(|local_rank| {

@@ -140,8 +140,6 @@ enum Next {
     End(JobEnd),
     /// Its object is not there any more.
     Gone,
-    /// Its object leaves the pods of ranks that did not fail.
-    EndPods,
     /// No rank is to blame for the object's failure.
     Broken(String),
     Restart(Box<Failure>),
@@ -218,17 +216,6 @@ impl Follow {
                         Ok(Some(object)) if object.metadata.deletion_timestamp.is_none() => self.gone = false,
                         Ok(Some(_)) => {}
                         Err(error) => debug!(%error, "whether its object is there is not known"),
-                    }
-                }
-                Next::EndPods => {
-                    let running = self.pods.values().filter(|pod| !pod.over && !pod.leaves);
-                    let running: Vec<_> = running.map(|pod| pod.name.clone()).collect();
-                    for pod in running {
-                        if let Err(error) = self.cluster.delete_pod(&pod).await {
-                            debug!(%pod, %error, "it can't be deleted; that is tried again");
-                        } else if let Some(pod) = self.pods.get_mut(&pod) {
-                            pod.leaves = true;
-                        }
                     }
                 }
                 Next::Broken(reason) => {
@@ -438,7 +425,6 @@ impl Follow {
                     }
                 }
             }
-            State::Failed { .. } if !self.cluster.kind.ends_pods() => Next::EndPods,
             State::Succeeded | State::Failed { .. } => Next::Nothing,
             State::Active => self.limits(),
         }

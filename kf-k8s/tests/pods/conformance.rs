@@ -25,7 +25,6 @@ pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
         ("jobs", Kind::Job, "batch", None),
         ("jobsets", Kind::JobSet, "jobset.x-k8s.io", Some("jobset-system")),
         ("trainjobs", Kind::TrainJob, "trainer.kubeflow.org", Some("kubeflow-system")),
-        ("pytorchjobs", Kind::PyTorchJob, "kubeflow.org", Some("kubeflow")),
     ];
     let mut trials = Vec::new();
     for (name, kind, group, controller) in kinds {

@@ -2,7 +2,6 @@
 
 mod job;
 mod jobset;
-mod pytorchjob;
 mod trainjob;
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
@@ -12,8 +11,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::options::PodOptions;
-use crate::objects::pytorchjob::CONTAINER;
-use crate::objects::run_policy::REPLICA_INDEX_LABEL;
 use crate::objects::training_runtime::TrainingRuntimeSpec;
 
 /// What carries the ranks of a job.
@@ -28,8 +25,6 @@ pub enum Kind {
     /// A TrainJob of Kubeflow Trainer (`trainer.kubeflow.org`), of a TrainingRuntime that is made for it. It has no time after
     /// which it goes: delete it when it has ended.
     TrainJob,
-    /// A PyTorchJob of the training operator (`kubeflow.org/v1`), of workers alone.
-    PyTorchJob,
 }
 
 /// How an object that carries a job's ranks fares.
@@ -73,7 +68,6 @@ impl Kind {
             Self::Job => ("batch", "v1", "Job"),
             Self::JobSet => ("jobset.x-k8s.io", "v1alpha2", "JobSet"),
             Self::TrainJob => ("trainer.kubeflow.org", "v1alpha1", "TrainJob"),
-            Self::PyTorchJob => ("kubeflow.org", "v1", "PyTorchJob"),
         };
         ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
     }
@@ -81,8 +75,6 @@ impl Kind {
     /// The names of the pods' hosts, by which they find one another.
     pub(super) fn hosts(self, name: &str, nodes: usize) -> Vec<String> {
         let of = match self {
-            // Each has a service of its name.
-            Self::PyTorchJob => return (0..nodes).map(|node| format!("{name}-worker-{node}")).collect(),
             Self::Job => name.to_owned(),
             Self::JobSet | Self::TrainJob => format!("{name}-{}-0", jobset::JOB),
         };
@@ -93,29 +85,15 @@ impl Kind {
     pub(super) fn needs_service(self) -> bool {
         match self {
             Self::Job => true,
-            Self::JobSet | Self::TrainJob | Self::PyTorchJob => false,
-        }
-    }
-
-    /// Whether the pods of an object that has failed end with it.
-    pub(super) fn ends_pods(self) -> bool {
-        self != Self::PyTorchJob
-    }
-
-    /// The label with a pod's number in the job.
-    pub(super) fn index_label(self) -> &'static str {
-        match self {
-            Self::Job | Self::JobSet | Self::TrainJob => "batch.kubernetes.io/job-completion-index",
-            Self::PyTorchJob => REPLICA_INDEX_LABEL,
+            Self::JobSet | Self::TrainJob => false,
         }
     }
 
     /// The name of the container of a rank of this number in its pod.
     pub(super) fn container(self, local_rank: usize) -> String {
         match (self, local_rank) {
-            // As the operators want it.
+            // As Trainer wants it.
             (Self::TrainJob, 0) => jobset::JOB.to_owned(),
-            (Self::PyTorchJob, 0) => CONTAINER.to_owned(),
             (_, local_rank) => format!("rank-{local_rank}"),
         }
     }
@@ -128,7 +106,6 @@ impl Kind {
         Ok(match self {
             Self::Job => Made { spec: serde_json::to_value(job::spec(draft))?, runtime: None },
             Self::JobSet => Made { spec: serde_json::to_value(jobset::spec(draft))?, runtime: None },
-            Self::PyTorchJob => Made { spec: serde_json::to_value(pytorchjob::spec(draft))?, runtime: None },
             Self::TrainJob => Made {
                 spec: serde_json::to_value(trainjob::spec(draft.name))?,
                 runtime: Some(trainjob::runtime(draft)),
@@ -147,13 +124,10 @@ impl Kind {
         let (succeeded, failed) = match self {
             Self::Job | Self::TrainJob => ("Complete", "Failed"),
             Self::JobSet => ("Completed", "Failed"),
-            Self::PyTorchJob => ("Succeeded", "Failed"),
         };
         if let Some(condition) = holds(failed) {
             let (reason, message) = (text(condition, "reason"), text(condition, "message"));
-            // The training operator has a sentence for it.
-            let late = reason == LATE || message.contains("active longer than specified deadline");
-            return State::Failed { late, message: format!("{reason}: {message}") };
+            return State::Failed { late: reason == LATE, message: format!("{reason}: {message}") };
         }
         if holds(succeeded).is_some() { State::Succeeded } else { State::Active }
     }
@@ -161,7 +135,7 @@ impl Kind {
     /// What selects the Jobs that an object has made, where it tells less than they do.
     pub(super) fn jobs_of(self, name: &str) -> Option<String> {
         match self {
-            Self::Job | Self::PyTorchJob => None,
+            Self::Job => None,
             // A TrainJob's JobSet has its name.
             Self::JobSet | Self::TrainJob => {
                 Some(format!("{}={name}", crate::objects::jobset::JOBSET_NAME_LABEL))
@@ -171,9 +145,6 @@ impl Kind {
 
     /// What makes an object's pods go.
     pub(super) fn suspended(self) -> Value {
-        match self {
-            Self::PyTorchJob => json!({"runPolicy": {"suspend": true}}),
-            _ => json!({"suspend": true}),
-        }
+        json!({"suspend": true})
     }
 }
