@@ -42,6 +42,16 @@ pub enum Error {
         /// The attempt id.
         attempt: String,
     },
+    /// Who is to carry the job refuses, or is not reached.
+    #[error("can't {what}: {reason}")]
+    Carrier {
+        /// What was to be done.
+        what: String,
+        /// What it says.
+        reason: String,
+        /// Whether another attempt may fare better.
+        retryable: bool,
+    },
     /// A rank's process can't be started.
     #[error("rank {rank} of job `{job}` can't be started: {source}")]
     Spawn {
@@ -302,7 +312,7 @@ impl Error {
             | Self::CollectiveTimedOut { .. }
             | Self::StoreTimedOut { .. }
             | Self::Unknown { .. } => true,
-            Self::Broken { retryable, .. } => *retryable,
+            Self::Broken { retryable, .. } | Self::Carrier { retryable, .. } => *retryable,
             Self::Spawn { source, .. } => source.is_retryable(),
             Self::Io { source, .. } => {
                 use std::io::ErrorKind::{Interrupted, ResourceBusy, StorageFull, TimedOut, WouldBlock};

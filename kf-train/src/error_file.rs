@@ -11,15 +11,30 @@ use crate::plain_file;
 const MOST_BYTES: u64 = 16 << 20;
 
 /// The environment variable with the path that a failing rank writes to.
-pub(crate) const ERROR_FILE: &str = "TORCHELASTIC_ERROR_FILE";
+pub const ERROR_FILE: &str = "TORCHELASTIC_ERROR_FILE";
 
-/// What an error file says.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ErrorFile {
+/// What an error file says, of ours or of PyTorch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ErrorFile {
     /// The message.
-    pub(crate) message: String,
+    pub message: String,
     /// Whether the rank says that it failed because of another one.
-    pub(crate) of_another_rank: bool,
+    pub of_another_rank: bool,
+}
+
+impl ErrorFile {
+    /// Reads the text of an error file, whose message may also be a plain string; none where it is not one.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let json: serde_json::Value = serde_json::from_slice(text).ok()?;
+        let outer = json.get("message")?;
+        let message = outer.as_str().or_else(|| outer.get("message")?.as_str())?.to_owned();
+        let of_another_rank = outer
+            .pointer("/extraInfo/kf_of_another_rank")
+            .and_then(serde_json::Value::as_bool)
+            .unwrap_or(false);
+        Some(Self { message, of_another_rank })
+    }
 }
 
 /// Writes in torchrun's format, `{"message": {"message": …, "extraInfo": {"py_callstack": …, "timestamp": …}}}`, with
@@ -42,14 +57,9 @@ pub(crate) fn write(
     std::fs::write(path, json.to_string())
 }
 
-/// Reads an error file, of ours or of PyTorch, whose message may also be a plain string.
+/// Reads an error file.
 pub(crate) fn read(path: &Path) -> Option<ErrorFile> {
-    let json: serde_json::Value = serde_json::from_slice(&plain_file::read(path, MOST_BYTES).ok()?).ok()?;
-    let outer = json.get("message")?;
-    let message = outer.as_str().or_else(|| outer.get("message")?.as_str())?.to_owned();
-    let of_another_rank =
-        outer.pointer("/extraInfo/kf_of_another_rank").and_then(serde_json::Value::as_bool).unwrap_or(false);
-    Some(ErrorFile { message, of_another_rank })
+    ErrorFile::parse(&plain_file::read(path, MOST_BYTES).ok()?)
 }
 
 #[cfg(test)]

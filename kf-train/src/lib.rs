@@ -219,6 +219,7 @@
 //! A limit of memory is of each rank's own process, looked at every 0.1 s; jobs that run at the same time are not kept from
 //! one another's GPUs. tch's own optimizers give no access to their moments: those of `optim` are the ones that checkpoints hold.
 
+pub mod carrier;
 #[cfg(feature = "torch")]
 mod checkpoint;
 #[cfg(feature = "torch")]

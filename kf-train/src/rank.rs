@@ -11,7 +11,7 @@ use crate::progress::{Note, Progress};
 use crate::{Error, Result};
 
 /// The environment variable with the path that a rank's progress goes to.
-pub(crate) const PROGRESS_FILE: &str = "KF_TRAIN_PROGRESS";
+pub const PROGRESS_FILE: &str = "KF_TRAIN_PROGRESS";
 /// The environment variables with the store of the agent of a rank that outlives rounds, and with what its keys begin with.
 pub(crate) const AGENT: &str = "KF_TRAIN_AGENT";
 pub(crate) const AGENT_KEYS: &str = "KF_TRAIN_AGENT_KEYS";
@@ -178,6 +178,10 @@ impl Rank {
 
     pub(crate) fn note_started(&self) {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).write(&Note::Started);
+    }
+
+    pub(crate) fn note_result(&self, result: serde_json::Value) {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).write(&Note::Result(result));
     }
 }
 

@@ -37,8 +37,9 @@ struct Ranks<F, T> {
 pub(crate) struct RankRequest {
     /// The job's arguments.
     pub(crate) args: Value,
-    /// Where rank 0 leaves its result.
-    pub(crate) result: PathBuf,
+    /// Where rank 0 leaves its result; in its progress file where not given.
+    #[serde(default)]
+    pub(crate) result: Option<PathBuf>,
 }
 
 impl<A, R, E, F> Entry for Ranks<F, fn(A) -> Result<R, E>>
@@ -88,7 +89,10 @@ where
         if rank.is_main() || rank.agent().is_some() {
             let json = kf_core::json::to_json(&result)
                 .map_err(|error| format!("what `{}` returned is not JSON: {error}", self.name))?;
-            write_whole(&request.result, json.to_string().as_bytes())?;
+            match &request.result {
+                Some(path) => write_whole(path, json.to_string().as_bytes())?,
+                None => rank.note_result(json),
+            }
         }
         Ok(())
     }

@@ -5,11 +5,22 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A call of the cargo that runs this program.
-///
-/// `cargo run` has changed the loader's path for this program; libtorch comes first in it again, so that what is
-/// built is fresh for a plain `cargo build` too.
 pub(crate) fn cargo(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.env("LD_LIBRARY_PATH", library_path(root)).env_remove("CARGO_MANIFEST_DIR");
+    if in_ci() {
+        // What is built once only gains nothing from being built incrementally, and takes longer. Without what a
+        // debugger would read, all that is built takes half the room.
+        command.env("CARGO_INCREMENTAL", "0").env("CARGO_PROFILE_DEV_DEBUG", "0");
+    }
+    command
+}
+
+/// The loader's path for what is built in the checkout.
+///
+/// `cargo run` has changed it for this program; libtorch comes first in it again, so that what is built is fresh for a
+/// plain `cargo build` too.
+pub(crate) fn library_path(root: &Path) -> OsString {
     let libraries = root.join(".libtorch/lib");
     let before = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let mut path: OsString = libraries.clone().into();
@@ -20,13 +31,7 @@ pub(crate) fn cargo(root: &Path) -> Command {
             path.push(entry);
         }
     }
-    command.env("LD_LIBRARY_PATH", path).env_remove("CARGO_MANIFEST_DIR");
-    if in_ci() {
-        // What is built once only gains nothing from being built incrementally, and takes longer. Without what a
-        // debugger would read, all that is built takes half the room.
-        command.env("CARGO_INCREMENTAL", "0").env("CARGO_PROFILE_DEV_DEBUG", "0");
-    }
-    command
+    path
 }
 
 /// A call in the root of the checkout that asks nobody anything.

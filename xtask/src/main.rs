@@ -1,10 +1,13 @@
 //! `cargo xtask`: what a person or CI does with the checkout, from nothing.
 //!
 //! `quickstart` runs the example, `test` runs every check, `bench` measures, `libtorch` fetches what training
-//! links with. Each says what it does, and which tool is missing.
+//! links with, `image` puts a program into a container image, `cluster` starts a Kubernetes to run it in. Each says
+//! what it does, and which tool is missing.
 
 mod bench;
 mod cargo;
+mod cluster;
+mod image;
 mod libtorch;
 mod quickstart;
 mod step;
@@ -60,6 +63,11 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Makes a container image of a program, its shared libraries and files, without Docker; pushes or imports it.
+    Image(Box<image::Options>),
+    /// Starts, ends and tells of a Kubernetes to try things in.
+    #[command(subcommand)]
+    Cluster(cluster::Task),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +80,8 @@ fn main() -> ExitCode {
         Task::Quickstart { arguments } => quickstart::run(&root, &arguments),
         Task::Test { only, long } => test::run(&root, only.as_deref(), long),
         Task::Bench { name, json } => bench::run(&root, name.as_deref(), json),
+        Task::Image(options) => image::run(&root, &options),
+        Task::Cluster(task) => cluster::run(&root, &task),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

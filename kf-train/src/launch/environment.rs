@@ -92,12 +92,8 @@ pub(super) fn environment(
     error_file: &Path,
     progress_file: &Path,
 ) -> Result<Vec<(String, String)>> {
-    let mut env: Vec<(String, String)> =
-        spec.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let inherited = std::env::var_os("OMP_NUM_THREADS").is_some();
-    if let Some(threads) = threads(spec, place.local_world_size(), inherited) {
-        env.push(("OMP_NUM_THREADS".into(), threads.to_string()));
-    }
+    let mut env = variables(spec, place.local_world_size(), inherited);
     env.extend(place.contract(local_rank)?);
     let of_machine = place.heal.as_ref().map_or(local_rank, |heal| heal.local_rank);
     env.extend(gpu_env(spec, &place.gpus, of_machine));
@@ -114,6 +110,13 @@ pub(super) fn environment(
     }
     env.extend(place.host.iter().map(|host| (HOST.to_owned(), host.clone())));
     Ok(env)
+}
+
+/// The job's own variables, and `OMP_NUM_THREADS`, which is inherited where it is set there.
+pub(crate) fn variables(spec: &JobSpec, local_world_size: usize, inherited: bool) -> Vec<(String, String)> {
+    let own = spec.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+    let threads = threads(spec, local_world_size, inherited);
+    own.chain(threads.map(|threads| ("OMP_NUM_THREADS".to_owned(), threads.to_string()))).collect()
 }
 
 /// `OMP_NUM_THREADS`, where it is to be set: ranks that each take all cores slow one another down.

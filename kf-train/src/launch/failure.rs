@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use kf_core::process::Exit;
 use serde::{Deserialize, Serialize};
@@ -96,6 +95,8 @@ impl fmt::Display for Failure {
             }
         }
         match &self.stderr_log {
+            // Kept where no path leads to.
+            _ if self.log.as_os_str().is_empty() => Ok(()),
             Some(stderr) => write!(f, "\n(logs: {} and {})", self.log.display(), stderr.display()),
             None => write!(f, "\n(log: {})", self.log.display()),
         }
@@ -104,23 +105,42 @@ impl fmt::Display for Failure {
 
 /// A rank that failed by itself, before the others were told to end.
 #[derive(Debug, Clone)]
-pub(super) struct Suspect {
-    pub(super) rank: usize,
-    pub(super) exit: Exit,
-    pub(super) at: Instant,
+pub struct Suspect<T> {
+    /// The rank.
+    pub rank: usize,
+    /// How it ended.
+    pub exit: Exit,
+    /// When.
+    pub at: T,
     /// It says itself that another rank is the cause.
-    pub(super) of_another_rank: bool,
+    pub of_another_rank: bool,
 }
 
 /// The cause among ranks that failed at about the same time: not one that was hit by another's end, and then the
 /// earliest.
-pub(super) fn culprit(suspects: &[Suspect]) -> Option<&Suspect> {
+pub fn culprit<T: Ord + Copy>(suspects: &[Suspect<T>]) -> Option<&Suspect<T>> {
     suspects.iter().min_by_key(|suspect| (suspect.of_another_rank, suspect.at, suspect.rank))
+}
+
+impl Failure {
+    /// What a failed rank left, as far as its launcher knows.
+    pub fn new(rank: usize, world_size: usize, end: RankEnd) -> Self {
+        Self {
+            rank,
+            world_size,
+            end,
+            message: None,
+            progress: None,
+            last_lines: Vec::new(),
+            log: PathBuf::new(),
+            stderr_log: None,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -133,7 +153,7 @@ mod tests {
             at: now + Duration::from_millis(ms),
             of_another_rank,
         };
-        let blamed = |suspects: &[Suspect]| culprit(suspects).map(|suspect| suspect.rank);
+        let blamed = |suspects: &[Suspect<Instant>]| culprit(suspects).map(|suspect| suspect.rank);
         assert_eq!(blamed(&[]), None);
         assert_eq!(blamed(&[suspect(0, 0, true), suspect(1, 5, false)]), Some(1));
         assert_eq!(blamed(&[suspect(2, 9, false), suspect(0, 3, false)]), Some(0));

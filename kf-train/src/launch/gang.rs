@@ -33,7 +33,7 @@ pub(crate) struct Gang {
     ranks: Vec<RankProcess>,
     ends: FuturesUnordered<BoxFuture<'static, Ended>>,
     /// Those that failed, until it is clear which of them is to blame.
-    suspects: Vec<Suspect>,
+    suspects: Vec<Suspect<Instant>>,
     settled: Option<Instant>,
     tell: Tell,
 }

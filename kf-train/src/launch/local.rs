@@ -7,23 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use kf_core::CancellationToken;
 use kf_core::process::Spawner;
-use kf_core::{CancellationToken, Timestamp};
 use serde::de::DeserializeOwned;
-use tokio::sync::{broadcast, watch};
 use tokio_util::sync::DropGuard;
 
 use super::carry::{carry, placement};
 use super::machine::gpus_for;
 use super::port::Ports;
 use super::rank_process::{rank_folder, stdout_name};
-use super::reader::{Reader, unwatched};
-use super::{Job, JobEnd, JobEvent, JobHandle, JobSpec, JobStatus, Launcher, run};
+use super::reader::unwatched;
+use super::{Job, JobEvent, JobFeed, JobHandle, JobSpec, JobStatus, Launcher, run};
 use crate::{Error, Result, plain_file};
 
 const KIND: &str = "local";
-/// How many events a reader may be behind.
-const EVENTS: usize = 1024;
 /// How many jobs that have ended are remembered.
 const REMEMBERED: usize = 256;
 
@@ -57,29 +54,14 @@ pub(super) struct LocalJob {
     /// The GPUs for its ranks.
     pub(super) gpus: Vec<String>,
     pub(super) cancel: CancellationToken,
-    pub(super) events: broadcast::Sender<JobEvent>,
     /// How many times its ranks were started anew.
     pub(super) restarts: AtomicU64,
-    /// Changed with each event, before it is told.
-    status: Mutex<JobStatus>,
-    /// Holds what happened before anybody listened.
-    first_listener: Mutex<Option<broadcast::Receiver<JobEvent>>>,
-    end: watch::Receiver<Option<JobEnd>>,
+    feed: Arc<JobFeed>,
 }
 
 impl LocalJob {
     pub(super) fn tell(&self, event: JobEvent) {
-        let mut status = locked(&self.status);
-        status.apply(Timestamp::now(), &event);
-        // In the order in which the status changes. Nobody listening is no error.
-        let _ = self.events.send(event);
-    }
-
-    /// How it ended; none where it has not.
-    fn ended(&self) -> Option<JobEnd> {
-        let watched = self.end.has_changed().is_ok();
-        let end = self.end.borrow().clone();
-        end.or_else(|| (!watched).then(unwatched))
+        self.feed.tell(event);
     }
 
     /// Where the files of a node's ranks are.
@@ -175,26 +157,22 @@ impl Launcher for LocalLauncher {
         let world_size = spec.world_size();
         let gpus = gpus_for(&spec, world_size)?;
         let spawner = self.spawner(&spec.name)?;
-        let (events, first_listener) = broadcast::channel(EVENTS);
-        let (tell_end, end) = watch::channel(None);
+        let feed = Arc::new(JobFeed::new(world_size));
         let job = Arc::new(LocalJob {
             folder: self.make_folder(attempt_id)?,
             spec,
             attempt_id: attempt_id.to_owned(),
             gpus,
             cancel: self.ends.child_token(),
-            events,
             restarts: AtomicU64::new(0),
-            status: Mutex::new(JobStatus::new(Timestamp::now(), world_size)),
-            first_listener: Mutex::new(Some(first_listener)),
-            end,
+            feed: feed.clone(),
         });
         jobs.add(job.clone());
         drop(jobs);
+        let watched = Watched(feed);
         tokio::spawn(async move {
             let end = carry(&job, &spawner).await;
-            locked(&job.status).apply(Timestamp::now(), &JobEvent::Ended(end.clone()));
-            let _ = tell_end.send(Some(end));
+            watched.0.end(end);
         });
         Ok(handle)
     }
@@ -204,20 +182,11 @@ impl Launcher for LocalLauncher {
     }
 
     async fn events(&self, handle: &JobHandle) -> Result<BoxStream<'static, JobEvent>> {
-        let job = self.find(handle)?;
-        let first = locked(&job.first_listener).take();
-        let events = first.unwrap_or_else(|| job.events.subscribe());
-        Ok(Reader::new(events, job.end.clone()).stream())
+        Ok(self.find(handle)?.feed.events())
     }
 
     async fn status(&self, handle: &JobHandle) -> Result<JobStatus> {
-        let job = self.find(handle)?;
-        let mut status = locked(&job.status);
-        if let Some(end) = job.ended() {
-            // Told already, unless nobody was left to tell it.
-            status.apply(Timestamp::now(), &JobEvent::Ended(end));
-        }
-        Ok(status.clone())
+        Ok(self.find(handle)?.feed.status())
     }
 
     async fn logs(&self, handle: &JobHandle, rank: usize) -> Result<String> {
@@ -243,11 +212,20 @@ impl Launcher for LocalLauncher {
     }
 }
 
+/// Held by who watches a job; dropped with the runtime that watched it, at the latest.
+struct Watched(Arc<JobFeed>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.abandon(unwatched());
+    }
+}
+
 impl Jobs {
     /// Adds a job, and forgets the oldest ended ones when there are many.
     fn add(&mut self, job: Arc<LocalJob>) {
         if self.in_order.len() >= REMEMBERED {
-            let ended = |id: &String| self.by_attempt.get(id).is_none_or(|job| job.end.borrow().is_some());
+            let ended = |id: &String| self.by_attempt.get(id).is_none_or(|job| job.feed.ended().is_some());
             if let Some(oldest) = self.in_order.iter().position(ended) {
                 self.by_attempt.remove(&self.in_order.remove(oldest));
             }

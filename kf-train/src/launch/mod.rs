@@ -4,6 +4,7 @@ mod carry;
 mod environment;
 mod event;
 mod failure;
+mod feed;
 mod gang;
 mod job;
 mod local;
@@ -21,13 +22,14 @@ use futures::stream::BoxStream;
 
 use crate::Result;
 
-pub(crate) use environment::{Heal, Place};
+pub(crate) use environment::{Heal, Place, variables};
 pub(crate) use gang::{Gang, GangEnd, Tell};
 pub(crate) use machine::gpus_for;
 pub(crate) use run::result_of;
 
 pub use event::{JobEnd, JobEvent};
-pub use failure::{Failure, RankEnd};
+pub use failure::{Failure, RankEnd, Suspect, culprit};
+pub use feed::JobFeed;
 pub use job::{Job, JobHandle};
 pub use local::LocalLauncher;
 pub use run::run;

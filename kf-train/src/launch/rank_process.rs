@@ -74,7 +74,7 @@ impl RankProcess {
         let (error_file, progress) = (folder.join("error.json"), folder.join("progress.jsonl"));
         let mut command = match &spec.program {
             Program::Ranks { entry, args } => {
-                let request = RankRequest { args: args.clone(), result: result.to_owned() };
+                let request = RankRequest { args: args.clone(), result: Some(result.to_owned()) };
                 Command::entry(entry, &request).map_err(spawn_error)?
             }
             Program::Command { program, args } => Command::program(program, args.iter().cloned()),

@@ -1,4 +1,4 @@
-//! How a local job's events are read.
+//! How a job's events are read.
 
 use futures::StreamExt;
 use futures::stream::BoxStream;

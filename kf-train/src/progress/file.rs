@@ -5,18 +5,34 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Progress;
 use crate::plain_file;
 
-/// One line of a rank's progress file.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// One line of a rank's progress file, as JSON: `"started"`, `{"progress":{…}}`, `{"result":…}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Note {
+#[non_exhaustive]
+pub enum Note {
     /// The rank's function was reached.
     Started,
     /// A report.
     Progress(Progress),
+    /// What rank 0's function returned, where no file was named for it.
+    Result(Value),
+}
+
+impl Note {
+    /// Reads a line, also where it has the `NaN`, `Infinity` and `-Infinity` that Python's `json` writes, and JSON has not.
+    /// None where it is no note.
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        // Most lines that are none are told by how they begin.
+        match line.trim_ascii_start().first() {
+            Some(b'"' | b'{') => parse(line),
+            _ => None,
+        }
+    }
 }
 
 /// Reads what is added to a progress file.
@@ -50,7 +66,7 @@ impl ProgressFile {
         };
         let rest = self.partial.split_off(end + 1);
         let lines = std::mem::replace(&mut self.partial, rest);
-        notes.extend(lines.split(|&byte| byte == b'\n').filter_map(parse));
+        notes.extend(lines.split(|&byte| byte == b'\n').filter_map(Note::parse));
         notes
     }
 
@@ -68,7 +84,6 @@ impl ProgressFile {
     }
 }
 
-/// A note, also where it has the `NaN`, `Infinity` and `-Infinity` that Python's `json` writes, and JSON has not.
 fn parse(line: &[u8]) -> Option<Note> {
     if let Ok(note) = serde_json::from_slice(line) {
         return Some(note);

@@ -7,7 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub(crate) use file::{Note, ProgressFile};
+pub use file::Note;
+pub(crate) use file::ProgressFile;
 
 /// How far a rank is, and what it measured there.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

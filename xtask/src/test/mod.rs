@@ -17,6 +17,7 @@ use std::time::Instant;
 use self::counts::Counts;
 use self::judges::Judges;
 use self::packages::Package;
+use crate::cluster::TestCluster;
 use crate::libtorch::Flavor;
 use crate::step::{Steps, seconds};
 use crate::{cargo, libtorch, table, tools, venv};
@@ -30,9 +31,13 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     let packages = chosen(packages::list(root)?, only)?;
     let scope = Scope { root, packages, whole: only.is_none() };
     let torch = scope.needs_torch()?;
+    let pods = scope.packages.iter().any(|package| package.name == PODS);
     let newer = torch && long && scope.whole && libtorch::has_newer();
-    let mut steps =
-        Steps::new(8 + usize::from(torch) + 2 * usize::from(newer) + if scope.whole { 3 } else { 0 });
+    let mut steps = Steps::new(
+        8 + usize::from(torch)
+            + 2 * (usize::from(newer) + usize::from(pods))
+            + if scope.whole { 3 } else { 0 },
+    );
     let work = root.join("target/xtask");
     fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
 
@@ -82,8 +87,32 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     }
     let (mut counts, mut judges) = (Counts::default(), Judges::default());
     let (judges_file, conformance) = (work.join("judges.txt"), conformance(root));
+    let required = std::env::var("KF_REQUIRE").unwrap_or_default();
     let environment = Environment { python, pytorch, long, judges: judges_file, conformance };
     steps.step("tests", || scope.tests(&environment, &mut counts, &mut judges));
+    if pods {
+        // Last, since a cluster keeps the machine busy, and other tests look at the clock.
+        let mut cluster = None;
+        steps.step("a cluster for pods", || {
+            let named = std::env::var_os("KUBECONFIG").is_some_and(|list| !list.is_empty());
+            if !named && !long && !required.contains("kubernetes") {
+                eprintln!("    none: KF_REQUIRE does not name kubernetes, and this is not --long");
+                return Ok(());
+            }
+            match TestCluster::find(root, CONTROLLERS)? {
+                Ok(found) => cluster = Some(found),
+                Err(why) => eprintln!("    none: {why}"),
+            }
+            Ok(())
+        });
+        steps.step("tests on the cluster", || {
+            let mut command = scope.command("test", &["--all-features", "--test", "pods"], &[]);
+            if let Some(cluster) = &cluster {
+                command.env("KUBECONFIG", &cluster.kubeconfig);
+            }
+            environment.test(command, &mut counts, &mut judges)
+        });
+    }
     if newer {
         steps.step("training on a newer libtorch", || {
             let target = root.join("target/newer");
@@ -91,7 +120,6 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
             environment.test(newer::tests(&copy, &target), &mut counts, &mut judges)
         });
     }
-    let required = std::env::var("KF_REQUIRE").unwrap_or_default();
     steps.step("judges", || {
         // A part of the tests asks a part of the judges.
         let failures = judges.failures(if scope.whole { &required } else { "" });
@@ -140,9 +168,13 @@ fn report(steps: &Steps, judges: &Judges, counts: &Counts, began: Instant) -> Re
 /// failure where there was one.
 fn closing(counts: &Counts, steps: &Steps) -> String {
     let failed = steps.done.iter().filter(|done| done.failed.is_some());
-    let others = failed.filter(|done| done.name != "tests" || counts.failed == 0).count();
+    let others = failed.filter(|done| !done.name.starts_with("tests") || counts.failed == 0).count();
     format!("{} passed, {} failed", counts.passed, counts.failed + others as u64)
 }
+
+/// The crate whose tests run pods, and the controllers that these want.
+const PODS: &str = "kf-k8s";
+const CONTROLLERS: &[&str] = &["jobset", "trainer"];
 
 /// Arguments of clippy that make warnings errors.
 const DENY: &[&str] = &["--", "--deny", "warnings"];
@@ -233,7 +265,8 @@ impl Scope<'_> {
         counts: &mut Counts,
         judges: &mut Judges,
     ) -> Result<(), String> {
-        let command = self.command("test", &["--all-features", "--no-fail-fast"], &[]);
+        let mut command = self.command("test", &["--all-features", "--no-fail-fast"], &[]);
+        command.env("KF_PODS", "later");
         environment.test(command, counts, judges)
     }
 }

@@ -10,7 +10,7 @@ pub(crate) struct Package {
     pub(crate) name: String,
     /// Whether it is for others to use.
     pub(crate) published: bool,
-    /// Whether it has features besides the default ones.
+    /// Whether it has features besides the default ones, without which it builds as well.
     pub(crate) has_features: bool,
 }
 
@@ -33,7 +33,8 @@ fn parse(text: &str) -> Result<Vec<Package>, String> {
             Some(Package {
                 name: package["name"].as_str()?.to_owned(),
                 published: package["publish"].is_null(),
-                has_features: package["features"].as_object().is_some_and(|features| !features.is_empty()),
+                has_features: package["features"].as_object().is_some_and(|features| !features.is_empty())
+                    && package["metadata"]["xtask"]["needs-default-features"] != true,
             })
         })
         .collect();
@@ -49,13 +50,19 @@ mod tests {
     fn packages_are_read() {
         let text = r#"{"packages": [
             {"name": "kf-serve", "publish": null, "features": {"default": [], "torch": []}},
+            {"name": "kf-k8s", "publish": null, "features": {"default": ["v1"], "v1": []},
+                "metadata": {"xtask": {"needs-default-features": true}}},
             {"name": "examples", "publish": [], "features": {}}
         ]}"#;
         let package =
             |name: &str, published, has_features| Package { name: name.to_owned(), published, has_features };
         assert_eq!(
             parse(text).unwrap(),
-            [package("examples", false, false), package("kf-serve", true, true)]
+            [
+                package("examples", false, false),
+                package("kf-k8s", true, false),
+                package("kf-serve", true, true)
+            ]
         );
         assert!(parse("{}").is_err());
         assert!(parse("nonsense").is_err());

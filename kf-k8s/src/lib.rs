@@ -1,0 +1,45 @@
+//! Kubernetes as one implementation of KF's traits: a program changes its launcher, and its ranks run as pods.
+//!
+//! ```no_run
+//! use kf_k8s::train::{KubeLauncher, PodOptions};
+//! use kf_train::{Job, run};
+//!
+//! # async fn doc() -> Result<(), Box<dyn std::error::Error>> {
+//! // The same job that `LocalLauncher` runs as processes.
+//! let job = Job::command("python", ["train.py"], 1).nodes(4);
+//!
+//! let client = kube::Client::try_default().await?;
+//! let kind = KubeLauncher::discover(&client).await?;
+//! let launcher = KubeLauncher::new(client, "team-a", kind, PodOptions::new("registry.example/train:1"));
+//! run::<()>(&launcher, job).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What runs where
+//! A node of a job is a pod, and a rank of it a container: they share the pod's network and `/dev/shm`. A job that runs a
+//! function of the program ([`Job::ranks`](kf_train::Job::ranks)) needs an image whose entrypoint is the program;
+//! `cargo xtask image` in KF's repository makes one without Docker. Any other command runs in the image as it is.
+//!
+//! The ranks find their framework's environment, as they do everywhere. What they tell comes back by what Kubernetes has:
+//! lines, progress and results by the container's log, the error file by its termination message. Nothing has to reach the
+//! launcher, which may end and come back.
+//!
+//! # Objects
+//! A job has one object at a time, a [`Kind`](train::Kind) of which [`discover`](train::KubeLauncher::discover) picks one that the
+//! cluster knows. Its name follows from the attempt id (`kf-` and a digest), so that the same attempt is the same job for
+//! every launcher; all its objects and pods have the label `kf.dev/job` with that name. What is typed in [`objects`] can be
+//! made and read by itself, too.
+//!
+//! # Rights
+//! A launcher needs, in its namespace: `create`, `get`, `list`, `watch`, `patch`, `delete` and `deletecollection` of the jobs'
+//! kind (of `trainingruntimes` `create` and `patch`), `get`, `list` and `watch` of `pods` and `get` of `pods/log`, `create` of
+//! `services`, and `list` of `jobs`. Pods run under PodSecurity's `restricted`, without a token.
+//!
+//! # Limits
+//! - Standard error and standard output come as one; of each rank the last 256 KiB are kept.
+//! - The pods of a job differ by their number alone: a job of several nodes has one rank on each.
+//! - A rank with an accelerator is a node of its own.
+//! - Ranks that failed are started anew by a launcher that has the job in hand, not by the cluster alone.
+
+pub mod objects;
+pub mod train;

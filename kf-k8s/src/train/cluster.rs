@@ -1,0 +1,344 @@
+//! What a launcher asks of the cluster.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Service, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kf_core::Timestamp;
+use kf_train::{Error, JobEnd, JobSpec, Result};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+use super::follow::{Job as Followed, Verdict};
+use super::kinds::{Draft, Kind, LATE, Made};
+use super::names::{ATTEMPT, BEGAN, JOB, RESTART, SPEC, VERDICT, labels, object_name, selector};
+use super::options::PodOptions;
+use super::pods::{Start, template};
+use crate::objects::TrainingRuntime;
+
+/// How long an operator may take to hear of an object.
+const UNHEARD: Duration = Duration::from_secs(10);
+
+/// A namespace of a cluster, and how jobs are made there.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    pub(super) client: Client,
+    pub(super) namespace: String,
+    pub(super) kind: Kind,
+    pub(super) options: PodOptions,
+}
+
+/// A job that was found on the cluster.
+pub(super) struct Found {
+    pub(super) spec: JobSpec,
+    pub(super) restart: u64,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { namespace, kind, options, client: _ } = self;
+        f.debug_struct("Cluster")
+            .field("namespace", namespace)
+            .field("kind", kind)
+            .field("options", options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    pub(super) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The objects that carry jobs.
+    pub(super) fn objects(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, &self.kind.resource())
+    }
+
+    /// The job of this name, as it was started last; none where there is none.
+    ///
+    /// # Errors
+    /// What the cluster says; [`Error::Job`] where the object is not one of ours.
+    pub(super) async fn find(&self, name: &str) -> Result<Option<Found>> {
+        let list = ListParams::default().labels(&selector(name));
+        let objects = self.objects().list(&list).await.map_err(refused("look for a job", name))?;
+        let number =
+            |object: &DynamicObject| object.metadata.labels.as_ref()?.get(RESTART)?.parse::<u64>().ok();
+        let Some((object, restart)) = objects
+            .items
+            .iter()
+            .filter_map(|object| Some((object, number(object)?)))
+            .max_by_key(|(_, restart)| *restart)
+        else {
+            return Ok(None);
+        };
+        let text = object.metadata.annotations.as_ref().and_then(|all| all.get(SPEC));
+        let spec = text.and_then(|text| serde_json::from_str(text).ok());
+        let unreadable = || Error::Job {
+            job: name.to_owned(),
+            reason: format!(
+                "its object in namespace `{}` has no annotation {SPEC} that can be read: was it edited, or written by \
+                 another version?",
+                self.namespace
+            ),
+        };
+        Ok(Some(Found { spec: spec.ok_or_else(unreadable)?, restart }))
+    }
+
+    /// Makes a start of a job's ranks, unless it is there already.
+    ///
+    /// # Errors
+    /// [`Error::Job`] for what can't be made or is refused for good, and what else the cluster says.
+    pub(super) async fn start(
+        &self,
+        spec: &JobSpec,
+        attempt_id: &str,
+        name: &str,
+        restart: u64,
+    ) -> Result<()> {
+        let wrong = |reason: String| Error::Job { job: spec.name.clone(), reason };
+        let began = match restart {
+            0 => Timestamp::now().as_millis() / 1000,
+            _ => self.began(name).await?,
+        };
+        let object_name = object_name(name, restart);
+        let start = Start {
+            spec,
+            attempt_id,
+            job: name,
+            restart,
+            hosts: self.kind.hosts(&object_name, spec.nodes),
+            service: &object_name,
+            kind: self.kind,
+            options: &self.options,
+        };
+        let template = template(&start).map_err(wrong)?;
+        let left = spec.timeout.map(|timeout| {
+            let spent = Timestamp::now().as_millis() / 1000 - began;
+            let whole = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
+            // 0 is refused.
+            i64::try_from(whole).unwrap_or(i64::MAX).saturating_sub(spent).clamp(1, i64::from(i32::MAX))
+        });
+        let draft = Draft { spec, options: &self.options, name: &object_name, template, seconds: left };
+        let Made { spec: body, runtime } = self.kind.make(draft).map_err(|error| wrong(error.to_string()))?;
+        let as_text = |value: serde_json::Result<String>| value.map_err(|error| wrong(error.to_string()));
+        let mut object = DynamicObject::new(&object_name, &self.kind.resource()).data(json!({"spec": body}));
+        let mut all = self.options.labels.clone();
+        all.extend(labels(name, restart));
+        object.metadata.labels = Some(all.clone());
+        object.metadata.annotations = Some(
+            [
+                (ATTEMPT.to_owned(), attempt_id.to_owned()),
+                (SPEC.to_owned(), as_text(serde_json::to_string(spec))?),
+                (BEGAN.to_owned(), began.to_string()),
+            ]
+            .into(),
+        );
+        let runtimes: Api<TrainingRuntime> = Api::namespaced(self.client.clone(), &self.namespace);
+        if let Some(runtime) = runtime {
+            // The TrainJob is refused where it is not there.
+            let mut runtime = TrainingRuntime::new(&object_name, runtime);
+            runtime.metadata.labels = Some(all.clone());
+            match runtimes.create(&PostParams::default(), &runtime).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(refused("make a runtime for", name)(error)),
+            }
+        }
+        let strict = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
+        let made = match self.create(&strict, &object).await {
+            Ok(made) => made,
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let there = self.objects().get(&object_name).await;
+                let there = there.map_err(refused("look at the object of", name))?;
+                let ours =
+                    there.metadata.labels.as_ref().and_then(|all| all.get(JOB)).is_some_and(|of| of == name);
+                if !ours {
+                    return Err(wrong(format!(
+                        "the name `{object_name}` is taken in namespace `{}` by an object that is not of this job",
+                        self.namespace
+                    )));
+                }
+                there
+            }
+            Err(error) => return Err(refused("start", &spec.name)(error)),
+        };
+        let owner = self.owner(&object_name, &made);
+        if self.kind.needs_service() {
+            self.make_service(&object_name, &owner, all, name, restart).await?;
+        }
+        if self.kind == Kind::TrainJob {
+            let patch = json!({"metadata": {"ownerReferences": [owner]}});
+            let patched = runtimes.patch(&object_name, &PatchParams::default(), &Patch::Merge(patch)).await;
+            patched.map_err(refused("give its job the runtime of", name))?;
+        }
+        Ok(())
+    }
+
+    /// Creates an object; one whose runtime was just made may be refused until the operator has heard of that.
+    async fn create(
+        &self,
+        params: &PostParams,
+        object: &DynamicObject,
+    ) -> Result<DynamicObject, kube::Error> {
+        let until = Instant::now() + UNHEARD;
+        loop {
+            match self.objects().create(params, object).await {
+                Err(kube::Error::Api(status))
+                    if self.kind == Kind::TrainJob
+                        && status.code == 403
+                        && status.message.contains("spec.runtimeRef")
+                        && Instant::now() < until =>
+                {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                created => return created,
+            }
+        }
+    }
+
+    /// Whoever names this as its owner goes with the object.
+    fn owner(&self, name: &str, object: &DynamicObject) -> OwnerReference {
+        let resource = self.kind.resource();
+        OwnerReference {
+            api_version: resource.api_version,
+            kind: resource.kind,
+            name: name.to_owned(),
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }
+    }
+
+    /// The service that gives the pods of a start their names; it goes with the object.
+    async fn make_service(
+        &self,
+        name: &str,
+        owner: &OwnerReference,
+        all: std::collections::BTreeMap<String, String>,
+        job: &str,
+        restart: u64,
+    ) -> Result<()> {
+        let service = Service {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                labels: Some(all),
+                owner_references: Some(vec![owner.clone()]),
+                ..Default::default()
+            },
+            spec: Some(ServiceSpec {
+                cluster_ip: Some("None".into()),
+                publish_not_ready_addresses: Some(true),
+                selector: Some(labels(job, restart)),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let services: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
+        match services.create(&PostParams::default(), &service).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) => Err(refused("make a service for", job)(error)),
+        }
+    }
+
+    /// When a job was submitted, in seconds since 1970.
+    async fn began(&self, name: &str) -> Result<i64> {
+        let list = ListParams::default().labels(&selector(name));
+        let objects = self.objects().list(&list).await.map_err(refused("look for a job", name))?;
+        let began = |object: &DynamicObject| object.metadata.annotations.as_ref()?.get(BEGAN)?.parse().ok();
+        Ok(objects.items.iter().filter_map(began).min().unwrap_or(Timestamp::now().as_millis() / 1000))
+    }
+
+    /// Starts a job's ranks anew, and lets go of those before.
+    ///
+    /// # Errors
+    /// How the job ends where that can't be done.
+    pub(super) async fn start_again(&self, job: &Followed, restart: u64) -> Result<(), JobEnd> {
+        let mut wait = Duration::from_millis(200);
+        loop {
+            match self.start(&job.spec, &job.attempt_id, &job.name, restart).await {
+                Ok(()) => break,
+                Err(error @ Error::Job { .. }) => {
+                    return Err(JobEnd::Broken { reason: error.to_string(), retryable: false });
+                }
+                Err(error) => {
+                    tracing::warn!(job = %job.spec.name, %error, "its ranks can't be started anew yet")
+                }
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(10));
+        }
+        let before = object_name(&job.name, restart - 1);
+        if let Err(error) = self.objects().delete(&before, &DeleteParams::background()).await {
+            tracing::debug!(object = %before, %error, "it stays until its time is over");
+        }
+        Ok(())
+    }
+
+    /// Whether one of the Jobs that an object has made has failed because its time was over.
+    ///
+    /// # Errors
+    /// What the cluster says.
+    pub(super) async fn is_late(&self, object: &str) -> Result<bool> {
+        let Some(selector) = self.kind.jobs_of(object) else { return Ok(false) };
+        let jobs: Api<Job> = Api::namespaced(self.client.clone(), &self.namespace);
+        let jobs = jobs.list(&ListParams::default().labels(&selector)).await;
+        let jobs = jobs.map_err(refused("look at the Jobs of", object))?;
+        let conditions = jobs.items.into_iter().filter_map(|job| job.status?.conditions).flatten();
+        Ok(conditions.into_iter().any(|condition| condition.reason.as_deref() == Some(LATE)))
+    }
+
+    /// Lets the pods of an object go, and writes why.
+    ///
+    /// # Errors
+    /// What the cluster says.
+    pub(super) async fn suspend(&self, object: &str, verdict: &Verdict) -> Result<()> {
+        let text = serde_json::to_string(verdict).unwrap_or_default();
+        let patch = json!({"metadata": {"annotations": {VERDICT: text}}, "spec": self.kind.suspended()});
+        let patched = self.objects().patch(object, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.map(drop).map_err(refused("suspend", object))
+    }
+
+    /// Removes all objects of a job.
+    ///
+    /// # Errors
+    /// What the cluster says.
+    pub(super) async fn delete(&self, name: &str) -> Result<()> {
+        let list = ListParams::default().labels(&selector(name));
+        let deleted = self.objects().delete_collection(&DeleteParams::background(), &list).await;
+        deleted.map(drop).map_err(refused("delete", name))
+    }
+}
+
+/// What the cluster's refusal is to the caller.
+pub(super) fn refused<'a>(what: &'a str, name: &'a str) -> impl Fn(kube::Error) -> Error + 'a {
+    move |error| match &error {
+        // Invalid, and not to be had by trying again.
+        kube::Error::Api(status) if matches!(status.code, 400 | 422) => {
+            Error::Job { job: name.to_owned(), reason: format!("the cluster refuses it: {}", status.message) }
+        }
+        kube::Error::Api(status) => Error::Carrier {
+            what: format!("{what} `{name}`"),
+            reason: format!("{} ({}): {}", status.reason, status.code, status.message),
+            retryable: status.code == 429 || status.code >= 500 || status.code == 409,
+        },
+        other => Error::Carrier { what: format!("{what} `{name}`"), reason: chain(other), retryable: true },
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,537 @@
+//! A job that is followed: what its pods and their logs tell, until it has ended.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kf_core::process::Exit;
+use kf_train::carrier::{ErrorFile, JobFeed, Note, Suspect, culprit};
+use kf_train::{Failure, JobEnd, JobEvent, JobSpec, Program, Progress, RankEnd};
+use kube::Api;
+use kube::api::DynamicObject;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use super::cluster::Cluster;
+use super::facts::{PodFacts, RankFactEnd, Wait, facts};
+use super::kinds::State;
+use super::log::{Followed, Kept, Read};
+use super::names::{RESTART, VERDICT, object_name, selector};
+
+/// How often limits are looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// How many lines of logs may wait to be told.
+const LINES: usize = 1024;
+/// How many of a failed rank's last lines are told.
+const LAST_LINES: usize = 20;
+/// How long a pod may wait for what won't come by waiting.
+const HOPELESS_AFTER: Duration = Duration::from_secs(20);
+
+/// What a launcher has decided about a start of a job; written on its object, so that another launcher knows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Verdict {
+    /// Somebody has asked for it.
+    Canceled,
+    /// A rank has broken its limits.
+    Failed(Box<Failure>),
+    /// It can't be carried.
+    Broken { reason: String, retryable: bool },
+}
+
+/// A job as the launcher keeps it.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) spec: JobSpec,
+    pub(super) attempt_id: String,
+    /// Its name on the cluster.
+    pub(super) name: String,
+    pub(super) feed: JobFeed,
+    logs: Mutex<BTreeMap<usize, Kept>>,
+}
+
+impl Job {
+    pub(super) fn new(spec: JobSpec, attempt_id: &str, name: String) -> Self {
+        let feed = JobFeed::new(spec.world_size());
+        Self { spec, attempt_id: attempt_id.to_owned(), name, feed, logs: Mutex::default() }
+    }
+
+    /// What a rank has printed since it was last started.
+    pub(super) fn log(&self, rank: usize) -> String {
+        self.logs().get(&rank).map_or(String::new(), Kept::text)
+    }
+
+    fn logs(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, Kept>> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Told that nobody follows a job any more, at the latest when this is dropped.
+struct Followers(Arc<Job>);
+
+impl Drop for Followers {
+    fn drop(&mut self) {
+        let reason = "its launcher was dropped; the job goes on, and another launcher finds it".into();
+        self.0.feed.abandon(JobEnd::Broken { reason, retryable: true });
+    }
+}
+
+/// Follows a job to its end, starting its ranks anew as often as it may.
+pub(super) async fn follow(cluster: Arc<Cluster>, job: Arc<Job>, restart: u64) {
+    let told = Followers(job.clone());
+    let end = Follow::new(cluster, job, restart).run().await;
+    told.0.feed.end(end);
+}
+
+/// What is known of a rank since it was last started.
+#[derive(Debug, Default)]
+struct Seen {
+    started: Option<Instant>,
+    /// Whether its function was reached, or it is a foreign program.
+    begun: bool,
+    heard: Option<Instant>,
+    progress: Option<Progress>,
+    /// Whether all of its log was read.
+    read: bool,
+    end: Option<RankFactEnd>,
+    /// How many ends were seen before it.
+    order: u64,
+    /// Whether it was asked to end.
+    asked: bool,
+    ended: bool,
+}
+
+struct Follow {
+    cluster: Arc<Cluster>,
+    job: Arc<Job>,
+    restart: u64,
+    /// The pods of this start that are there.
+    pods: BTreeMap<String, PodFacts>,
+    /// Those of a list that is on its way.
+    listed: Option<BTreeMap<String, PodFacts>>,
+    /// Whether a list of objects is on its way.
+    lists_objects: bool,
+    /// Whether this start's object was in it.
+    there: bool,
+    /// How many ends of ranks were seen.
+    ends: u64,
+    seen: Vec<Seen>,
+    /// The state of this start's object, and what is written on it; none before it was seen.
+    object: Option<(State, Option<Verdict>)>,
+    /// Whether the object was there, and is no more.
+    gone: bool,
+    result: Option<Value>,
+    waits: Option<(Instant, Wait)>,
+    logs: JoinSet<()>,
+    tell: mpsc::Sender<Read>,
+    told: mpsc::Receiver<Read>,
+}
+
+/// What is to be done.
+enum Next {
+    Nothing,
+    End(JobEnd),
+    /// Its object is not there any more.
+    Gone,
+    /// No rank is to blame for the object's failure.
+    Broken(String),
+    Restart(Box<Failure>),
+    Suspend(Verdict),
+}
+
+impl Follow {
+    fn new(cluster: Arc<Cluster>, job: Arc<Job>, restart: u64) -> Self {
+        let (tell, told) = mpsc::channel(LINES);
+        let mut follow = Self {
+            cluster,
+            job,
+            restart,
+            pods: BTreeMap::new(),
+            listed: None,
+            lists_objects: false,
+            there: false,
+            ends: 0,
+            seen: Vec::new(),
+            object: None,
+            gone: false,
+            result: None,
+            waits: None,
+            logs: JoinSet::new(),
+            tell,
+            told,
+        };
+        follow.begin(restart);
+        follow
+    }
+
+    /// Ranks are started anew.
+    fn begin(&mut self, restart: u64) {
+        self.restart = restart;
+        self.pods.clear();
+        self.seen = (0..self.job.spec.world_size()).map(|_| Seen::default()).collect();
+        (self.object, self.gone, self.result, self.waits) = (None, false, None, None);
+        self.logs.abort_all();
+        if restart > 0 {
+            self.job.logs().clear();
+        }
+    }
+
+    async fn run(mut self) -> JobEnd {
+        let config = || watcher::Config::default().labels(&selector(&self.job.name));
+        let mut pods = Box::pin(watched(self.cluster.pods(), config()));
+        let mut objects = Box::pin(watched_dynamic(&self.cluster, config()));
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(event) = pods.next() => self.pod(event),
+                Some(event) = objects.next() => self.object(event),
+                Some(read) = self.told.recv() => {
+                    self.read(read);
+                    // As many as there are: each look at the whole costs more.
+                    while let Ok(read) = self.told.try_recv() {
+                        self.read(read);
+                    }
+                }
+                _ = tick.tick() => {}
+            }
+            self.tell_ranks();
+            match self.next() {
+                Next::Nothing => {}
+                Next::End(end) => return end,
+                Next::Gone => {
+                    // A list may be older than what it lacks.
+                    match self.cluster.objects().get_opt(&object_name(&self.job.name, self.restart)).await {
+                        Ok(None) => {
+                            let reason = "its object was deleted by somebody else".to_owned();
+                            return JobEnd::Broken { reason, retryable: true };
+                        }
+                        Ok(Some(object)) if object.metadata.deletion_timestamp.is_none() => self.gone = false,
+                        Ok(Some(_)) => {}
+                        Err(error) => debug!(%error, "whether its object is there is not known"),
+                    }
+                }
+                Next::Broken(reason) => {
+                    let name = object_name(&self.job.name, self.restart);
+                    match (self.cluster.is_late(&name).await, self.job.spec.timeout) {
+                        (Ok(true), Some(after)) => return JobEnd::TimedOut { after },
+                        (Ok(_), _) => return JobEnd::Broken { reason, retryable: true },
+                        // It is asked again.
+                        (Err(error), _) => debug!(%error, "why it has failed is not known yet"),
+                    }
+                }
+                Next::Restart(failure) => {
+                    let restart = self.restart + 1;
+                    self.job.feed.tell(JobEvent::Restarting { restarts: restart, failure });
+                    if let Err(end) = self.cluster.start_again(&self.job, restart).await {
+                        return end;
+                    }
+                    self.begin(restart);
+                }
+                Next::Suspend(verdict) => {
+                    let name = object_name(&self.job.name, self.restart);
+                    if let Err(error) = self.cluster.suspend(&name, &verdict).await {
+                        warn!(job = %self.job.spec.name, %error, "it can't be suspended; that is tried again");
+                    } else if let Some((_, written)) = &mut self.object {
+                        *written = Some(verdict);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes up what is told of pods.
+    fn pod(&mut self, event: Event<Pod>) {
+        let (kind, ranks) = (self.cluster.kind, self.job.spec.ranks_per_node);
+        let fact = |pod: &Pod| facts(pod, kind, ranks);
+        match event {
+            Event::Apply(pod) | Event::InitApply(pod) => {
+                let Some(pod) = fact(&pod).filter(|pod| pod.restart == self.restart) else { return };
+                self.take(&pod);
+                self.listed.as_mut().unwrap_or(&mut self.pods).insert(pod.name.clone(), pod);
+            }
+            Event::Delete(pod) => {
+                let Some(pod) = fact(&pod) else { return };
+                if pod.restart == self.restart {
+                    self.take(&pod);
+                }
+                self.pods.remove(&pod.name);
+            }
+            // What is not listed anew is gone.
+            Event::Init => self.listed = Some(BTreeMap::new()),
+            Event::InitDone => {
+                if let Some(listed) = self.listed.take() {
+                    self.pods = listed;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, pod: &PodFacts) {
+        let first = pod.node * self.job.spec.ranks_per_node;
+        for (local_rank, fact) in pod.ranks.iter().enumerate() {
+            let rank = first + local_rank;
+            let Some(seen) = self.seen.get_mut(rank) else { continue };
+            if fact.started && seen.started.is_none() {
+                let now = Instant::now();
+                (seen.started, seen.heard) = (Some(now), Some(now));
+                seen.begun = matches!(self.job.spec.program, Program::Command { .. });
+                self.job.feed.tell(JobEvent::RankStarted { rank, pid: None });
+                let followed = Followed {
+                    pods: self.cluster.pods(),
+                    pod: pod.name.clone(),
+                    container: self.cluster.kind.container(local_rank),
+                    restart: self.restart,
+                    rank,
+                    told: self.tell.clone(),
+                };
+                self.logs.spawn(followed.read());
+            }
+            if seen.end.is_none() && fact.end.is_some() {
+                seen.end.clone_from(&fact.end);
+                (seen.order, seen.asked) = (self.ends, pod.leaves);
+                self.ends += 1;
+            }
+        }
+    }
+
+    /// Takes up what is told of the job's objects.
+    fn object(&mut self, event: Event<DynamicObject>) {
+        let of = |object: &DynamicObject| object.metadata.labels.as_ref()?.get(RESTART)?.parse::<u64>().ok();
+        match event {
+            Event::Apply(object) | Event::InitApply(object) => {
+                if of(&object) != Some(self.restart) {
+                    return;
+                }
+                let written = object.metadata.annotations.as_ref().and_then(|all| all.get(VERDICT));
+                let verdict = written.and_then(|text| match serde_json::from_str(text) {
+                    Ok(verdict) => Some(verdict),
+                    Err(error) => {
+                        debug!(%error, "a verdict that can't be read");
+                        None
+                    }
+                });
+                self.gone = object.metadata.deletion_timestamp.is_some();
+                self.there = true;
+                self.object = Some((self.cluster.kind.state(&object), verdict));
+            }
+            Event::Delete(object) => self.gone |= of(&object) == Some(self.restart),
+            Event::Init => (self.lists_objects, self.there) = (true, false),
+            Event::InitDone => {
+                self.lists_objects = false;
+                if !self.there {
+                    self.gone = true;
+                    self.object.get_or_insert((State::Active, None));
+                }
+            }
+        }
+    }
+
+    /// Takes up a line of a log.
+    fn read(&mut self, read: Read) {
+        let Read { restart, rank, line } = read;
+        let Some(seen) = self.seen.get_mut(rank).filter(|_| restart == self.restart) else { return };
+        let Some(line) = line else {
+            seen.read = true;
+            return;
+        };
+        match Note::parse(line.as_bytes()) {
+            Some(Note::Started) => {
+                seen.begun = true;
+                seen.heard = Some(Instant::now());
+            }
+            Some(Note::Progress(progress)) => {
+                seen.heard = Some(Instant::now());
+                seen.progress = Some(progress.clone());
+                self.job.feed.tell(JobEvent::Progress { rank, progress });
+            }
+            Some(Note::Result(result)) => {
+                if rank == 0 {
+                    self.result = Some(result);
+                }
+            }
+            _ => {
+                self.job.logs().entry(rank).or_default().add(&line);
+                self.job.feed.tell(JobEvent::Line { rank, line, stderr: false });
+            }
+        }
+    }
+
+    /// Tells the ends of ranks of which everything was read.
+    fn tell_ranks(&mut self) {
+        if self.listed.is_some() {
+            return;
+        }
+        let alive = |rank: usize| {
+            let node = rank / self.job.spec.ranks_per_node;
+            self.pods.values().any(|pod| pod.node == node)
+        };
+        let ended: Vec<_> = (0..self.seen.len())
+            .filter(|&rank| {
+                let seen = &self.seen[rank];
+                seen.started.is_some() && seen.read && !seen.ended && (seen.end.is_some() || !alive(rank))
+            })
+            .collect();
+        for rank in ended {
+            let seen = &mut self.seen[rank];
+            seen.ended = true;
+            // Of one whose pod went before its end was seen: it was asked to end.
+            let exit = seen.end.as_ref().map_or(Exit::Signal(15), |end| end.exit);
+            self.job.feed.tell(JobEvent::RankEnded { rank, exit });
+        }
+    }
+
+    /// Decides.
+    fn next(&mut self) -> Next {
+        if self.listed.is_some() || self.lists_objects {
+            return Next::Nothing;
+        }
+        let Some((state, verdict)) = self.object.clone() else { return Next::Nothing };
+        let ended = self.seen.iter().all(|seen| seen.ended || seen.started.is_none());
+        let quiet = ended && self.pods.values().all(|pod| pod.over);
+        if self.gone {
+            return match (quiet, verdict) {
+                (false, _) => Next::Nothing,
+                (true, Some(Verdict::Canceled)) => Next::End(JobEnd::Canceled),
+                (true, _) => Next::Gone,
+            };
+        }
+        if let Some(verdict) = verdict {
+            return match verdict {
+                _ if !quiet => Next::Nothing,
+                Verdict::Canceled => Next::End(JobEnd::Canceled),
+                Verdict::Broken { reason, retryable } => Next::End(JobEnd::Broken { reason, retryable }),
+                Verdict::Failed(failure) => self.failed(failure),
+            };
+        }
+        match state {
+            State::Succeeded if ended => Next::End(self.succeeded()),
+            State::Failed { late, message } if quiet => {
+                if let (true, Some(after)) = (late, self.job.spec.timeout) {
+                    return Next::End(JobEnd::TimedOut { after });
+                }
+                match self.blame() {
+                    Some(failure) => self.failed(Box::new(failure)),
+                    None => {
+                        let evicted = self.pods.values().find_map(|pod| pod.evicted.clone());
+                        Next::Broken(evicted.unwrap_or(message))
+                    }
+                }
+            }
+            State::Succeeded | State::Failed { .. } => Next::Nothing,
+            State::Active => self.limits(),
+        }
+    }
+
+    fn failed(&self, failure: Box<Failure>) -> Next {
+        match self.restart < self.job.spec.max_restarts {
+            true => Next::Restart(failure),
+            false => Next::End(JobEnd::Failed(failure)),
+        }
+    }
+
+    fn succeeded(&mut self) -> JobEnd {
+        match (&self.job.spec.program, self.result.take()) {
+            (Program::Ranks { .. }, None) => JobEnd::Broken {
+                reason: "rank 0 ended with exit code 0 but its log holds no result of it".into(),
+                retryable: false,
+            },
+            (_, result) => JobEnd::Succeeded { result: result.unwrap_or(Value::Null) },
+        }
+    }
+
+    /// The rank that failed first.
+    fn blame(&self) -> Option<Failure> {
+        let message =
+            |end: &RankFactEnd| end.message.as_ref().and_then(|text| ErrorFile::parse(text.as_bytes()));
+        let suspects = self.seen.iter().enumerate().filter_map(|(rank, seen)| {
+            let end = seen.end.as_ref().filter(|end| !end.exit.success() && !seen.asked)?;
+            let of_another_rank = message(end).is_some_and(|file| file.of_another_rank);
+            // Of a second's length, in which the others may have been asked to end.
+            let at = (end.at / 1_000_000_000, matches!(end.exit, Exit::Signal(_)), seen.order);
+            Some(Suspect { rank, exit: end.exit, at, of_another_rank })
+        });
+        let suspects: Vec<_> = suspects.collect();
+        let rank = culprit(&suspects)?.rank;
+        let end = self.seen.get(rank)?.end.as_ref()?;
+        let limit = self.job.spec.resources.memory;
+        let how = match end.out_of_memory {
+            true => RankEnd::OutOfMemory { used: limit, limit },
+            false => RankEnd::Exited(end.exit),
+        };
+        let mut failure = self.failure(rank, how);
+        failure.message = message(end).map(|file| file.message);
+        Some(failure)
+    }
+
+    fn failure(&self, rank: usize, end: RankEnd) -> Failure {
+        let mut failure = Failure::new(rank, self.job.spec.world_size(), end);
+        failure.progress = self.seen.get(rank).and_then(|seen| seen.progress.clone());
+        failure.last_lines = self.job.logs().get(&rank).map_or_else(Vec::new, |kept| kept.last(LAST_LINES));
+        failure
+    }
+
+    /// What breaks the job's limits, or keeps it from running.
+    fn limits(&mut self) -> Next {
+        let now = Instant::now();
+        let waits = self.pods.values().filter_map(|pod| pod.waits.clone()).min_by_key(|wait| !wait.hopeless);
+        match (waits, &mut self.waits) {
+            (Some(wait), Some((since, told))) if wait.hopeless == told.hopeless => {
+                if wait.hopeless && now - *since > HOPELESS_AFTER {
+                    return Next::Suspend(Verdict::Broken { reason: wait.reason, retryable: false });
+                }
+            }
+            (Some(wait), told) => {
+                self.job.feed.tell(JobEvent::Waiting { reason: wait.reason.clone() });
+                *told = Some((now, wait));
+            }
+            (None, told) => *told = None,
+        }
+        let spec = &self.job.spec;
+        // A pod goes on until all its containers have ended.
+        let failed = |seen: &Seen| {
+            seen.read && !seen.asked && seen.end.as_ref().is_some_and(|end| !end.exit.success())
+        };
+        if spec.ranks_per_node > 1
+            && self.seen.iter().any(failed)
+            && let Some(failure) = self.blame()
+        {
+            return Next::Suspend(Verdict::Failed(Box::new(failure)));
+        }
+        for (rank, seen) in self.seen.iter().enumerate() {
+            let (Some(started), Some(heard), None) = (seen.started, seen.heard, &seen.end) else { continue };
+            if !seen.begun && now - started > spec.start_timeout {
+                let end = RankEnd::NotStarted(spec.start_timeout.as_secs_f64());
+                return Next::Suspend(Verdict::Failed(Box::new(self.failure(rank, end))));
+            }
+            if let Some(limit) = spec.progress_timeout.filter(|limit| seen.begun && now - heard > *limit) {
+                let end = RankEnd::Hung(limit.as_secs_f64());
+                return Next::Suspend(Verdict::Failed(Box::new(self.failure(rank, end))));
+            }
+        }
+        Next::Nothing
+    }
+}
+
+/// What is told of objects, over broken watches.
+fn watched(api: Api<Pod>, config: watcher::Config) -> impl Stream<Item = Event<Pod>> {
+    watch(api, config).default_backoff().filter_map(async |event| {
+        event.inspect_err(|error| debug!(%error, "the watch of pods is made again")).ok()
+    })
+}
+
+fn watched_dynamic(
+    cluster: &Cluster,
+    config: watcher::Config,
+) -> impl Stream<Item = Event<DynamicObject>> + use<> {
+    watch(cluster.objects(), config).default_backoff().filter_map(async |event| {
+        event.inspect_err(|error| debug!(%error, "the watch of jobs is made again")).ok()
+    })
+}

@@ -1,0 +1,150 @@
+//! The objects that carry a job's ranks.
+
+mod job;
+mod jobset;
+mod trainjob;
+
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use kf_train::JobSpec;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::options::PodOptions;
+use crate::objects::training_runtime::TrainingRuntimeSpec;
+
+/// What carries the ranks of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// An indexed Job of Kubernetes itself, with a headless service; needs nothing installed.
+    Job,
+    /// A JobSet (`jobset.x-k8s.io`), which Kubeflow Trainer is made of.
+    JobSet,
+    /// A TrainJob of Kubeflow Trainer (`trainer.kubeflow.org`), of a TrainingRuntime that is made for it. It has no time after
+    /// which it goes: delete it when it has ended.
+    TrainJob,
+}
+
+/// How an object that carries a job's ranks fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its ranks run, or will.
+    Active,
+    /// All ranks have succeeded.
+    Succeeded,
+    /// It has failed, and its pods have ended or will.
+    Failed {
+        /// Whether its time was over.
+        late: bool,
+        message: String,
+    },
+}
+
+/// What a Job says whose time was over.
+pub(super) const LATE: &str = "DeadlineExceeded";
+
+/// The object's `spec`, and the runtime of its name that it needs.
+pub(super) struct Made {
+    pub(super) spec: Value,
+    pub(super) runtime: Option<TrainingRuntimeSpec>,
+}
+
+/// What an object is made after.
+pub(super) struct Draft<'a> {
+    pub(super) spec: &'a JobSpec,
+    pub(super) options: &'a PodOptions,
+    /// The object's name.
+    pub(super) name: &'a str,
+    pub(super) template: PodTemplateSpec,
+    /// Seconds that are left to the job.
+    pub(super) seconds: Option<i64>,
+}
+
+impl Kind {
+    pub(super) fn resource(self) -> ApiResource {
+        let (group, version, kind) = match self {
+            Self::Job => ("batch", "v1", "Job"),
+            Self::JobSet => ("jobset.x-k8s.io", "v1alpha2", "JobSet"),
+            Self::TrainJob => ("trainer.kubeflow.org", "v1alpha1", "TrainJob"),
+        };
+        ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
+    }
+
+    /// The names of the pods' hosts, by which they find one another.
+    pub(super) fn hosts(self, name: &str, nodes: usize) -> Vec<String> {
+        let of = match self {
+            Self::Job => name.to_owned(),
+            Self::JobSet | Self::TrainJob => format!("{name}-{}-0", jobset::JOB),
+        };
+        (0..nodes).map(|node| format!("{of}-{node}.{name}")).collect()
+    }
+
+    /// Whether the object comes with no service of its own that gives the hosts their names.
+    pub(super) fn needs_service(self) -> bool {
+        match self {
+            Self::Job => true,
+            Self::JobSet | Self::TrainJob => false,
+        }
+    }
+
+    /// The name of the container of a rank of this number in its pod.
+    pub(super) fn container(self, local_rank: usize) -> String {
+        match (self, local_rank) {
+            // As Trainer wants it.
+            (Self::TrainJob, 0) => jobset::JOB.to_owned(),
+            (_, local_rank) => format!("rank-{local_rank}"),
+        }
+    }
+
+    /// What the object is made of.
+    ///
+    /// # Errors
+    /// What can't be written as JSON.
+    pub(super) fn make(self, draft: Draft<'_>) -> Result<Made, serde_json::Error> {
+        Ok(match self {
+            Self::Job => Made { spec: serde_json::to_value(job::spec(draft))?, runtime: None },
+            Self::JobSet => Made { spec: serde_json::to_value(jobset::spec(draft))?, runtime: None },
+            Self::TrainJob => Made {
+                spec: serde_json::to_value(trainjob::spec(draft.name))?,
+                runtime: Some(trainjob::runtime(draft)),
+            },
+        })
+    }
+
+    /// How an object fares.
+    pub(super) fn state(self, object: &DynamicObject) -> State {
+        let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
+        let holds = |kind: &str| {
+            let conditions = conditions.into_iter().flatten();
+            conditions.clone().find(|condition| condition["type"] == kind && condition["status"] == "True")
+        };
+        let text = |condition: &Value, name: &str| condition[name].as_str().unwrap_or_default().to_owned();
+        let (succeeded, failed) = match self {
+            Self::Job | Self::TrainJob => ("Complete", "Failed"),
+            Self::JobSet => ("Completed", "Failed"),
+        };
+        if let Some(condition) = holds(failed) {
+            let (reason, message) = (text(condition, "reason"), text(condition, "message"));
+            return State::Failed { late: reason == LATE, message: format!("{reason}: {message}") };
+        }
+        if holds(succeeded).is_some() { State::Succeeded } else { State::Active }
+    }
+
+    /// What selects the Jobs that an object has made, where it tells less than they do.
+    pub(super) fn jobs_of(self, name: &str) -> Option<String> {
+        match self {
+            Self::Job => None,
+            // A TrainJob's JobSet has its name.
+            Self::JobSet | Self::TrainJob => {
+                Some(format!("{}={name}", crate::objects::jobset::JOBSET_NAME_LABEL))
+            }
+        }
+    }
+
+    /// What makes an object's pods go.
+    pub(super) fn suspended(self) -> Value {
+        json!({"suspend": true})
+    }
+}

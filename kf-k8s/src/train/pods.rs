@@ -1,0 +1,255 @@
+//! The pods of a job: a pod is a node, and has a container for each of its ranks.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, EnvVar,
+    EnvVarSource, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
+    SeccompProfile, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kf_core::resources::Resources;
+use kf_train::carrier::{ERROR_FILE, PROGRESS_FILE, request, variables};
+use kf_train::contract::{Address, Node, Placement};
+use kf_train::{JobSpec, Program};
+
+use super::indexed::{escaped, indexed};
+use super::kinds::Kind;
+use super::names::{REQUEST, labels};
+use super::options::PodOptions;
+
+/// The variable with the pod's number in the job.
+const NODE: &str = "KF_NODE";
+/// The label with it, that an indexed job's pods have.
+pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// Where a pod's ranks find their request, and its name there.
+const REQUEST_FOLDER: &str = "/etc/kf";
+const REQUEST_FILE: &str = "request.json";
+/// The port at which the ranks of a job meet.
+const PORT: u16 = 29_500;
+/// More than one object may hold.
+const MOST_REQUEST: usize = 200 << 10;
+
+/// A start of a job's ranks.
+#[derive(Debug, Clone)]
+pub(super) struct Start<'a> {
+    pub(super) spec: &'a JobSpec,
+    pub(super) attempt_id: &'a str,
+    /// The job's name on the cluster.
+    pub(super) job: &'a str,
+    /// How many times they were started anew.
+    pub(super) restart: u64,
+    /// The hosts' names of the pods.
+    pub(super) hosts: Vec<String>,
+    /// The service that gives them.
+    pub(super) service: &'a str,
+    pub(super) kind: Kind,
+    pub(super) options: &'a PodOptions,
+}
+
+/// What all pods of a start are made after.
+///
+/// # Errors
+/// What of the job can't be had so.
+pub(super) fn template(start: &Start<'_>) -> Result<PodTemplateSpec, String> {
+    let Start { spec, options, .. } = start;
+    let several = spec.ranks_per_node > 1;
+    if several && spec.resources.accelerators.values().any(|&milli| milli > 0) {
+        return Err("it asks for accelerators, and for several ranks on a node; on a cluster each rank with an accelerator \
+                    is a node of its own: give it 1 rank per node, and more nodes"
+            .into());
+    }
+    let mut volumes = Vec::new();
+    let mut mounts = Vec::new();
+    let mut annotations = BTreeMap::new();
+    if let Program::Ranks { args, .. } = &spec.program {
+        let text = request(args).to_string();
+        if text.len() > MOST_REQUEST {
+            return Err(format!(
+                "its arguments take {} KiB, and {} are possible: give what is larger by reference, such as an artifact",
+                text.len() >> 10,
+                MOST_REQUEST >> 10
+            ));
+        }
+        annotations.insert(REQUEST.to_owned(), text);
+        volumes.push(Volume {
+            name: "request".into(),
+            downward_api: Some(DownwardAPIVolumeSource {
+                items: Some(vec![DownwardAPIVolumeFile {
+                    path: REQUEST_FILE.into(),
+                    field_ref: Some(field(&format!("metadata.annotations['{REQUEST}']"))),
+                    ..Default::default()
+                }]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        mounts.push(mount("request", REQUEST_FOLDER));
+    }
+    if several {
+        // Ranks of one machine share memory.
+        let medium = EmptyDirVolumeSource { medium: Some("Memory".into()), size_limit: None };
+        volumes.push(Volume { name: "shm".into(), empty_dir: Some(medium), ..Default::default() });
+        mounts.push(mount("shm", "/dev/shm"));
+    }
+    let containers = (0..spec.ranks_per_node).map(|local_rank| container(start, local_rank, &mounts));
+    let mut all_labels = options.labels.clone();
+    all_labels.extend(labels(start.job, start.restart));
+    let grace = spec.stop_grace.as_secs() + u64::from(spec.stop_grace.subsec_nanos() > 0);
+    Ok(PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(all_labels),
+            annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
+            ..Default::default()
+        }),
+        spec: Some(PodSpec {
+            containers: containers.collect::<Result<_, _>>()?,
+            volumes: Some(volumes).filter(|volumes| !volumes.is_empty()),
+            restart_policy: Some("Never".into()),
+            subdomain: Some(start.service.to_owned()),
+            service_account_name: options.service_account.clone(),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            node_selector: Some(options.node_selector.clone()).filter(|labels| !labels.is_empty()),
+            priority_class_name: options.priority_class.clone(),
+            termination_grace_period_seconds: Some(i64::try_from(grace).unwrap_or(i64::MAX)),
+            security_context: Some(PodSecurityContext {
+                run_as_non_root: Some(true),
+                run_as_user: options.user,
+                run_as_group: options.user,
+                fs_group: options.user,
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".into(),
+                    localhost_profile: None,
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+    })
+}
+
+fn container(start: &Start<'_>, local_rank: usize, mounts: &[VolumeMount]) -> Result<Container, String> {
+    let Start { spec, options, .. } = start;
+    let (command, args) = match &spec.program {
+        // The image's entrypoint, which is this program.
+        Program::Ranks { .. } => (None, None),
+        Program::Command { program, args } => {
+            (Some(vec![escaped(program)]), Some(args.iter().map(|word| escaped(word)).collect()))
+        }
+    };
+    let working_dir = match &spec.cwd {
+        Some(folder) => Some(folder.to_str().ok_or("its folder is no text")?.to_owned()),
+        None => None,
+    };
+    Ok(Container {
+        name: start.kind.container(local_rank),
+        image: Some(options.image.clone()),
+        image_pull_policy: options.image_pull_policy.clone(),
+        command,
+        args,
+        working_dir,
+        env: Some(env(start, local_rank)?),
+        resources: resources(&spec.resources),
+        volume_mounts: Some(mounts.to_vec()).filter(|mounts| !mounts.is_empty()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".into()]) }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    })
+}
+
+/// The variables of a rank, the framework's last, so that they win.
+fn env(start: &Start<'_>, local_rank: usize) -> Result<Vec<EnvVar>, String> {
+    let Start { spec, .. } = start;
+    let placement = placement(start)?;
+    let contract = indexed(spec.nodes, |node| {
+        let rank = placement.rank(node, local_rank).map_err(|error| error.to_string())?;
+        spec.framework.rank_env(&placement, rank).map_err(|error| error.to_string())
+    })
+    .map_err(|name| match name.contains(' ') {
+        true => name,
+        false => format!(
+            "the pods of a job differ by their number alone, and {name} of {} differs otherwise: give it one rank per node, \
+             or one node",
+            spec.framework
+        ),
+    })?;
+    let mut all: BTreeMap<String, EnvVar> = BTreeMap::new();
+    let mut set = |name: &str, value: String| {
+        let variable = EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
+        all.insert(name.to_owned(), variable);
+    };
+    for (name, value) in variables(spec) {
+        set(&name, escaped(&value));
+    }
+    for (name, value) in contract {
+        set(&name, value.with(NODE));
+    }
+    set(ERROR_FILE, "/dev/termination-log".into());
+    set(PROGRESS_FILE, "/dev/stdout".into());
+    if let Program::Ranks { entry, .. } = &spec.program {
+        set(kf_core::worker::ENTRY, escaped(entry));
+        set(kf_core::worker::REQUEST, format!("{REQUEST_FOLDER}/{REQUEST_FILE}"));
+    }
+    // What others are made with comes before them.
+    let mut env = vec![from_field(NODE, &format!("metadata.labels['{INDEX}']"))];
+    if spec.nodes > 1 {
+        env.push(from_field("KF_TRAIN_HOST", "status.podIP"));
+    }
+    env.extend(all.into_values());
+    Ok(env)
+}
+
+/// Where the ranks are.
+fn placement(start: &Start<'_>) -> Result<Placement, String> {
+    let Start { spec, hosts, .. } = start;
+    let master = match hosts.as_slice() {
+        // The ranks of one pod share its network.
+        [_] => "127.0.0.1".to_owned(),
+        [first, ..] => first.clone(),
+        [] => return Err("it has no nodes".into()),
+    };
+    let hosts = if hosts.len() == 1 { std::slice::from_ref(&master) } else { hosts.as_slice() };
+    let nodes = hosts.iter().map(|host| Node::new(host, spec.ranks_per_node)).collect();
+    let placement = Placement::new(&spec.name, start.attempt_id, nodes, Address::new(&master, PORT))
+        .and_then(|placement| placement.restarts(start.restart, spec.max_restarts.max(start.restart)));
+    placement.map_err(|error| error.to_string())
+}
+
+fn resources(asked: &Resources) -> Option<ResourceRequirements> {
+    if asked.is_none() {
+        return None;
+    }
+    let milli = |milli: u64| {
+        Quantity(if milli.is_multiple_of(1000) { (milli / 1000).to_string() } else { format!("{milli}m") })
+    };
+    let cpu = (asked.cpu > 0).then(|| ("cpu".to_owned(), milli(asked.cpu)));
+    let memory = (asked.memory > 0).then(|| ("memory".to_owned(), Quantity(asked.memory.to_string())));
+    let accelerators = asked.accelerators.iter().filter(|(_, count)| **count > 0);
+    let accelerators: Vec<_> = accelerators.map(|(name, count)| (name.clone(), milli(*count))).collect();
+    let requests = cpu.into_iter().chain(memory.clone()).chain(accelerators.clone());
+    // A rank may use cores that nobody else wants.
+    let limits: BTreeMap<_, _> = memory.into_iter().chain(accelerators).collect();
+    Some(ResourceRequirements {
+        requests: Some(requests.collect()),
+        limits: Some(limits).filter(|limits| !limits.is_empty()),
+        claims: None,
+    })
+}
+
+fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), ..Default::default() }
+}
+
+fn field(path: &str) -> ObjectFieldSelector {
+    ObjectFieldSelector { field_path: path.to_owned(), api_version: None }
+}
+
+fn from_field(name: &str, path: &str) -> EnvVar {
+    let source = EnvVarSource { field_ref: Some(field(path)), ..Default::default() };
+    EnvVar { name: name.to_owned(), value: None, value_from: Some(source) }
+}

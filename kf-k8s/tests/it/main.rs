@@ -1,0 +1,5 @@
+//! The crate from outside.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests say what is wrong by failing")]
+
+mod objects;

@@ -1,0 +1,145 @@
+//! Jobs of several pods, and launchers that come and go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kf_k8s::train::{Kind, KubeLauncher};
+use kf_train::{Error, Job, JobEnd, JobEvent, JobHandle, Launcher, run};
+use kube::api::ListParams;
+use kube::{Api, Client};
+use libtest_mimic::Trial;
+use tokio::runtime::Runtime;
+
+use super::{Given, trial};
+
+pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
+    vec![
+        trial(runtime, client, "jobs::pods_find_one_another", pods_find_one_another),
+        trial(runtime, client, "jobs::another_launcher_goes_on", another_launcher_goes_on),
+        trial(runtime, client, "jobs::results_come_from_pods", results_come_from_pods),
+        trial(runtime, client, "jobs::nothing_stays_of_a_deleted_job", nothing_stays_of_a_deleted_job),
+    ]
+}
+
+/// Rank 1 asks rank 0, a pod of its own, by the name that the framework's contract tells it.
+async fn pods_find_one_another(given: Given) {
+    let script = r#"cd /tmp
+        if [ "$RANK" = 0 ]; then echo "hello from $RANK of $WORLD_SIZE" > greeting; exec httpd -f -p "$MASTER_PORT"; fi
+        until wget -q -O - "http://$MASTER_ADDR:$MASTER_PORT/greeting"; do sleep 1; done"#;
+    let job = Job::command("sh", ["-c", script], 1).nodes(2);
+    let launcher = given.launcher(Kind::Job);
+    let handle = launcher.submit(job.spec().unwrap().clone(), "greeting").await.unwrap();
+    let greeted = async {
+        let mut events = launcher.events(&handle).await.unwrap();
+        while let Some(event) = events.next().await {
+            if let JobEvent::Line { rank: 1, line, .. } = event
+                && line.contains("hello")
+            {
+                return line;
+            }
+        }
+        panic!("the job has ended");
+    };
+    let line = tokio::time::timeout(Duration::from_secs(60), greeted).await.unwrap();
+    assert_eq!(line, "hello from 0 of 2");
+    launcher.cancel(&handle).await.unwrap();
+    assert_eq!(end(&launcher, &handle).await, JobEnd::Canceled);
+}
+
+async fn end(launcher: &KubeLauncher, handle: &JobHandle) -> JobEnd {
+    let mut events = launcher.events(handle).await.unwrap();
+    let last = async {
+        while let Some(event) = events.next().await {
+            if let JobEvent::Ended(end) = event {
+                return end;
+            }
+        }
+        panic!("no end was told");
+    };
+    tokio::time::timeout(Duration::from_secs(90), last).await.unwrap()
+}
+
+async fn pods(given: &Given, handle: &JobHandle) -> Vec<Pod> {
+    let all: Api<Pod> = Api::namespaced(given.client.clone(), &given.namespace);
+    let selector = format!("kf.dev/job={}", KubeLauncher::name(handle));
+    all.list(&ListParams::default().labels(&selector)).await.unwrap().items
+}
+
+/// A launcher that has gone leaves its job to the next, which hears of all that it prints, and starts nothing twice.
+async fn another_launcher_goes_on(given: Given) {
+    let script = r#"echo one; sleep 6; echo '{"progress":{"step":3}}' >> "$KF_TRAIN_PROGRESS"; echo two"#;
+    let job = Job::command("sh", ["-c", script], 2);
+    let first = given.launcher(Kind::Job);
+    let handle = first.submit(job.spec().unwrap().clone(), "left-alone").await.unwrap();
+    let started = async {
+        let mut events = first.events(&handle).await.unwrap();
+        while let Some(event) = events.next().await {
+            if matches!(event, JobEvent::Line { .. }) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), started).await.unwrap();
+    drop(first);
+    let before: Vec<_> = pods(&given, &handle).await.into_iter().filter_map(|pod| pod.metadata.uid).collect();
+
+    let second = given.launcher(Kind::Job);
+    let stored = serde_json::to_string(&handle).unwrap();
+    let handle: JobHandle = serde_json::from_str(&stored).unwrap();
+    second.attach(&handle).await.unwrap();
+    let again = second.submit(job.spec().unwrap().clone(), "left-alone").await.unwrap();
+    assert_eq!(again, handle);
+    let other = Job::command("sh", ["-c", "true"], 2);
+    let conflict = given.launcher(Kind::Job).submit(other.spec().unwrap().clone(), "left-alone").await;
+    assert!(matches!(conflict, Err(Error::Conflict { .. })), "{conflict:?}");
+    let succeeded = end(&second, &handle).await;
+    assert!(matches!(succeeded, JobEnd::Succeeded { .. }), "{succeeded:?}");
+    for rank in 0..2 {
+        assert_eq!(second.logs(&handle, rank).await.unwrap(), "one\ntwo\n");
+        let status = second.status(&handle).await.unwrap();
+        assert_eq!(status.ranks[rank].progress.as_ref().and_then(|progress| progress.step), Some(3));
+    }
+    let after: Vec<_> = pods(&given, &handle).await.into_iter().filter_map(|pod| pod.metadata.uid).collect();
+    assert_eq!(before, after);
+    // And a third, of a job that has ended.
+    let third = given.launcher(Kind::Job);
+    let ended = end(&third, &handle).await;
+    assert!(matches!(ended, JobEnd::Succeeded { .. }), "{ended:?}");
+}
+
+async fn results_come_from_pods(given: Given) {
+    let launcher = given.launcher(Kind::Job);
+    let doubled = run::<u64>(&*launcher, Job::ranks("double", 1).nodes(2).args(&4)).await;
+    assert_eq!(doubled.unwrap(), 8);
+    let wrong = run::<u64>(&*launcher, Job::ranks("double", 1).args(&"four")).await.unwrap_err().to_string();
+    assert!(wrong.contains("the job's arguments do not fit `double`"), "{wrong}");
+    let unknown = run::<u64>(&*launcher, Job::ranks("triple", 1).args(&4)).await.unwrap_err().to_string();
+    assert!(unknown.contains("triple"), "{unknown}");
+}
+
+async fn nothing_stays_of_a_deleted_job(given: Given) {
+    let launcher = given.launcher(Kind::Job);
+    let job = Job::command("sh", ["-c", "sleep 600"], 2);
+    let handle = launcher.submit(job.spec().unwrap().clone(), "gone").await.unwrap();
+    while pods(&given, &handle).await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    launcher.delete(&handle).await.unwrap();
+    let ended = end(&launcher, &handle).await;
+    let JobEnd::Broken { reason, .. } = &ended else { panic!("{ended:?}") };
+    assert!(reason.contains("deleted"), "{reason}");
+    let services: Api<k8s_openapi::api::core::v1::Service> =
+        Api::namespaced(given.client.clone(), &given.namespace);
+    let gone = async {
+        while !pods(&given, &handle).await.is_empty()
+            || !services.list(&ListParams::default()).await.unwrap().items.is_empty()
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+    let unknown = given.launcher(Kind::Job).attach(&handle).await;
+    assert!(matches!(unknown, Err(Error::Unknown { .. })), "{unknown:?}");
+}
