@@ -196,6 +196,27 @@
 //! }
 //! ```
 //!
+//! Messages between two ranks can be under way in the same manner, such as those of a pipeline of stages:
+//!
+#![cfg_attr(feature = "torch", doc = "```no_run")]
+#![cfg_attr(not(feature = "torch"), doc = "```ignore")]
+//! use futures::future::try_join_all;
+//! use kf_train::{ProcessGroup, Result};
+//! use tch::{Device, Kind, Tensor};
+//!
+//! // The stage of a rank: every part of a batch comes from the rank before, and goes to the one after.
+//! async fn stage(group: &ProcessGroup, layer: impl Fn(Tensor) -> Tensor) -> Result<()> {
+//!     let (before, after) = (group.rank() - 1, group.rank() + 1);
+//!     let part = || Tensor::zeros([32, 256], (Kind::Float, Device::Cpu));
+//!     let coming: Vec<_> = (0..8).map(|_| group.recv_async(part(), before)).collect::<Result<_>>()?;
+//!     let mut going = Vec::new();
+//!     for part in coming {
+//!         going.push(group.send_async(&layer(part.await?), after)?);
+//!     }
+//!     try_join_all(going).await.map(drop)
+//! }
+//! ```
+//!
 //! Ranks meet at a store that rank 0 serves at `MASTER_ADDR` and `MASTER_PORT`, or, where `TORCHELASTIC_USE_AGENT_STORE` is
 //! `True`, at the launcher's. They reach one another under `KF_TRAIN_HOST`, by the interface that `GLOO_SOCKET_IFNAME`
 //! names, or by their host's name. A call that fails tells who was missing: `all_reduce (call 17 of this group) was not

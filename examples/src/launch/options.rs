@@ -26,7 +26,7 @@ const LEAST_HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(100);
 /// Exits with 0 when all ranks succeeded, with 1 when one failed and no restart was left or this node was told to leave
 /// (SIGTERM, Ctrl-C), and with 2 when the job could not begin.
 ///
-/// Options may also be given by torchrun's environment variables (PET_NNODES for --nnodes, and so on); the command line
+/// torchrun's options may also be given by its environment variables (PET_NNODES for --nnodes, and so on); the command line
 /// goes before them. PET_NODE_RANK counts where the number of nodes is fixed.
 #[derive(Debug, Parser)]
 #[command(name = "launch", version, args_override_self = true, infer_long_args = true)]

@@ -19,11 +19,15 @@ use crate::{Error, Result};
 /// Messages from one rank to another, which no other rank takes part in. A description of the tensor goes first, and then
 /// the tensor, each in the group's time, which runs from when its turn comes. Those from one rank to another arrive in the
 /// order in which they were sent, and have no tags; what goes to different ranks, or comes from different ones, waits for
-/// nothing. Once a message has failed, those behind it on the same way fail as well, at once.
+/// nothing. Ranks are named by their numbers in this group, as everywhere ([`members`](Self::members) has those in the job).
+///
+/// Once a message has failed, those behind it on the same way fail as well, at once. Where a rank is gone or time runs out,
+/// Gloo closes that rank's connections, and shared memory ends the whole group.
 impl ProcessGroup {
-    /// Sends a tensor to one other rank, which [receives](Self::recv) it.
+    /// Sends a tensor to one other rank, which [receives](Self::recv) it. That it was sent does not mean that it was taken: a
+    /// receiver that expects another shape or type refuses it without a word to the sender.
     ///
-    /// Over Gloo it may return before that, over NCCL it waits for the other: ranks in a ring that all send first wait
+    /// Over Gloo and shared memory it may return before it is received, over NCCL it waits for the other: ranks in a ring that all send first wait
     /// until time runs out.
     ///
     /// # Errors
@@ -32,8 +36,8 @@ impl ProcessGroup {
         self.carry(self.to_send(tensor, to)?)?.wait()
     }
 
-    /// [`send`](Self::send), begun: on a thread for each rank that is sent to, which the group keeps. The tensor must not be
-    /// changed before the work is done.
+    /// [`send`](Self::send), begun: on a thread for each rank that is sent to, which the group keeps. The tensor is shared, not
+    /// copied: it must not be changed before the work is done.
     ///
     /// Over NCCL it is done when this returns: ranks in a ring that all send first wait there, too.
     ///

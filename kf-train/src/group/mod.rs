@@ -99,8 +99,9 @@ impl GroupOptions {
 
 /// The ranks of a job, or [some of them](Self::subgroup), connected.
 ///
-/// All ranks must make the same calls in the same order, with tensors of the same shape and type, contiguous and on
-/// the group's [`device`](Self::device). Where they don't, [`GroupOptions::verify`] makes it an error; without it, the
+/// All ranks must make the same collective calls in the same order, with tensors of the same shape and type, contiguous and
+/// on the group's [`device`](Self::device); messages ([`send`](Self::send), [`recv`](Self::recv)) are between two ranks alone.
+/// One thread at a time makes the calls, and the [`Work`]s may go to any. Where they don't, [`GroupOptions::verify`] makes it an error; without it, the
 /// values are wrong, time runs out, or, over Gloo, the process is ended from within. Over shared memory it is an error
 /// either way.
 ///

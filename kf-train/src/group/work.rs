@@ -18,7 +18,8 @@ use crate::{Error, Result};
 /// Collectives begin in the order in which they were made; over Gloo two are on their way at a time, so that a small one may
 /// be done before a big one that is before it. Messages wait for those on their own way alone. Over NCCL a work is done when the call that made it returns.
 ///
-/// The work owns its tensors, so that nobody reads what is half done. It borrows no group: dropping the group waits for
+/// The work holds its tensors, whose values it gives back, so that nobody reads what is half done by it; other handles on the
+/// same storage are their owners' to leave alone. It borrows no group: dropping the group waits for
 /// the works under way, dropping a work does not, and the collective then goes on without anyone to learn how it ends.
 #[must_use = "its values come from awaiting it, or from `wait`"]
 pub struct Work<T = Tensor> {
