@@ -53,6 +53,14 @@ pub(crate) fn newer() -> Result<PathBuf, String> {
     cached(Flavor::Newer)
 }
 
+/// The one with CUDA and NCCL, and the headers to build with; fetched where it is not there.
+///
+/// # Errors
+/// A message for the user: what can't be fetched.
+pub(crate) fn cuda() -> Result<PathBuf, String> {
+    cached(Flavor::Cuda)
+}
+
 /// Whether there is one for this platform.
 pub(crate) fn has_newer() -> bool {
     Flavor::Newer.wheels().next().is_some()

@@ -35,7 +35,8 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     let newer = torch && long && scope.whole && libtorch::has_newer();
     let mut steps = Steps::new(
         8 + usize::from(torch)
-            + 2 * (usize::from(newer) + usize::from(pods))
+            + 3 * usize::from(newer)
+            + 2 * usize::from(pods)
             + if scope.whole { 3 } else { 0 },
     );
     let work = root.join("target/xtask");
@@ -90,6 +91,15 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     let required = std::env::var("KF_REQUIRE").unwrap_or_default();
     let environment = Environment { python, pytorch, long, judges: judges_file, conformance };
     steps.step("tests", || scope.tests(&environment, &mut counts, &mut judges));
+    if newer {
+        // No GPU is needed to build.
+        steps.step("NCCL, against the headers of CUDA", || {
+            let arguments = ["build", "-p", "kf-train", "--features", "nccl", "--example", "nccl_check"];
+            let mut command = cargo::cargo_in(root, &arguments);
+            command.env("LIBTORCH", libtorch::cuda()?).env("CARGO_TARGET_DIR", root.join("target/nccl"));
+            scope.status(command)
+        });
+    }
     if pods {
         // Last, since a cluster keeps the machine busy, and other tests look at the clock.
         let mut cluster = None;
