@@ -77,6 +77,8 @@ impl Followed {
         };
         let mut stream = Box::pin(self.pods.log_stream(&self.pod, &params).await?);
         let mut bytes = Vec::new();
+        // Only an earlier connection has told lines before: the two outputs' times may cross.
+        let told = last.clone();
         // Whether a line is not at its end yet, and whether it was told before.
         let (mut goes_on, mut known) = (false, false);
         loop {
@@ -98,11 +100,13 @@ impl Followed {
                 _ if within && known => continue,
                 _ if within => text,
                 Some((time, line)) if is_time(time) => {
-                    known = time <= last.as_str();
+                    known = time <= told.as_str();
                     if known {
                         continue;
                     }
-                    time.clone_into(last);
+                    if time > last.as_str() {
+                        time.clone_into(last);
+                    }
                     line
                 }
                 // What the node says itself, such as that the container is gone.
