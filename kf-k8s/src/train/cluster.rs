@@ -1,5 +1,6 @@
 //! What a launcher asks of the cluster.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
@@ -13,9 +14,9 @@ use serde_json::json;
 
 use super::follow::{Job as Followed, Verdict};
 use super::kinds::{Draft, Kind, LATE, Made};
-use super::names::{ATTEMPT, BEGAN, JOB, RESTART, SPEC, VERDICT, labels, object_name, selector};
+use super::names::{ATTEMPT, BEGAN, JOB, SPEC, VERDICT, labels, object_name, restart_of, selector};
 use super::options::PodOptions;
-use super::pods::{Start, template};
+use super::pods::{Start, template, whole_seconds};
 use crate::objects::TrainingRuntime;
 
 /// How long an operator may take to hear of an object.
@@ -57,19 +58,22 @@ impl Cluster {
         Api::namespaced_with(self.client.clone(), &self.namespace, &self.kind.resource())
     }
 
+    /// Those of one job, one for each start that is still there.
+    async fn objects_of(&self, name: &str) -> Result<Vec<DynamicObject>> {
+        let list = ListParams::default().labels(&selector(name));
+        let objects = self.objects().list(&list).await.map_err(refused("look for a job", name))?;
+        Ok(objects.items)
+    }
+
     /// The job of this name, as it was started last; none where there is none.
     ///
     /// # Errors
     /// What the cluster says; [`Error::Job`] where the object is not one of ours.
     pub(super) async fn find(&self, name: &str) -> Result<Option<Found>> {
-        let list = ListParams::default().labels(&selector(name));
-        let objects = self.objects().list(&list).await.map_err(refused("look for a job", name))?;
-        let number =
-            |object: &DynamicObject| object.metadata.labels.as_ref()?.get(RESTART)?.parse::<u64>().ok();
+        let objects = self.objects_of(name).await?;
         let Some((object, restart)) = objects
-            .items
             .iter()
-            .filter_map(|object| Some((object, number(object)?)))
+            .filter_map(|object| Some((object, restart_of(&object.metadata)?)))
             .max_by_key(|(_, restart)| *restart)
         else {
             return Ok(None);
@@ -117,9 +121,8 @@ impl Cluster {
         let template = template(&start).map_err(wrong)?;
         let left = spec.timeout.map(|timeout| {
             let spent = Timestamp::now().as_millis() / 1000 - began;
-            let whole = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
             // 0 is refused.
-            i64::try_from(whole).unwrap_or(i64::MAX).saturating_sub(spent).clamp(1, i64::from(i32::MAX))
+            whole_seconds(timeout).saturating_sub(spent).clamp(1, i64::from(i32::MAX))
         });
         let draft = Draft { spec, options: &self.options, name: &object_name, template, seconds: left };
         let Made { spec: body, runtime } = self.kind.make(draft).map_err(|error| wrong(error.to_string()))?;
@@ -147,8 +150,8 @@ impl Cluster {
                 Err(error) => return Err(refused("make a runtime for", name)(error)),
             }
         }
-        let strict = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
-        let made = match self.create(&strict, &object).await {
+        let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
+        let made = match self.create(&params, &object).await {
             Ok(made) => made,
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let there = self.objects().get(&object_name).await;
@@ -217,7 +220,7 @@ impl Cluster {
         &self,
         name: &str,
         owner: &OwnerReference,
-        all: std::collections::BTreeMap<String, String>,
+        all: BTreeMap<String, String>,
         job: &str,
         restart: u64,
     ) -> Result<()> {
@@ -246,10 +249,9 @@ impl Cluster {
 
     /// When a job was submitted, in seconds since 1970.
     async fn began(&self, name: &str) -> Result<i64> {
-        let list = ListParams::default().labels(&selector(name));
-        let objects = self.objects().list(&list).await.map_err(refused("look for a job", name))?;
+        let objects = self.objects_of(name).await?;
         let began = |object: &DynamicObject| object.metadata.annotations.as_ref()?.get(BEGAN)?.parse().ok();
-        Ok(objects.items.iter().filter_map(began).min().unwrap_or(Timestamp::now().as_millis() / 1000))
+        Ok(objects.iter().filter_map(began).min().unwrap_or(Timestamp::now().as_millis() / 1000))
     }
 
     /// Starts a job's ranks anew, and lets go of those before.

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kf_core::process::Exit;
 
 use super::kinds::Kind;
-use super::names::RESTART;
+use super::names::restart_of;
 use super::pods::INDEX;
 
 /// What a pod tells.
@@ -51,7 +51,7 @@ pub(super) struct Wait {
     pub(super) hopeless: bool,
 }
 
-/// Reasons of a container that does not start, and whether they may pass by themselves.
+/// Reasons of a container that does not start, and won't by waiting.
 const HOPELESS: [&str; 7] = [
     "ErrImagePull",
     "ImagePullBackOff",
@@ -64,9 +64,7 @@ const HOPELESS: [&str; 7] = [
 
 /// What a pod of a job with so many ranks on a node tells; none where it is no pod of a job.
 pub(super) fn facts(pod: &Pod, kind: Kind, ranks_per_node: usize) -> Option<PodFacts> {
-    let labels = pod.metadata.labels.as_ref()?;
-    let number = |label: &str| labels.get(label)?.parse::<u64>().ok();
-    let node = number(INDEX)?;
+    let node = pod.metadata.labels.as_ref()?.get(INDEX)?.parse().ok()?;
     let status = pod.status.clone().unwrap_or_default();
     let containers = status.container_statuses.unwrap_or_default();
     let ranks = (0..ranks_per_node).map(|local_rank| {
@@ -83,9 +81,10 @@ pub(super) fn facts(pod: &Pod, kind: Kind, ranks_per_node: usize) -> Option<PodF
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
         let reason = waiting.reason.clone()?;
         let message = waiting.message.as_deref().map_or(String::new(), |message| format!(": {message}"));
-        let hopeless = HOPELESS.contains(&reason.as_str());
-        hopeless
-            .then(|| Wait { reason: format!("container `{}`: {reason}{message}", container.name), hopeless })
+        HOPELESS.contains(&reason.as_str()).then(|| Wait {
+            reason: format!("container `{}`: {reason}{message}", container.name),
+            hopeless: true,
+        })
     });
     let unscheduled = condition("PodScheduled", "False").map(|condition| Wait {
         reason: format!(
@@ -103,8 +102,8 @@ pub(super) fn facts(pod: &Pod, kind: Kind, ranks_per_node: usize) -> Option<PodF
     });
     Some(PodFacts {
         name: pod.metadata.name.clone()?,
-        restart: number(RESTART)?,
-        node: usize::try_from(node).ok()?,
+        restart: restart_of(&pod.metadata)?,
+        node,
         ranks,
         waits: waiting.or(unscheduled).filter(|_| phase == "Pending"),
         leaves: pod.metadata.deletion_timestamp.is_some(),

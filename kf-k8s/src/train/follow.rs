@@ -1,6 +1,7 @@
 //! A job that is followed: what its pods and their logs tell, until it has ended.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kf_core::process::Exit;
 use kf_train::carrier::{ErrorFile, JobFeed, Note, Suspect, culprit};
 use kf_train::{Failure, JobEnd, JobEvent, JobSpec, Program, Progress, RankEnd};
-use kube::Api;
 use kube::api::DynamicObject;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -23,7 +25,7 @@ use super::cluster::Cluster;
 use super::facts::{PodFacts, RankFactEnd, Wait, facts};
 use super::kinds::State;
 use super::log::{Followed, Kept, Read};
-use super::names::{RESTART, VERDICT, object_name, selector};
+use super::names::{VERDICT, object_name, restart_of, selector};
 
 /// How often limits are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -184,9 +186,8 @@ impl Follow {
     }
 
     async fn run(mut self) -> JobEnd {
-        let config = || watcher::Config::default().labels(&selector(&self.job.name));
-        let mut pods = Box::pin(watched(self.cluster.pods(), config()));
-        let mut objects = Box::pin(watched_dynamic(&self.cluster, config()));
+        let mut pods = Box::pin(watched(self.cluster.pods(), &self.job.name));
+        let mut objects = Box::pin(watched(self.cluster.objects(), &self.job.name));
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -304,7 +305,7 @@ impl Follow {
 
     /// Takes up what is told of the job's objects.
     fn object(&mut self, event: Event<DynamicObject>) {
-        let of = |object: &DynamicObject| object.metadata.labels.as_ref()?.get(RESTART)?.parse::<u64>().ok();
+        let of = |object: &DynamicObject| restart_of(&object.metadata);
         match event {
             Event::Apply(object) | Event::InitApply(object) => {
                 if of(&object) != Some(self.restart) {
@@ -521,17 +522,12 @@ impl Follow {
 }
 
 /// What is told of objects, over broken watches.
-fn watched(api: Api<Pod>, config: watcher::Config) -> impl Stream<Item = Event<Pod>> {
-    watch(api, config).default_backoff().filter_map(async |event| {
-        event.inspect_err(|error| debug!(%error, "the watch of pods is made again")).ok()
-    })
-}
-
-fn watched_dynamic(
-    cluster: &Cluster,
-    config: watcher::Config,
-) -> impl Stream<Item = Event<DynamicObject>> + use<> {
-    watch(cluster.objects(), config).default_backoff().filter_map(async |event| {
-        event.inspect_err(|error| debug!(%error, "the watch of jobs is made again")).ok()
-    })
+fn watched<K>(api: Api<K>, job: &str) -> impl Stream<Item = Event<K>> + use<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let config = watcher::Config::default().labels(&selector(job));
+    watch(api, config)
+        .default_backoff()
+        .filter_map(async |event| event.inspect_err(|error| debug!(%error, "a watch is made again")).ok())
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sha2::{Digest, Sha256};
 
 /// Label: the job's name, on every object of it.
 pub(super) const JOB: &str = "kf.dev/job";
 /// Label: how many times the ranks were started anew before this object.
-pub(super) const RESTART: &str = "kf.dev/restart";
+const RESTART: &str = "kf.dev/restart";
 /// Annotation: the attempt id that the job was submitted under.
 pub(super) const ATTEMPT: &str = "kf.dev/attempt";
 /// Annotation: the job as data.
@@ -39,6 +40,11 @@ pub(super) fn labels(job: &str, restart: u64) -> BTreeMap<String, String> {
     let own = [(JOB, job.to_owned()), (RESTART, restart.to_string())];
     let all = [(MANAGED_BY.0, MANAGED_BY.1.to_owned())].into_iter().chain(own);
     all.map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// How many times the ranks were started anew before an object; none where it is not of a job.
+pub(super) fn restart_of(metadata: &ObjectMeta) -> Option<u64> {
+    metadata.labels.as_ref()?.get(RESTART)?.parse().ok()
 }
 
 /// What selects all objects of a job.

@@ -1,6 +1,7 @@
 //! The pods of a job: a pod is a node, and has a container for each of its ranks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, EnvVar,
@@ -96,7 +97,6 @@ pub(super) fn template(start: &Start<'_>) -> Result<PodTemplateSpec, String> {
     let containers = (0..spec.ranks_per_node).map(|local_rank| container(start, local_rank, &mounts));
     let mut all_labels = options.labels.clone();
     all_labels.extend(labels(start.job, start.restart));
-    let grace = spec.stop_grace.as_secs() + u64::from(spec.stop_grace.subsec_nanos() > 0);
     Ok(PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(all_labels),
@@ -113,7 +113,7 @@ pub(super) fn template(start: &Start<'_>) -> Result<PodTemplateSpec, String> {
             enable_service_links: Some(false),
             node_selector: Some(options.node_selector.clone()).filter(|labels| !labels.is_empty()),
             priority_class_name: options.priority_class.clone(),
-            termination_grace_period_seconds: Some(i64::try_from(grace).unwrap_or(i64::MAX)),
+            termination_grace_period_seconds: Some(whole_seconds(spec.stop_grace)),
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
                 run_as_user: options.user,
@@ -241,6 +241,11 @@ fn resources(asked: &Resources) -> Option<ResourceRequirements> {
     })
 }
 
+/// A time as Kubernetes takes it, rounded up.
+pub(super) fn whole_seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))).unwrap_or(i64::MAX)
+}
+
 fn mount(name: &str, path: &str) -> VolumeMount {
     VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), ..Default::default() }
 }
@@ -252,4 +257,16 @@ fn field(path: &str) -> ObjectFieldSelector {
 fn from_field(name: &str, path: &str) -> EnvVar {
     let source = EnvVarSource { field_ref: Some(field(path)), ..Default::default() };
     EnvVar { name: name.to_owned(), value: None, value_from: Some(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_up_and_bounded() {
+        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
+        assert_eq!(whole_seconds(Duration::from_secs(2)), 2);
+        assert_eq!(whole_seconds(Duration::MAX), i64::MAX);
+    }
 }

@@ -27,15 +27,10 @@ pub struct JobFeed {
 impl JobFeed {
     /// Of a job of so many ranks that was just taken on.
     pub fn new(world_size: usize) -> Self {
-        Self::of(JobStatus::new(Timestamp::now(), world_size))
-    }
-
-    /// Of a job that fares so.
-    pub fn of(status: JobStatus) -> Self {
         let (events, first_listener) = broadcast::channel(EVENTS);
         Self {
             events,
-            status: Mutex::new(status),
+            status: Mutex::new(JobStatus::new(Timestamp::now(), world_size)),
             first_listener: Mutex::new(Some(first_listener)),
             end: watch::Sender::new(None),
         }

@@ -6,7 +6,7 @@ use super::Draft;
 
 /// A Job whose pods start together, and end together when one fails.
 pub(super) fn spec(draft: Draft<'_>) -> JobSpec {
-    let nodes = i32::try_from(draft.spec.nodes).unwrap_or(i32::MAX);
+    let nodes = nodes(&draft);
     JobSpec {
         completion_mode: Some("Indexed".into()),
         completions: Some(nodes),
@@ -17,6 +17,10 @@ pub(super) fn spec(draft: Draft<'_>) -> JobSpec {
         template: draft.template,
         ..JobSpec::default()
     }
+}
+
+pub(super) fn nodes(draft: &Draft<'_>) -> i32 {
+    i32::try_from(draft.spec.nodes).unwrap_or(i32::MAX)
 }
 
 pub(super) fn keep(draft: &Draft<'_>) -> i32 {

@@ -1,10 +1,8 @@
 //! TrainJobs of Kubeflow Trainer.
 
-use k8s_openapi::api::batch::v1::JobTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Draft, job, jobset};
-use crate::objects::jobset::{FailurePolicy, JobSetSpec, ReplicatedJob};
 use crate::objects::training_runtime::{
     ANCESTOR_STEP_LABEL, JobSetTemplate, MlPolicy, TRAINER_STEP, TrainingRuntimeSpec,
 };
@@ -12,26 +10,10 @@ use crate::objects::trainjob::{RuntimeRef, TrainJobSpec};
 
 /// The runtime of one job. It names no framework, since the ranks find all that they need in their environment.
 pub(super) fn runtime(draft: Draft<'_>) -> TrainingRuntimeSpec {
-    let nodes = i32::try_from(draft.spec.nodes).unwrap_or(i32::MAX);
-    let mut job = job::spec(draft);
-    job.ttl_seconds_after_finished = None;
-    // The JobSet names the pods' hosts.
-    if let Some(pod) = &mut job.template.spec {
-        pod.subdomain = None;
-    }
+    let nodes = job::nodes(&draft);
     let labels = [(ANCESTOR_STEP_LABEL.to_owned(), TRAINER_STEP.to_owned())];
     let metadata = ObjectMeta { labels: Some(labels.into()), ..ObjectMeta::default() };
-    let step = ReplicatedJob {
-        name: jobset::JOB.to_owned(),
-        replicas: Some(1),
-        template: JobTemplateSpec { metadata: Some(metadata), spec: Some(job) },
-        depends_on: Vec::new(),
-    };
-    let jobs = JobSetSpec {
-        failure_policy: Some(FailurePolicy { max_restarts: Some(0), ..FailurePolicy::default() }),
-        replicated_jobs: vec![step],
-        ..JobSetSpec::default()
-    };
+    let jobs = jobset::of_one(draft, Some(metadata));
     TrainingRuntimeSpec {
         ml_policy: Some(MlPolicy { num_nodes: Some(nodes), ..MlPolicy::default() }),
         pod_group_policy: None,
