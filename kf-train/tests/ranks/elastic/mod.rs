@@ -273,10 +273,12 @@ async fn ranks_that_end_slowly_are_waited_for(launcher: LocalLauncher) {
     fleet.setup.args["deaf"] = true.into();
     fleet.start(0);
     fleet.start(1);
+    // On a busy machine node 0 may have begun alone.
     fleet.trains(&[0, 1], 0).await;
+    let before = fleet.begun().len();
     fleet.start(2);
     fleet.trains(&[0, 1, 2], 0).await;
-    assert_eq!(fleet.begun().len(), 5, "two rounds were made\n{}", fleet.logs());
+    assert_eq!(fleet.begun().len() - before, 3, "one more round was made\n{}", fleet.logs());
     assert_eq!(fleet.finish().await, [Some(0); 3]);
 }
 
