@@ -41,5 +41,9 @@
 //! - A rank with an accelerator is a node of its own.
 //! - Ranks that failed are started anew by a launcher that has the job in hand, not by the cluster alone.
 
+mod facts;
+mod log;
 pub mod objects;
+mod pod;
+pub mod tasks;
 pub mod train;

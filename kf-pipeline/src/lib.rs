@@ -304,6 +304,8 @@ pub mod spec;
 #[cfg(feature = "arrow")]
 mod table;
 mod task_folder;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use args::Args;
 pub use builder::{
@@ -318,6 +320,7 @@ pub use component::{
     StatusError, TaskError, TaskFuture, TaskIo, TaskOutputs, TaskResult,
 };
 pub use container::{LocalContainers, Runner};
+pub use engine::remote;
 pub use engine::{
     Approval, Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Backfill, BackfillEvent,
     BackfillHandle, CacheKeys, Engine, EngineBuilder, Executor, ExecutorError, Garbage, GivenArtifact,

@@ -16,8 +16,9 @@ use super::follow::{Job as Followed, Verdict};
 use super::kinds::{Draft, Kind, LATE, Made};
 use super::names::{ATTEMPT, BEGAN, JOB, SPEC, VERDICT, labels, object_name, restart_of, selector};
 use super::options::PodOptions;
-use super::pods::{Start, template, whole_seconds};
+use super::pods::{Start, template};
 use crate::objects::TrainingRuntime;
+use crate::pod::whole_seconds;
 
 /// How long an operator may take to hear of an object.
 const UNHEARD: Duration = Duration::from_secs(10);

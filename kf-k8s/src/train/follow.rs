@@ -22,10 +22,11 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::cluster::Cluster;
-use super::facts::{PodFacts, RankFactEnd, Wait, facts};
 use super::kinds::State;
-use super::log::{Followed, Kept, Read};
 use super::names::{VERDICT, object_name, restart_of, selector};
+use super::node::{NodeFacts, node_facts};
+use crate::facts::{ContainerEnd, Wait};
+use crate::log::{Followed, Kept, Read};
 
 /// How often limits are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -102,7 +103,7 @@ struct Seen {
     progress: Option<Progress>,
     /// Whether all of its log was read.
     read: bool,
-    end: Option<RankFactEnd>,
+    end: Option<ContainerEnd>,
     /// How many ends were seen before it.
     order: u64,
     /// Whether it was asked to end.
@@ -115,9 +116,9 @@ struct Follow {
     job: Arc<Job>,
     restart: u64,
     /// The pods of this start that are there.
-    pods: BTreeMap<String, PodFacts>,
+    pods: BTreeMap<String, NodeFacts>,
     /// Those of a list that is on its way.
-    listed: Option<BTreeMap<String, PodFacts>>,
+    listed: Option<BTreeMap<String, NodeFacts>>,
     /// Whether a list of objects is on its way.
     lists_objects: bool,
     /// Whether this start's object was in it.
@@ -251,19 +252,19 @@ impl Follow {
     /// Takes up what is told of pods.
     fn pod(&mut self, event: Event<Pod>) {
         let (kind, ranks) = (self.cluster.kind, self.job.spec.ranks_per_node);
-        let fact = |pod: &Pod| facts(pod, kind, ranks);
+        let fact = |pod: &Pod| node_facts(pod, kind, ranks);
         match event {
             Event::Apply(pod) | Event::InitApply(pod) => {
                 let Some(pod) = fact(&pod).filter(|pod| pod.restart == self.restart) else { return };
                 self.take(&pod);
-                self.listed.as_mut().unwrap_or(&mut self.pods).insert(pod.name.clone(), pod);
+                self.listed.as_mut().unwrap_or(&mut self.pods).insert(pod.pod.name.clone(), pod);
             }
             Event::Delete(pod) => {
                 let Some(pod) = fact(&pod) else { return };
                 if pod.restart == self.restart {
                     self.take(&pod);
                 }
-                self.pods.remove(&pod.name);
+                self.pods.remove(&pod.pod.name);
             }
             // What is not listed anew is gone.
             Event::Init => self.listed = Some(BTreeMap::new()),
@@ -275,9 +276,9 @@ impl Follow {
         }
     }
 
-    fn take(&mut self, pod: &PodFacts) {
+    fn take(&mut self, pod: &NodeFacts) {
         let first = pod.node * self.job.spec.ranks_per_node;
-        for (local_rank, fact) in pod.ranks.iter().enumerate() {
+        for (local_rank, fact) in pod.pod.containers.iter().enumerate() {
             let rank = first + local_rank;
             let Some(seen) = self.seen.get_mut(rank) else { continue };
             if fact.started && seen.started.is_none() {
@@ -287,7 +288,7 @@ impl Follow {
                 self.job.feed.tell(JobEvent::RankStarted { rank, pid: None });
                 let followed = Followed {
                     pods: self.cluster.pods(),
-                    pod: pod.name.clone(),
+                    pod: pod.pod.name.clone(),
                     container: self.cluster.kind.container(local_rank),
                     restart: self.restart,
                     rank,
@@ -297,7 +298,7 @@ impl Follow {
             }
             if seen.end.is_none() && fact.end.is_some() {
                 seen.end.clone_from(&fact.end);
-                (seen.order, seen.asked) = (self.ends, pod.leaves);
+                (seen.order, seen.asked) = (self.ends, pod.pod.leaves);
                 self.ends += 1;
             }
         }
@@ -396,7 +397,7 @@ impl Follow {
         }
         let Some((state, verdict)) = self.object.clone() else { return Next::Nothing };
         let ended = self.seen.iter().all(|seen| seen.ended || seen.started.is_none());
-        let quiet = ended && self.pods.values().all(|pod| pod.over);
+        let quiet = ended && self.pods.values().all(|node| node.pod.over);
         if self.gone {
             return match (quiet, verdict) {
                 (false, _) => Next::Nothing,
@@ -421,7 +422,10 @@ impl Follow {
                 match self.blame() {
                     Some(failure) => self.failed(Box::new(failure)),
                     None => {
-                        let evicted = self.pods.values().find_map(|pod| pod.evicted.clone());
+                        let evicted = self
+                            .pods
+                            .values()
+                            .find_map(|node| node.pod.evicted.as_ref().map(ToString::to_string));
                         Next::Broken(evicted.unwrap_or(message))
                     }
                 }
@@ -451,7 +455,7 @@ impl Follow {
     /// The rank that failed first.
     fn blame(&self) -> Option<Failure> {
         let message =
-            |end: &RankFactEnd| end.message.as_ref().and_then(|text| ErrorFile::parse(text.as_bytes()));
+            |end: &ContainerEnd| end.message.as_ref().and_then(|text| ErrorFile::parse(text.as_bytes()));
         let suspects = self.seen.iter().enumerate().filter_map(|(rank, seen)| {
             let end = seen.end.as_ref().filter(|end| !end.exit.success() && !seen.asked)?;
             let of_another_rank = message(end).is_some_and(|file| file.of_another_rank);
@@ -482,7 +486,8 @@ impl Follow {
     /// What breaks the job's limits, or keeps it from running.
     fn limits(&mut self) -> Next {
         let now = Instant::now();
-        let waits = self.pods.values().filter_map(|pod| pod.waits.clone()).min_by_key(|wait| !wait.hopeless);
+        let waits =
+            self.pods.values().filter_map(|node| node.pod.waits.clone()).min_by_key(|wait| !wait.hopeless);
         match (waits, &mut self.waits) {
             (Some(wait), Some((since, told))) if wait.hopeless == told.hopeless => {
                 if wait.hopeless && now - *since > HOPELESS_AFTER {

@@ -1,13 +1,12 @@
 //! Training jobs on a cluster.
 
 mod cluster;
-mod facts;
 mod follow;
 mod indexed;
 mod kinds;
 mod launcher;
-mod log;
 mod names;
+mod node;
 mod options;
 mod pods;
 

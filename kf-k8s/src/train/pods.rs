@@ -1,16 +1,11 @@
 //! The pods of a job: a pod is a node, and has a container for each of its ranks.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, EnvVar,
-    EnvVarSource, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
-    SeccompProfile, SecurityContext, Volume, VolumeMount,
+    Container, EmptyDirVolumeSource, EnvVar, PodSpec, PodTemplateSpec, Volume, VolumeMount,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kf_core::resources::Resources;
 use kf_train::carrier::{ERROR_FILE, PROGRESS_FILE, request, variables};
 use kf_train::contract::{Address, Node, Placement};
 use kf_train::{JobSpec, Program};
@@ -19,6 +14,9 @@ use super::indexed::{escaped, indexed};
 use super::kinds::Kind;
 use super::names::{REQUEST, labels};
 use super::options::PodOptions;
+use crate::pod::{
+    annotation_volume, container_security, from_field, mount, pod_security, resources, whole_seconds,
+};
 
 /// The variable with the pod's number in the job.
 const NODE: &str = "KF_NODE";
@@ -74,18 +72,7 @@ pub(super) fn template(start: &Start<'_>) -> Result<PodTemplateSpec, String> {
             ));
         }
         annotations.insert(REQUEST.to_owned(), text);
-        volumes.push(Volume {
-            name: "request".into(),
-            downward_api: Some(DownwardAPIVolumeSource {
-                items: Some(vec![DownwardAPIVolumeFile {
-                    path: REQUEST_FILE.into(),
-                    field_ref: Some(field(&format!("metadata.annotations['{REQUEST}']"))),
-                    ..Default::default()
-                }]),
-                ..Default::default()
-            }),
-            ..Default::default()
-        });
+        volumes.push(annotation_volume("request", &[(REQUEST, REQUEST_FILE)]));
         mounts.push(mount("request", REQUEST_FOLDER));
     }
     if several {
@@ -114,17 +101,7 @@ pub(super) fn template(start: &Start<'_>) -> Result<PodTemplateSpec, String> {
             node_selector: Some(options.node_selector.clone()).filter(|labels| !labels.is_empty()),
             priority_class_name: options.priority_class.clone(),
             termination_grace_period_seconds: Some(whole_seconds(spec.stop_grace)),
-            security_context: Some(PodSecurityContext {
-                run_as_non_root: Some(true),
-                run_as_user: options.user,
-                run_as_group: options.user,
-                fs_group: options.user,
-                seccomp_profile: Some(SeccompProfile {
-                    type_: "RuntimeDefault".into(),
-                    localhost_profile: None,
-                }),
-                ..Default::default()
-            }),
+            security_context: Some(pod_security(options.user)),
             ..Default::default()
         }),
     })
@@ -153,11 +130,7 @@ fn container(start: &Start<'_>, local_rank: usize, mounts: &[VolumeMount]) -> Re
         env: Some(env(start, local_rank)?),
         resources: resources(&spec.resources),
         volume_mounts: Some(mounts.to_vec()).filter(|mounts| !mounts.is_empty()),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".into()]) }),
-            ..Default::default()
-        }),
+        security_context: Some(container_security()),
         ..Default::default()
     })
 }
@@ -218,55 +191,4 @@ fn placement(start: &Start<'_>) -> Result<Placement, String> {
     let placement = Placement::new(&spec.name, start.attempt_id, nodes, Address::new(&master, PORT))
         .and_then(|placement| placement.restarts(start.restart, spec.max_restarts.max(start.restart)));
     placement.map_err(|error| error.to_string())
-}
-
-fn resources(asked: &Resources) -> Option<ResourceRequirements> {
-    if asked.is_none() {
-        return None;
-    }
-    let milli = |milli: u64| {
-        Quantity(if milli.is_multiple_of(1000) { (milli / 1000).to_string() } else { format!("{milli}m") })
-    };
-    let cpu = (asked.cpu > 0).then(|| ("cpu".to_owned(), milli(asked.cpu)));
-    let memory = (asked.memory > 0).then(|| ("memory".to_owned(), Quantity(asked.memory.to_string())));
-    let accelerators = asked.accelerators.iter().filter(|(_, count)| **count > 0);
-    let accelerators: Vec<_> = accelerators.map(|(name, count)| (name.clone(), milli(*count))).collect();
-    let requests = cpu.into_iter().chain(memory.clone()).chain(accelerators.clone());
-    // A rank may use cores that nobody else wants.
-    let limits: BTreeMap<_, _> = memory.into_iter().chain(accelerators).collect();
-    Some(ResourceRequirements {
-        requests: Some(requests.collect()),
-        limits: Some(limits).filter(|limits| !limits.is_empty()),
-        claims: None,
-    })
-}
-
-/// A time as Kubernetes takes it, rounded up.
-pub(super) fn whole_seconds(time: Duration) -> i64 {
-    i64::try_from(time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))).unwrap_or(i64::MAX)
-}
-
-fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), ..Default::default() }
-}
-
-fn field(path: &str) -> ObjectFieldSelector {
-    ObjectFieldSelector { field_path: path.to_owned(), api_version: None }
-}
-
-fn from_field(name: &str, path: &str) -> EnvVar {
-    let source = EnvVarSource { field_ref: Some(field(path)), ..Default::default() };
-    EnvVar { name: name.to_owned(), value: None, value_from: Some(source) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_rounded_up_and_bounded() {
-        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
-        assert_eq!(whole_seconds(Duration::from_secs(2)), 2);
-        assert_eq!(whole_seconds(Duration::MAX), i64::MAX);
-    }
 }

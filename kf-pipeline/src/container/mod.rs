@@ -4,6 +4,7 @@ mod command;
 mod executor;
 mod executor_input;
 mod executor_output;
+pub(crate) mod in_place;
 mod kubernetes;
 mod lightweight;
 mod private;

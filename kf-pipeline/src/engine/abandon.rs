@@ -36,6 +36,7 @@ impl Engine {
         let committed = inner.metadata.commit(commit).await;
         let released = inner.metadata.release(lease).await;
         committed?;
+        inner.end_run(&inner.outliving(inner.executors.values().chain(&inner.default_executor)), run).await;
         Ok(released?)
     }
 }

@@ -62,7 +62,11 @@ pub(super) async fn carry(
             true => Held::default(),
             false => Box::pin(engine.locks.acquire(&locks, &setup.run, setup.epoch)).await?,
         };
-        Ok::<_, kf_core::Error>((held, engine.admission.acquire(&launch.executor.resources).await))
+        let permit = match engine.is_carried_here(&launch.executor) {
+            true => engine.admission.acquire(&launch.executor.resources).await,
+            false => None,
+        };
+        Ok::<_, kf_core::Error>((held, permit))
     };
     let permit = tokio::select! {
         biased;
@@ -147,7 +151,7 @@ async fn run(
     Span::current().record("executor", name);
     let attempt = tokio::select! {
         biased;
-        attempt = prepare(engine, setup, launch, work, permit, cancel) => attempt?,
+        attempt = prepare(engine, setup, launch, work, permit, cancel, executor.on_this_machine()) => attempt?,
         () = cancel.cancelled() => return Ok(Some(Outcome::Canceled)),
     };
     let mut folders = Folders { dir: attempt.dir.clone(), setup, links: false, removed: false };
@@ -201,7 +205,7 @@ async fn carried(
             Box::pin(finish(executor.as_ref(), &handle, &mut status, engine.options.grace)).await;
             return Ok(Some(Outcome::Canceled));
         }
-        end = ended(&mut status) => end?,
+        end = ended(&mut status, |reason| setup.tell_waiting(&launch.task, reason)) => end?,
         () = sleep_until(deadline) => {
             // The attempt has failed whatever it still gives; its end is waited for only as long as it may take.
             Box::pin(finish(executor.as_ref(), &handle, &mut status, engine.options.grace)).await;
@@ -227,13 +231,16 @@ async fn carried(
             Ok(Some(Outcome::Succeeded(kept)))
         }
         // Whatever it says: it ended since it was asked to.
-        AttemptEnd::Failed { .. } | AttemptEnd::Canceled if cancel.is_cancelled() => {
+        AttemptEnd::Failed { .. } | AttemptEnd::Lost { .. } | AttemptEnd::Canceled
+            if cancel.is_cancelled() =>
+        {
             Ok(Some(Outcome::Canceled))
         }
         AttemptEnd::Failed { message, permanent } => {
             let failure = Failure::task(message);
             Err(if permanent { failure.permanent() } else { failure })
         }
+        AttemptEnd::Lost { message } => Err(Failure::lost(message)),
         AttemptEnd::Canceled => {
             Err(Failure::carrier("was ended from outside, and nobody had asked the engine to"))
         }
@@ -308,14 +315,19 @@ async fn finish(
     status: &mut BoxStream<'static, AttemptStatus>,
     grace: Duration,
 ) {
-    let wait = async { tokio::join!(executor.cancel(handle, grace), ended(status)) };
+    let wait = async { tokio::join!(executor.cancel(handle, grace), ended(status, |_| {})) };
     let _ = tokio::time::timeout(grace + Duration::from_secs(1), wait).await;
 }
 
-async fn ended(status: &mut BoxStream<'static, AttemptStatus>) -> Result<AttemptEnd, Failure> {
+async fn ended(
+    status: &mut BoxStream<'static, AttemptStatus>,
+    waits: impl Fn(String),
+) -> Result<AttemptEnd, Failure> {
     while let Some(status) = status.next().await {
-        if let AttemptStatus::Ended(end) = status {
-            return Ok(end);
+        match status {
+            AttemptStatus::Ended(end) => return Ok(end),
+            AttemptStatus::Pending { reason } => waits(reason),
+            AttemptStatus::Running => {}
         }
     }
     Err(Failure::carrier("its executor lost sight of it"))
@@ -328,11 +340,13 @@ async fn prepare(
     work: Work,
     permit: (Held, Option<Permit>),
     cancel: &CancellationToken,
+    files: bool,
 ) -> Result<Arc<Attempt>, Failure> {
     let dir = attempt_folder(&setup.dir, &launch.task, launch.attempt);
     let artifacts = match launch.inputs.artifacts() {
         [] => BTreeMap::new(),
-        artifacts => Box::pin(fetch(engine, artifacts)).await?,
+        artifacts if files => Box::pin(fetch(engine, artifacts)).await?,
+        artifacts => unfetched_all(artifacts),
     };
     let mut outputs = BTreeMap::new();
     let writes = !launch.executor.outputs.artifacts.is_empty();
@@ -341,8 +355,10 @@ async fn prepare(
     }
     if writes {
         let folder = dir.join(&setup.outputs);
-        std::fs::create_dir_all(&folder)
-            .map_err(|error| Failure::carrier(format!("make folder `{}`: {error}", folder.display())))?;
+        if files {
+            std::fs::create_dir_all(&folder)
+                .map_err(|error| Failure::carrier(format!("make folder `{}`: {error}", folder.display())))?;
+        }
         for name in launch.executor.outputs.artifacts.keys() {
             outputs.insert(name.clone(), folder.join(name));
         }
@@ -367,6 +383,8 @@ async fn prepare(
         artifacts,
         outputs,
         resources: launch.executor.resources.clone(),
+        timeout: launch.executor.timeout,
+        declared: Arc::clone(&launch.executor.outputs),
         names: Arc::clone(&setup.names),
         scratch: Arc::clone(&setup.scratch),
         dir,
@@ -401,6 +419,17 @@ async fn fetch(
         all.insert(name.to_string(), fetched);
     }
     Ok(all)
+}
+
+/// As [`fetch`] gives them, for whoever fetches them elsewhere.
+fn unfetched_all(
+    artifacts: &[(plan::Name, Arc<[ArtifactRef]>)],
+) -> BTreeMap<String, Vec<(ArtifactRef, Option<PathBuf>)>> {
+    let named = artifacts.iter().map(|(name, list)| {
+        let list = list.iter().map(|artifact| (artifact.clone(), None));
+        (name.to_string(), list.collect())
+    });
+    named.collect()
 }
 
 /// Removes what attempts of the same number wrote under earlier leases, whose engines died or were stopped. A body that

@@ -92,7 +92,8 @@ impl Inner {
         let History { past, counts, waiting, .. } = history;
         let clock = Clock::new();
         let (handle, end) = RunHandle::new(id.clone());
-        let limits = Limits { in_flight: self.options.max_in_flight, cache: how.cache };
+        let limits =
+            Limits { in_flight: self.options.max_in_flight, cache: how.cache, lost: self.options.lost };
         let names = Arc::new(self.names(&id, pipeline.name(), created_at));
         let args = values(pipeline.plan(), args)?;
         let plan = Arc::clone(pipeline.plan());
@@ -112,6 +113,7 @@ impl Inner {
             scratch: format!("{}{}.work", attempt::OUTPUTS, lease.epoch).into(),
             dir: self.home.run_dir(&id).into(),
             epoch: lease.epoch,
+            outliving: self.outliving(pipeline.plan().executors().filter_map(|of| self.executor_of(of).1)),
             shared: lease.until().borrow().is_some(),
         });
         // Not within the span that it is started in, which ends before it.

@@ -38,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) lease: Duration,
     pub(crate) cache_keys: CacheKeys,
     pub(crate) cache_ttl: Option<Duration>,
+    /// How many attempts of a task may be lost by no fault of its own.
+    pub(crate) lost: u32,
 }
 
 /// Builds an [`Engine`].
@@ -47,6 +49,7 @@ pub struct EngineBuilder {
     state: StateMap,
     capacity: Option<Capacity>,
     executors: BTreeMap<String, Arc<dyn Executor>>,
+    default_executor: Option<Arc<dyn Executor>>,
     metadata: Option<Arc<dyn MetadataStore>>,
     artifacts: Option<ArtifactStore>,
     containers: LocalContainers,
@@ -66,10 +69,12 @@ impl Default for EngineBuilder {
                 lease: lease::LEASE,
                 cache_keys: CacheKeys::default(),
                 cache_ttl: None,
+                lost: 3,
             },
             state: StateMap::default(),
             capacity: None,
             executors: BTreeMap::new(),
+            default_executor: None,
             metadata: None,
             artifacts: None,
             containers: LocalContainers::new(),
@@ -118,6 +123,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Lets this executor carry all tasks that [ask](crate::Call::executor) for none by name, components and containers
+    /// alike.
+    #[must_use]
+    pub fn default_executor(mut self, executor: Arc<dyn Executor>) -> Self {
+        self.default_executor = Some(executor);
+        self
+    }
+
     /// How containers of Kubeflow Pipelines are carried on this machine; refused where not given.
     #[must_use]
     pub fn containers(mut self, containers: LocalContainers) -> Self {
@@ -144,6 +157,15 @@ impl EngineBuilder {
     #[must_use]
     pub fn cache_ttl(mut self, ttl: Duration) -> Self {
         self.options.cache_ttl = Some(ttl);
+        self
+    }
+
+    /// How many attempts of a task may be [lost](crate::AttemptEnd::Lost) by no fault of its own, such as with a node that
+    /// died, before the task has failed; 3 where not given. They are tried again after a second, two, four …, and the
+    /// task's own retries are left alone.
+    #[must_use]
+    pub fn max_lost(mut self, attempts: u32) -> Self {
+        self.options.lost = attempts;
         self
     }
 
@@ -223,7 +245,7 @@ impl EngineBuilder {
         };
         let metadata = self.metadata.clone().unwrap_or_else(|| home.metadata());
         let mut executors = self.executors;
-        let own_in_process = !executors.contains_key(IN_PROCESS);
+        let own_in_process = self.default_executor.is_none() && !executors.contains_key(IN_PROCESS);
         executors.entry(IN_PROCESS.to_owned()).or_insert_with(|| Arc::new(InProcess::default()));
         if !executors.contains_key(SUBPROCESS) {
             executors.insert(SUBPROCESS.to_owned(), Arc::new(Subprocess::new(self.subprocesses)?));
@@ -240,6 +262,7 @@ impl EngineBuilder {
             locks: Locks::new(self.semaphores, Arc::clone(&metadata), shutdown.clone()),
             metadata,
             executors,
+            default_executor: self.default_executor,
             own_in_process,
             state: Arc::new(self.state),
             memory: Memory::new(self.in_memory.unwrap_or_else(a_quarter)),

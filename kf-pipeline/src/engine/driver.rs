@@ -116,6 +116,9 @@ impl Driver {
         if let Err(error) = self.lease.release(self.engine.metadata.as_ref()).await {
             tracing::warn!(%run, %error, "the lease was not given back");
         }
+        if stop.is_none() {
+            self.engine.end_run(&self.setup.outliving, &run).await;
+        }
         self.engine.forget(&run);
         let ending = match stop {
             None => {
@@ -280,7 +283,7 @@ impl Driver {
 
     fn in_process(&self, launch: &Launch) -> bool {
         let component = matches!(launch.executor.work, plan::Work::Component { .. });
-        component && launch.executor.carrier.as_deref().is_none_or(|carrier| carrier == super::IN_PROCESS)
+        component && self.engine.executor_of(&launch.executor).0 == super::IN_PROCESS
     }
 
     /// Whether all that an attempt costs beside its body, which has a task or thread of its own, is a few microseconds: no
@@ -426,7 +429,7 @@ impl Driver {
             let writing = Writing::new(&setup.run, epoch, seq, at, records, ended, listened);
             let written = writing.write(store, until, events).await;
             if written.is_ok() {
-                setup.under_way.forget(over);
+                setup.under_way.forget(over).await;
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok(()))));
                 checkpoint::remove(&setup.dir, &succeeded);
             }

@@ -18,6 +18,13 @@ pub enum RunEvent {
         /// The attempt's number, from 1.
         attempt: u32,
     },
+    /// An attempt that was started waits for something, such as a machine with room for it.
+    TaskWaiting {
+        /// The task's path.
+        task: Arc<str>,
+        /// For what.
+        reason: String,
+    },
     /// A task tells how far it is.
     TaskProgress {
         /// The task's path.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use kf_core::artifact::{ArtifactRef, Metadata};
+use kf_core::artifact::{ArtifactRef, Metadata, Stored};
 use kf_core::process::LogStream;
 use kf_core::resources::Resources;
 use kf_core::telemetry::TraceContext;
@@ -21,6 +21,7 @@ use super::locks::Held;
 use crate::component::{ComponentDef, Memory, Progress, Written};
 use crate::placeholder::RunNames;
 use crate::plan::ContainerTask;
+use crate::spec::OutputDefinitions;
 
 /// Carries attempts. The engine has one in process and one that starts subprocesses; a program adds its own with
 /// [`EngineBuilder::executor`](crate::EngineBuilder::executor).
@@ -36,6 +37,13 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// Says what is missing.
     fn accepts(&self, work: &Work) -> Result<(), String>;
 
+    /// Whether attempts run on this machine: they share its resources, take files of it and leave theirs on it. Where not,
+    /// inputs are not fetched before an attempt is submitted, what it gives is [stored](GivenArtifact::stored) by whoever
+    /// ran it, and its resources are nothing of the engine's.
+    fn on_this_machine(&self) -> bool {
+        true
+    }
+
     /// Starts an attempt, within its span. Where attempts outlive the engine, submitting the same one twice must start it once; the engine
     /// itself never submits an attempt twice in its life.
     ///
@@ -48,6 +56,21 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ExecutorError::Gone`] where it ended with the engine that submitted it.
     async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError>;
+
+    /// The attempt's end is committed: whatever was kept to tell it again may go.
+    async fn release(&self, handle: &AttemptHandle) {
+        let _ = handle;
+    }
+
+    /// A run is over, or was [abandoned](crate::Engine::abandon): nothing of it is to stay, attempts that still run
+    /// among it.
+    ///
+    /// # Errors
+    /// Where that can't be said or done.
+    async fn end_run(&self, run: &RunId) -> Result<(), ExecutorError> {
+        let _ = run;
+        Ok(())
+    }
 
     /// Asks the attempt to end, and ends it by force after `grace`. Its status stream then ends with
     /// [`AttemptStatus::Ended`].
@@ -91,12 +114,16 @@ pub struct Attempt {
     pub outputs: BTreeMap<String, PathBuf>,
     /// What the task needs.
     pub resources: Resources,
+    /// How long it may take; the engine sees to that, and whoever outlives it should too.
+    pub timeout: Option<Duration>,
     /// The attempt's own folder; made by whoever needs it.
     pub dir: PathBuf,
     /// Fires when the attempt should end.
     pub cancel: CancellationToken,
     /// The place of the attempt's span in a trace, or what the run was given: for the environment of processes.
     pub trace: Option<TraceContext>,
+    /// What its component declares to give.
+    pub(crate) declared: Arc<OutputDefinitions>,
     /// What placeholders say of the run.
     pub(crate) names: Arc<RunNames>,
     /// The name of the folder in its own for what is of no use once it has ended.
@@ -177,6 +204,12 @@ pub enum AttemptEnd {
         /// Whether a further attempt is of no use.
         permanent: bool,
     },
+    /// What carried it is gone, by no fault of the task, such as the machine that it ran on. Such attempts have a
+    /// [budget of their own](crate::EngineBuilder::max_lost).
+    Lost {
+        /// What happened.
+        message: String,
+    },
     /// It was ended from outside.
     Canceled,
 }
@@ -202,6 +235,8 @@ pub struct GivenArtifact {
     pub path: Option<PathBuf>,
     /// Where it lies outside of this machine; it is named then, not read.
     pub uri: Option<String>,
+    /// What it is in the engine's artifact store, where whoever ran the attempt has put it there; nothing is read then.
+    pub stored: Option<Stored>,
     /// The file as the body wrote it, and its content as a value.
     pub(crate) written: Option<Written>,
 }
@@ -222,6 +257,9 @@ pub enum ExecutorError {
     /// It could not be started.
     #[error("can't start the attempt: {0}")]
     Start(String),
+    /// What was left of it can't be removed.
+    #[error("can't remove what is left of the attempts: {0}")]
+    Remove(String),
     /// Its log can't be read.
     #[error("can't read the attempt's log: {0}")]
     Log(String),

@@ -134,6 +134,11 @@ impl Keeper<'_> {
             size: 0,
             metadata,
         };
+        if let Some(stored) = given.stored {
+            artifact.uri = self.store.uri(&stored.digest);
+            (artifact.digest, artifact.size) = (Some(stored.digest), stored.size);
+            return Ok(artifact);
+        }
         if given.uri.is_some() {
             return Ok(artifact);
         }

@@ -10,7 +10,7 @@ use kf_core::metadata::{LineageQuery, RunRecord};
 use kf_core::process::{LogStream, read_log};
 
 use super::under_way::{Stage, UnderWay};
-use super::{CONTAINER, Engine, IN_PROCESS};
+use super::{Engine, IN_PROCESS};
 use crate::plan::{self, Plan};
 use crate::scheduler::JournalEvent;
 use crate::spec::PipelineFile;
@@ -176,8 +176,10 @@ impl Asked<'_> {
         let executor = plan.executors().find(|executor| executor.component() == component);
         Ok(executor.map(|executor| match (&executor.work, executor.carrier.as_deref()) {
             (plan::Work::Importer(_) | plan::Work::Approval(_), _) => Carrier::Nothing,
-            (plan::Work::Component { .. }, None | Some(IN_PROCESS)) => Carrier::Engine,
-            (_, carrier) => Carrier::Process(carrier.unwrap_or(CONTAINER).to_owned()),
+            (plan::Work::Component { .. }, _) if self.engine.inner.executor_of(executor).0 == IN_PROCESS => {
+                Carrier::Engine
+            }
+            _ => Carrier::Process(self.engine.inner.executor_of(executor).0.to_owned()),
         }))
     }
 

@@ -26,6 +26,7 @@ mod links;
 pub(crate) mod local;
 mod locks;
 pub(crate) mod logs;
+pub mod remote;
 mod rerun;
 mod start;
 mod subprocess;
@@ -83,6 +84,9 @@ pub(crate) const SUBPROCESS: &str = "subprocess";
 /// The executor that carries containers.
 pub(crate) const CONTAINER: &str = "container";
 
+/// What the executor is called that carries what names none, where it is not the engine's own.
+const DEFAULT: &str = "default";
+
 /// Carries runs. Clones are the same engine; when the last is dropped, what it runs stops where it is, to be taken
 /// up again by [`Engine::start`] with the same run id.
 #[derive(Clone, Debug)]
@@ -97,6 +101,8 @@ pub(crate) struct Inner {
     home: Home,
     metadata: Arc<dyn MetadataStore>,
     executors: BTreeMap<String, Arc<dyn Executor>>,
+    /// What carries tasks that name no executor, where it is not the engine's own.
+    default_executor: Option<Arc<dyn Executor>>,
     /// Whether what carries tasks in process is the engine's own.
     own_in_process: bool,
     state: Arc<StateMap>,
@@ -148,6 +154,15 @@ pub(crate) struct RunSetup {
     epoch: u64,
     /// Whether engines of other machines may run what this one does.
     shared: bool,
+    /// The executors of its tasks whose attempts outlive the engine.
+    outliving: Vec<Arc<dyn Executor>>,
+}
+
+impl RunSetup {
+    /// Tells that an attempt waits for something.
+    fn tell_waiting(&self, task: &Arc<str>, reason: String) {
+        let _ = self.events.send(RunEvent::TaskWaiting { task: Arc::clone(task), reason });
+    }
 }
 
 impl Engine {
@@ -284,6 +299,9 @@ impl Inner {
                 problem,
             };
             self.carrier(executor, pipeline.components()).map_err(refuse)?;
+            if !self.is_carried_here(executor) {
+                continue;
+            }
             self.admission.fits(&executor.resources).map_err(|error| match error {
                 kf_core::Error::Capacity { asked, capacity, .. } => kf_core::Error::Capacity {
                     what: format!("component `{}`", executor.component()),
@@ -332,15 +350,48 @@ impl Inner {
             }
             plan::Work::Approval(_) => return Err("waits for a person, and nothing carries it".to_owned()),
         };
-        let name = executor.carrier.as_deref().unwrap_or(match &work {
-            Work::Component(_) => IN_PROCESS,
-            Work::Container(_) => CONTAINER,
-        });
-        let carrier = self.executors.get(name).ok_or_else(|| {
+        let (name, carrier) = self.executor_of(executor);
+        let carrier = carrier.ok_or_else(|| {
             let known: Vec<_> = self.executors.keys().map(String::as_str).collect();
             format!("asks for executor `{name}`, and this engine has: {}", known.join(", "))
         })?;
         carrier.accepts(&work)?;
         Ok((name, work, Arc::clone(carrier)))
+    }
+
+    /// The name of the executor that a task goes to, and the executor where there is one of this name.
+    fn executor_of<'e>(&self, executor: &'e plan::Executor) -> (&'e str, Option<&Arc<dyn Executor>>) {
+        let name = match (executor.carrier.as_deref(), &executor.work) {
+            (Some(name), _) => name,
+            (None, _) if self.default_executor.is_some() => return (DEFAULT, self.default_executor.as_ref()),
+            (None, plan::Work::Container(_)) => CONTAINER,
+            (None, _) => IN_PROCESS,
+        };
+        (name, self.executors.get(name))
+    }
+
+    /// Whether a task runs on this machine.
+    fn is_carried_here(&self, executor: &plan::Executor) -> bool {
+        self.executor_of(executor).1.is_none_or(|carrier| carrier.on_this_machine())
+    }
+
+    /// Those whose attempts outlive this engine, each once.
+    fn outliving<'e>(&'e self, of: impl Iterator<Item = &'e Arc<dyn Executor>>) -> Vec<Arc<dyn Executor>> {
+        let mut found: Vec<Arc<dyn Executor>> = Vec::new();
+        for executor in of.filter(|executor| executor.outlives_engine()) {
+            if !found.iter().any(|known| Arc::ptr_eq(known, executor)) {
+                found.push(Arc::clone(executor));
+            }
+        }
+        found
+    }
+
+    /// Lets executors whose attempts outlive this engine remove what is left of a run.
+    async fn end_run(&self, executors: &[Arc<dyn Executor>], run: &RunId) {
+        for executor in executors {
+            if let Err(error) = executor.end_run(run).await {
+                tracing::warn!(%run, %error, "something of the run may be left");
+            }
+        }
     }
 }

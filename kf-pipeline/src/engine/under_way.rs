@@ -22,8 +22,8 @@ pub(super) enum Stage {
     Preparing,
     /// It is this executor's.
     Carried(Arc<dyn Executor>, AttemptHandle),
-    /// It has ended, and that is not committed.
-    Over,
+    /// It has ended, and that is not committed; this executor's it was.
+    Over(Option<(Arc<dyn Executor>, AttemptHandle)>),
 }
 
 impl UnderWay {
@@ -34,13 +34,24 @@ impl UnderWay {
     }
 
     /// The ends of these attempts are committed.
-    pub(super) fn forget(&self, ended: Vec<(Arc<str>, u32)>) {
+    pub(super) async fn forget(&self, ended: Vec<(Arc<str>, u32)>) {
+        for (executor, handle) in self.take(ended) {
+            executor.release(&handle).await;
+        }
+    }
+
+    /// Forgets them; those of executors that outlive the engine are returned.
+    fn take(&self, ended: Vec<(Arc<str>, u32)>) -> Vec<(Arc<dyn Executor>, AttemptHandle)> {
         let mut attempts = locked(&self.attempts);
+        let mut outliving = Vec::new();
         for (task, number) in ended {
-            if attempts.get(&task).is_some_and(|(newest, _)| *newest == number) {
-                attempts.remove(&task);
+            if attempts.get(&task).is_some_and(|(newest, _)| *newest == number)
+                && let Some((_, Stage::Over(Some(carried)))) = attempts.remove(&task)
+            {
+                outliving.push(carried);
             }
         }
+        outliving
     }
 
     /// The number of a task's newest attempt, where its end is not committed.
@@ -95,7 +106,11 @@ impl Drop for Begun {
         if let Some((number, stage)) = attempts.get_mut(&self.task)
             && *number == self.number
         {
-            *stage = Stage::Over;
+            let carried = match std::mem::replace(stage, Stage::Over(None)) {
+                Stage::Carried(executor, handle) if executor.outlives_engine() => Some((executor, handle)),
+                _ => None,
+            };
+            *stage = Stage::Over(carried);
         }
         drop(attempts);
         self.all.moved.notify_waiters();

@@ -181,7 +181,7 @@ fn begin(plan: Arc<Plan>) -> Result<(), String> {
     };
     let args = Values::of_parameters(args.into_iter().map(|(name, value)| (name.into(), Arc::new(value))));
     let mut now = Timestamp::from_millis(0);
-    let limits = Limits { in_flight: 8, cache: true };
+    let limits = Limits { in_flight: 8, cache: true, lost: 2 };
     let (mut scheduler, first) = Scheduler::start(plan, Arc::default(), args, Past::default(), limits, now);
     let mut todo = VecDeque::from(first);
     let mut attempts = 0;

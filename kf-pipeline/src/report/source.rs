@@ -72,7 +72,7 @@ impl ReportSource {
                         }
                         tasks.push(report);
                     }
-                    JournalEvent::AttemptFailed { task, attempt, started_at, ended_at, error } => {
+                    JournalEvent::AttemptFailed { task, attempt, started_at, ended_at, error, .. } => {
                         let error = error.to_string();
                         let attempt = FailedAttempt { attempt, started_at, ended_at, error };
                         failed.entry(task).or_default().push(attempt);

@@ -176,9 +176,9 @@ impl Scheduler {
         let caching = if cached { task.caching } else { Caching::Off };
         let mut leaf = Leaf::new(place, path, Arc::clone(executor), inputs, caching, exempt);
         let waits_until = self.past.attempts.remove(leaf.path.as_ref()).map(|failed| {
-            leaf.attempt = failed.count;
+            (leaf.attempt, leaf.lost) = (failed.count, failed.lost);
             leaf.first_started = Some(failed.first_started);
-            let delay = task.retry().backoff.delay(failed.count, leaf.seed());
+            let delay = leaf.delay(&task.retry(), failed.last_lost);
             // The clock may have been set back since.
             failed.last_ended.after(delay).min(self.now.after(delay))
         });

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use kf_core::{Digest, Timestamp};
 
-use super::leaf::Stage;
+use super::leaf::{FailureKind, Stage};
 use super::record::TaskEnd;
 use super::{Command, End, LeafId, Outcome, Record, Scheduler, TaskState, Todo, Values};
 
-use crate::plan::Caching;
+use crate::plan::{Caching, Retry};
 
 impl Scheduler {
     pub(super) fn make_ready(&mut self, id: LeafId) {
@@ -86,13 +86,20 @@ impl Scheduler {
                     .frames
                     .get(&leaf.place.frame)
                     .map(|frame| frame.dag(&plan).tasks[leaf.place.task].retry());
-                let again = retry.filter(|retry| failure.retryable && leaf.attempt <= retry.max && !canceled);
+                let lost = failure.kind == FailureKind::Lost;
+                let spent = leaf.attempt - leaf.lost;
+                leaf.lost += u32::from(lost);
+                let left = |retry: &Retry| match lost {
+                    true => leaf.lost <= self.limits.lost,
+                    false => spent <= retry.max,
+                };
+                let again = retry.filter(|retry| failure.retryable && left(retry) && !canceled);
                 let error: Arc<str> = failure.to_string().into();
                 let Some(retry) = again else {
                     self.leaf_ended(id, TaskState::Failed, Values::none(), Some(error), started_at, ended_at);
                     return;
                 };
-                let at = self.now.after(retry.backoff.delay(leaf.attempt, leaf.seed()));
+                let at = self.now.after(leaf.delay(&retry, lost));
                 leaf.stage = Stage::Waiting;
                 let record = Record::AttemptFailed {
                     task: Arc::clone(&leaf.path),
@@ -100,6 +107,7 @@ impl Scheduler {
                     started_at,
                     ended_at,
                     error,
+                    lost,
                 };
                 self.timers.push(Reverse((at, id)));
                 self.record(record);

@@ -1,12 +1,18 @@
 //! Leaves: tasks that an executor carries out, attempt by attempt.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use kf_core::backoff::Backoff;
 use kf_core::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Place, Values};
-use crate::plan::{Caching, Executor};
+use crate::plan::{Caching, Executor, Retry};
+
+/// How long is waited after an attempt was lost: what took it may take the next one too.
+const AFTER_LOSS: Backoff =
+    Backoff { initial: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(60), jitter: 0.5 };
 
 /// The id of a leaf within its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +43,8 @@ pub(crate) struct Leaf {
     pub(super) stage: Stage,
     /// The number of the attempt under way or ended last; 0 before the first.
     pub(super) attempt: u32,
+    /// How many of its attempts were lost by no fault of the task.
+    pub(super) lost: u32,
     pub(super) first_started: Option<Timestamp>,
 }
 
@@ -60,6 +68,7 @@ impl Leaf {
             exempt,
             stage: Stage::Waiting,
             attempt: 0,
+            lost: 0,
             first_started: None,
         }
     }
@@ -72,6 +81,14 @@ impl Leaf {
             executor: Arc::clone(&self.executor),
             inputs: Arc::clone(&self.inputs),
             caching: self.caching,
+        }
+    }
+
+    /// How long its next attempt waits.
+    pub(super) fn delay(&self, retry: &Retry, lost: bool) -> Duration {
+        match lost {
+            true => AFTER_LOSS.delay(self.lost, self.seed()),
+            false => retry.backoff.delay(self.attempt - self.lost, self.seed()),
         }
     }
 
@@ -120,6 +137,8 @@ pub(crate) enum FailureKind {
     Timeout,
     /// It could not be carried.
     Carrier,
+    /// What carried it is gone, by no fault of the task: a node, a place on it.
+    Lost,
 }
 
 impl Failure {
@@ -129,6 +148,10 @@ impl Failure {
 
     pub(crate) fn carrier(message: impl Into<String>) -> Self {
         Self { kind: FailureKind::Carrier, message: message.into(), retryable: true }
+    }
+
+    pub(crate) fn lost(message: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Lost, message: message.into(), retryable: true }
     }
 
     pub(crate) fn timeout(message: impl Into<String>) -> Self {

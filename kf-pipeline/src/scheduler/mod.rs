@@ -32,7 +32,7 @@ use kf_core::metadata::RunState;
 pub use approval::Decision;
 pub(crate) use frame::{Frame, FrameId};
 use leaf::Leaf;
-pub(crate) use leaf::{Failure, Launch, LeafId, Outcome};
+pub(crate) use leaf::{Failure, FailureKind, Launch, LeafId, Outcome};
 pub use record::TaskState;
 pub(crate) use record::{JournalEvent, Past, Record, TaskEnd, read_journal};
 pub(crate) use rerun::{Kept, keep};
@@ -79,6 +79,8 @@ pub(crate) struct Limits {
     pub(crate) in_flight: usize,
     /// Whether tasks may be taken from the cache.
     pub(crate) cache: bool,
+    /// How many attempts of a task may be lost by no fault of its own before it has failed.
+    pub(crate) lost: u32,
 }
 
 /// A task of a frame.
@@ -152,7 +154,8 @@ impl Scheduler {
         past.find_begun();
         let most = plan.max_tasks.map_or(usize::MAX, |tasks| tasks as usize);
         let told = past.no_cache;
-        let limits = Limits { in_flight: limits.in_flight.min(most).max(1), cache: limits.cache && !told };
+        let limits =
+            Limits { in_flight: limits.in_flight.min(most).max(1), cache: limits.cache && !told, ..limits };
         let mut scheduler = Self {
             limits,
             canceled: past.cancels,

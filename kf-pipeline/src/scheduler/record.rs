@@ -70,6 +70,8 @@ pub(crate) enum Record {
         started_at: Timestamp,
         ended_at: Timestamp,
         error: Arc<str>,
+        /// Whether it was lost by no fault of the task.
+        lost: bool,
     },
     /// A task ended that no executor carried: a DAG, a loop, or one that was skipped.
     Group { task: Arc<str>, state: TaskState, at: Timestamp, error: Option<Arc<str>> },
@@ -118,6 +120,8 @@ pub(crate) enum JournalEvent {
         started_at: Timestamp,
         ended_at: Timestamp,
         error: Arc<str>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lost: bool,
     },
     Group {
         task: Arc<str>,
@@ -173,13 +177,16 @@ impl From<&Record> for JournalEvent {
                 outputs: Arc::clone(&end.outputs),
                 error: end.error.clone(),
             },
-            Record::AttemptFailed { task, attempt, started_at, ended_at, error } => Self::AttemptFailed {
-                task: Arc::clone(task),
-                attempt: *attempt,
-                started_at: *started_at,
-                ended_at: *ended_at,
-                error: Arc::clone(error),
-            },
+            Record::AttemptFailed { task, attempt, started_at, ended_at, error, lost } => {
+                Self::AttemptFailed {
+                    task: Arc::clone(task),
+                    attempt: *attempt,
+                    started_at: *started_at,
+                    ended_at: *ended_at,
+                    error: Arc::clone(error),
+                    lost: *lost,
+                }
+            }
             Record::Group { task, state, at, error } => {
                 Self::Group { task: Arc::clone(task), state: *state, at: *at, error: error.clone() }
             }
@@ -221,6 +228,9 @@ pub(crate) struct Past {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FailedAttempts {
     pub(super) count: u32,
+    /// How many of them were lost by no fault of the task, and whether the last one was.
+    pub(super) lost: u32,
+    pub(super) last_lost: bool,
     pub(super) first_started: Timestamp,
     pub(super) last_ended: Timestamp,
 }
@@ -234,13 +244,16 @@ impl Past {
                 let state = if state == TaskState::Cached { TaskState::Succeeded } else { state };
                 self.ended.insert(task, End { state, outputs, error });
             }
-            JournalEvent::AttemptFailed { task, attempt, started_at, ended_at, .. } => {
+            JournalEvent::AttemptFailed { task, attempt, started_at, ended_at, lost, .. } => {
                 let failed = self.attempts.entry(task).or_insert(FailedAttempts {
                     count: attempt,
+                    lost: 0,
+                    last_lost: lost,
                     first_started: started_at,
                     last_ended: ended_at,
                 });
                 (failed.count, failed.last_ended) = (attempt, ended_at);
+                (failed.lost, failed.last_lost) = (failed.lost + u32::from(lost), lost);
             }
             JournalEvent::Group { task, state, .. } => {
                 self.groups.insert(task, state);

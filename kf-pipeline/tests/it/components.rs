@@ -3,7 +3,7 @@
 use kf_pipeline::prelude::*;
 
 pub(crate) fn all() -> Components {
-    let components = Components::new()
+    let components = kf_pipeline::testing::components()
         .with::<make>()
         .with::<double>()
         .with::<join>()

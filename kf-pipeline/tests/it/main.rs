@@ -11,6 +11,7 @@ mod checkpoints;
 mod components;
 mod containers;
 mod control;
+mod executors;
 mod faults;
 mod flow;
 mod garbage;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         checkpoints::tests(),
         containers::tests(),
         control::tests(),
+        executors::tests(),
         faults::tests(),
         flow::tests(),
         garbage::tests(),

@@ -1,7 +1,7 @@
 //! A server of Amazon's S3 interface.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::{Supervised, free_port, tail, until};
 #[derive(Debug)]
 pub struct S3Server {
     _server: Supervised,
+    host: IpAddr,
     port: u16,
     _folder: TempDir,
 }
@@ -24,22 +25,30 @@ impl S3Server {
     /// # Errors
     /// Why there is none here, such as that no Python is named.
     pub fn start() -> Result<Self, String> {
+        Self::start_on(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// Starts one at another address of this machine, such as that which the pods of a test's cluster see it by.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_on(host: IpAddr) -> Result<Self, String> {
         let python =
             std::env::var_os("KF_TEST_PYTHON").ok_or("KF_TEST_PYTHON names no Python with moto[server]")?;
         let folder =
             tempfile::Builder::new().prefix("kf-s3-").tempdir().map_err(|error| error.to_string())?;
         let port = free_port().map_err(|error| error.to_string())?;
-        let arguments = ["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned);
+        let arguments = ["-m", "moto.server", "-H", &host.to_string(), "-p", &port.to_string()].map(str::to_owned);
         let mut server = Supervised::start("KILL", folder.path(), None, &PathBuf::from(python), &arguments)
             .map_err(|error| format!("moto: {error}"))?;
-        until(&mut server, || TcpStream::connect(("127.0.0.1", port)).is_ok())
+        until(&mut server, || TcpStream::connect((host, port)).is_ok())
             .map_err(|why| format!("moto: {why}: {}", tail(folder.path())))?;
-        Ok(Self { _server: server, port, _folder: folder })
+        Ok(Self { _server: server, host, port, _folder: folder })
     }
 
     /// Where it listens, such as `http://127.0.0.1:5000`.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", SocketAddr::new(self.host, self.port))
     }
 
     /// Makes a bucket.
@@ -56,9 +65,9 @@ impl S3Server {
     /// # Errors
     /// Where the server does not answer.
     pub fn request(&self, method: &str, path: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        let mut stream = TcpStream::connect((self.host, self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let host = format!("127.0.0.1:{}", self.port);
+        let host = SocketAddr::new(self.host, self.port);
         // The key's first word tells moto which of Amazon's services is meant.
         let key = "AWS4-HMAC-SHA256 Credential=kf/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
         write!(

@@ -48,7 +48,7 @@ fn run_file(file: Json, args: Json, body: impl Fn(&Launch) -> Values) -> (RunSta
     let args: BTreeMap<String, Json> = serde_json::from_value(args).unwrap();
     let args = Values::of_parameters(args.into_iter().map(|(name, value)| (name.into(), Arc::new(value))));
     let now = Timestamp::from_millis(0);
-    let limits = Limits { in_flight: 4, cache: false };
+    let limits = Limits { in_flight: 4, cache: false, lost: 2 };
     let (mut scheduler, mut commands) =
         Scheduler::start(plan, Arc::default(), args, Past::default(), limits, now);
     let mut seen = Given::new();

@@ -42,7 +42,7 @@ fn plan(chain: bool) -> Arc<Plan> {
 }
 
 fn goes_through(chain: bool, leaves: usize) {
-    let limits = Limits { in_flight: IN_FLIGHT, cache: false };
+    let limits = Limits { in_flight: IN_FLIGHT, cache: false, lost: 2 };
     let now = Timestamp::from_millis(0);
     let (mut scheduler, mut commands) =
         Scheduler::start(plan(chain), Arc::default(), Values::default(), Past::default(), limits, now);
@@ -105,7 +105,7 @@ fn outputs_that_nothing_takes_are_not_kept() {
         }}},
     }}))
     .unwrap();
-    let limits = Limits { in_flight: IN_FLIGHT, cache: false };
+    let limits = Limits { in_flight: IN_FLIGHT, cache: false, lost: 2 };
     let now = Timestamp::from_millis(0);
     let plan = Arc::new(Plan::new(&file).unwrap());
     let (mut scheduler, commands) =

@@ -249,7 +249,7 @@ impl World {
         clock: &mut i64,
         script: Script,
     ) -> Check<Option<RunState>> {
-        let limits = Limits { in_flight: self.in_flight, cache: true };
+        let limits = Limits { in_flight: self.in_flight, cache: true, lost: 2 };
         let past = journal.past();
         let (scheduler, commands) = Scheduler::start(
             Arc::clone(&self.plan),

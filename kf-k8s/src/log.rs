@@ -17,26 +17,26 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// What is read of a rank's log.
 #[derive(Debug)]
-pub(super) struct Read {
-    pub(super) restart: u64,
-    pub(super) rank: usize,
+pub(crate) struct Read {
+    pub(crate) restart: u64,
+    pub(crate) rank: usize,
     /// A line without its end; none at the end of the log.
-    pub(super) line: Option<String>,
+    pub(crate) line: Option<String>,
 }
 
 /// The log of one container.
-pub(super) struct Followed {
-    pub(super) pods: Api<Pod>,
-    pub(super) pod: String,
-    pub(super) container: String,
-    pub(super) restart: u64,
-    pub(super) rank: usize,
-    pub(super) told: mpsc::Sender<Read>,
+pub(crate) struct Followed {
+    pub(crate) pods: Api<Pod>,
+    pub(crate) pod: String,
+    pub(crate) container: String,
+    pub(crate) restart: u64,
+    pub(crate) rank: usize,
+    pub(crate) told: mpsc::Sender<Read>,
 }
 
 impl Followed {
     /// Reads to the end of a container's log, over connections that break.
-    pub(super) async fn read(self) {
+    pub(crate) async fn read(self) {
         let mut last = String::new();
         loop {
             // What is read after its end is all there is.
@@ -135,7 +135,7 @@ fn is_time(text: &str) -> bool {
 
 /// The last lines of a rank, up to some bytes.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     lines: VecDeque<String>,
     bytes: usize,
 }
@@ -144,7 +144,7 @@ impl Kept {
     /// How many bytes are kept of each rank.
     const MOST: usize = 256 << 10;
 
-    pub(super) fn add(&mut self, line: &str) {
+    pub(crate) fn add(&mut self, line: &str) {
         self.bytes += line.len() + 1;
         self.lines.push_back(line.to_owned());
         while self.bytes > Self::MOST {
@@ -153,12 +153,12 @@ impl Kept {
         }
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
     }
 
     /// The last ones.
-    pub(super) fn last(&self, count: usize) -> Vec<String> {
+    pub(crate) fn last(&self, count: usize) -> Vec<String> {
         self.lines.iter().skip(self.lines.len().saturating_sub(count)).cloned().collect()
     }
 }

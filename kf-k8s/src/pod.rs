@@ -1,0 +1,100 @@
+//! What pods of ranks and of tasks have in common.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector,
+    PodSecurityContext, ResourceRequirements, SeccompProfile, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kf_core::resources::Resources;
+
+/// What PodSecurity's `restricted` asks of a pod.
+pub(crate) fn pod_security(user: Option<i64>) -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: user,
+        run_as_group: user,
+        fs_group: user,
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+        ..Default::default()
+    }
+}
+
+/// What PodSecurity's `restricted` asks of a container.
+pub(crate) fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".into()]) }),
+        ..Default::default()
+    }
+}
+
+/// A volume with annotations of the pod as files: each its annotation and its file.
+pub(crate) fn annotation_volume(name: &str, files: &[(&str, &str)]) -> Volume {
+    let file = |(annotation, path): &(&str, &str)| DownwardAPIVolumeFile {
+        path: (*path).to_owned(),
+        field_ref: Some(field(&format!("metadata.annotations['{annotation}']"))),
+        ..Default::default()
+    };
+    let items = files.iter().map(file).collect();
+    let source = DownwardAPIVolumeSource { items: Some(items), ..Default::default() };
+    Volume { name: name.to_owned(), downward_api: Some(source), ..Default::default() }
+}
+
+pub(crate) fn resources(asked: &Resources) -> Option<ResourceRequirements> {
+    if asked.is_none() {
+        return None;
+    }
+    let milli = |milli: u64| {
+        Quantity(if milli.is_multiple_of(1000) { (milli / 1000).to_string() } else { format!("{milli}m") })
+    };
+    let cpu = (asked.cpu > 0).then(|| ("cpu".to_owned(), milli(asked.cpu)));
+    let memory = (asked.memory > 0).then(|| ("memory".to_owned(), Quantity(asked.memory.to_string())));
+    let accelerators = asked.accelerators.iter().filter(|(_, count)| **count > 0);
+    let accelerators: Vec<_> = accelerators.map(|(name, count)| (name.clone(), milli(*count))).collect();
+    let requests = cpu.into_iter().chain(memory.clone()).chain(accelerators.clone());
+    // A rank may use cores that nobody else wants.
+    let limits: BTreeMap<_, _> = memory.into_iter().chain(accelerators).collect();
+    Some(ResourceRequirements {
+        requests: Some(requests.collect()),
+        limits: Some(limits).filter(|limits| !limits.is_empty()),
+        claims: None,
+    })
+}
+
+/// The most memory that a container with these resources may use, as Kubernetes writes it.
+pub(crate) fn memory_limit(asked: &Resources) -> Option<String> {
+    resources(asked)?.limits?.get("memory").map(|memory| memory.0.clone())
+}
+
+/// A time as Kubernetes takes it, rounded up.
+pub(crate) fn whole_seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), ..Default::default() }
+}
+
+pub(crate) fn field(path: &str) -> ObjectFieldSelector {
+    ObjectFieldSelector { field_path: path.to_owned(), api_version: None }
+}
+
+pub(crate) fn from_field(name: &str, path: &str) -> EnvVar {
+    let source = EnvVarSource { field_ref: Some(field(path)), ..Default::default() };
+    EnvVar { name: name.to_owned(), value: None, value_from: Some(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_up_and_bounded() {
+        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
+        assert_eq!(whole_seconds(Duration::from_secs(2)), 2);
+        assert_eq!(whole_seconds(Duration::MAX), i64::MAX);
+    }
+}

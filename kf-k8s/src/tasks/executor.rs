@@ -1,0 +1,319 @@
+//! The executor that carries attempts as pods.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Pod;
+use kf_core::RunId;
+use kf_core::artifact::ArtifactStore;
+use kf_core::process::{LogFeed, LogStream};
+use kf_pipeline::{Attempt, AttemptHandle, AttemptStatus, Executor, ExecutorError, Submission, Work};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::attempt::{Canceling, Carrying, remove_pod};
+use super::create::{Again, with_causes};
+use super::informer::Informer;
+use super::options::TaskOptions;
+use super::pace::Pace;
+use super::pod::{Draft, MOST_REQUEST, RUN, pod, pod_name};
+use super::problem::Known;
+use crate::pod::memory_limit;
+
+/// The name of the file in an attempt's folder that its log is kept in.
+const LOG: &str = "log.txt";
+/// How long a pod may take to end that nobody of the engine tells to.
+const GRACE: Duration = Duration::from_secs(30);
+/// How many states of an attempt may wait to be heard.
+const STATES: usize = 16;
+/// How often pods are looked for that nobody came for.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// Carries each attempt as one pod of a namespace. See the [module](super).
+///
+/// Clones are the same executor. Dropped, it stops to look at its pods, and they go on.
+#[derive(Clone)]
+pub struct PodExecutor {
+    shared: Arc<Shared>,
+}
+
+/// What the attempts of an executor share.
+pub(super) struct Shared {
+    pub(super) namespace: String,
+    pub(super) pods: Api<Pod>,
+    pub(super) store: ArtifactStore,
+    pub(super) pace: Pace,
+    /// Places for logs that are followed.
+    pub(super) logs: Arc<Semaphore>,
+    options: TaskOptions,
+    /// Started with the first attempt.
+    informer: OnceLock<Informer>,
+    sweeping: OnceLock<AbortOnDropHandle<()>>,
+    running: Mutex<HashMap<AttemptHandle, Running>>,
+    /// Pods that go since their attempts' ends are committed.
+    leaving: Mutex<JoinSet<()>>,
+}
+
+struct Running {
+    canceling: Arc<Canceling>,
+    log: Option<LogFeed>,
+}
+
+impl fmt::Debug for PodExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { namespace, options, .. } = &*self.shared;
+        f.debug_struct("PodExecutor")
+            .field("namespace", namespace)
+            .field("options", options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PodExecutor {
+    /// Of a namespace. `store` is the engine's artifact store, which the pods must reach too.
+    pub fn new(
+        client: Client,
+        namespace: impl Into<String>,
+        store: ArtifactStore,
+        options: TaskOptions,
+    ) -> Self {
+        let namespace = namespace.into();
+        Self {
+            shared: Arc::new(Shared {
+                pods: Api::namespaced(client, &namespace),
+                namespace,
+                store,
+                pace: Pace::new(options.writes_per_second),
+                logs: Arc::new(Semaphore::new(options.followed_logs)),
+                options,
+                informer: OnceLock::new(),
+                sweeping: OnceLock::new(),
+                running: Mutex::default(),
+                leaving: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The name of an attempt's pod.
+    pub fn pod_name(attempt: &AttemptHandle) -> String {
+        pod_name(attempt)
+    }
+}
+
+/// An attempt under way; forgotten when this is dropped.
+struct Under {
+    shared: Arc<Shared>,
+    handle: AttemptHandle,
+}
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        self.shared.running().remove(&self.handle);
+    }
+}
+
+impl Shared {
+    pub(super) fn informer(&self) -> &Informer {
+        self.informer.get_or_init(|| Informer::start(self.pods.clone()))
+    }
+
+    /// An attempt's log can be followed.
+    pub(super) fn feed(&self, handle: &AttemptHandle, feed: LogFeed) {
+        if let Some(running) = self.running().get_mut(handle) {
+            running.log = Some(feed);
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<AttemptHandle, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries an attempt in a task that ends with what is returned.
+    fn carry(self: &Arc<Self>, what: Carried, pod: Option<Pod>) -> Submission {
+        let Carried { handle, known, log, command } = what;
+        let (tell, told) = mpsc::channel(STATES);
+        let canceling = Arc::<Canceling>::default();
+        let running = Running { canceling: Arc::clone(&canceling), log: None };
+        self.running().insert(handle.clone(), running);
+        let under = Under { shared: Arc::clone(self), handle: handle.clone() };
+        let carrying = Carrying {
+            shared: Arc::clone(self),
+            name: pod_name(&handle),
+            handle: handle.clone(),
+            known,
+            log,
+            canceling,
+            tell: tell.clone(),
+            command,
+        };
+        let carried = tokio::spawn(async move {
+            let end = carrying.carry(pod).await;
+            drop(under);
+            let _ = tell.send(AttemptStatus::Ended(end)).await;
+        });
+        let state = (told, AbortOnDropHandle::new(carried));
+        let status = stream::unfold(state, async |(mut told, carried)| {
+            told.recv().await.map(|status| (status, (told, carried)))
+        });
+        Submission { handle, status: status.boxed() }
+    }
+
+    /// Removes pods that have ended long ago and that nobody came for.
+    async fn sweep(pods: Api<Pod>, keep: Duration) {
+        let mut times = tokio::time::interval(SWEEP);
+        loop {
+            times.tick().await;
+            for phase in ["Succeeded", "Failed"] {
+                let list = ListParams::default().labels(RUN).fields(&format!("status.phase={phase}"));
+                let Ok(found) = pods.list(&list).await else { continue };
+                for pod in found.items.iter().filter(|pod| is_older(pod, keep)) {
+                    let Some(name) = &pod.metadata.name else { continue };
+                    let _ = pods.delete(name, &DeleteParams::background()).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a pod's last container ended longer ago.
+fn is_older(pod: &Pod, than: Duration) -> bool {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let ends =
+        containers.filter_map(|container| container.state.as_ref()?.terminated.as_ref()?.finished_at.clone());
+    let now = kf_core::Timestamp::now().as_millis();
+    let than = i64::try_from(than.as_millis()).unwrap_or(i64::MAX);
+    ends.map(|end| end.0.as_millisecond()).max().is_some_and(|end| now.saturating_sub(end) > than)
+}
+
+/// What is known of an attempt that is carried.
+struct Carried {
+    handle: AttemptHandle,
+    known: Known,
+    log: Option<std::path::PathBuf>,
+    command: bool,
+}
+
+#[async_trait]
+impl Executor for PodExecutor {
+    fn outlives_engine(&self) -> bool {
+        true
+    }
+
+    fn on_this_machine(&self) -> bool {
+        false
+    }
+
+    fn accepts(&self, work: &Work) -> Result<(), String> {
+        let Work::Container(task) = work else { return Ok(()) };
+        let container = &task.container;
+        if container.image.is_empty() {
+            return Err("names no image".into());
+        }
+        if container.command.is_empty() {
+            return Err(format!(
+                "has no command, and what image `{}` runs by itself can't be put between fetching its inputs and keeping its \
+                 outputs; give it its command",
+                container.image
+            ));
+        }
+        Ok(())
+    }
+
+    async fn submit(&self, attempt: Arc<Attempt>) -> Result<Submission, ExecutorError> {
+        let shared = &self.shared;
+        shared.sweeping.get_or_init(|| {
+            let sweep = Shared::sweep(shared.pods.clone(), shared.options.pod.keep);
+            AbortOnDropHandle::new(tokio::spawn(sweep))
+        });
+        let handle = attempt.handle();
+        let image = match &attempt.work {
+            Work::Container(task) => Some(task.container.image.as_str()),
+            _ => None,
+        };
+        let draft = Draft {
+            handle: &handle,
+            run: &attempt.run,
+            image,
+            request: attempt.to_request(MOST_REQUEST, &shared.store).await?,
+            resources: &attempt.resources,
+            timeout: attempt.timeout,
+            grace: GRACE,
+            options: &shared.options,
+        };
+        let pod = pod(draft);
+        let carried = Carried {
+            known: Known { timeout: attempt.timeout, memory: memory_limit(&attempt.resources) },
+            log: Some(attempt.dir.join(LOG)),
+            command: image.is_some(),
+            handle,
+        };
+        Ok(shared.carry(carried, Some(pod)))
+    }
+
+    async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError> {
+        let name = pod_name(handle);
+        let found = self.shared.pods.get_opt(&name).await;
+        let found = found.map_err(|error| ExecutorError::Start(with_causes(&error)))?;
+        let of = |pod: &Pod| pod.metadata.annotations.as_ref()?.get(super::pod::ATTEMPT).cloned();
+        match found.filter(|pod| of(pod).as_ref() == Some(&handle.0)) {
+            None => Err(ExecutorError::Gone(handle.clone())),
+            Some(pod) => {
+                let command = pod.spec.as_ref().is_some_and(|spec| spec.init_containers.is_some());
+                let carried = Carried { handle: handle.clone(), known: Known::default(), log: None, command };
+                // Making it again finds it.
+                Ok(self.shared.carry(carried, Some(pod)))
+            }
+        }
+    }
+
+    async fn cancel(&self, handle: &AttemptHandle, grace: Duration) {
+        let canceling = self.shared.running().get(handle).map(|running| Arc::clone(&running.canceling));
+        let Some(canceling) = canceling else { return };
+        *canceling.grace.lock().unwrap_or_else(PoisonError::into_inner) = grace;
+        canceling.asked.cancel();
+    }
+
+    async fn release(&self, handle: &AttemptHandle) {
+        let (shared, name) = (Arc::downgrade(&self.shared), pod_name(handle));
+        let keep = self.shared.options.keep_finished;
+        let mut leaving = self.shared.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        while leaving.try_join_next().is_some() {}
+        leaving.spawn(async move {
+            tokio::time::sleep(keep).await;
+            if let Some(shared) = shared.upgrade() {
+                remove_pod(&shared, &name, Some(0)).await;
+            }
+        });
+    }
+
+    async fn end_run(&self, run: &RunId) -> Result<(), ExecutorError> {
+        let mut list = ListParams::default().labels(&format!("{RUN}={run}"));
+        if !self.shared.options.keep_finished.is_zero() {
+            list = list.fields("status.phase!=Succeeded,status.phase!=Failed");
+        }
+        let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::background() };
+        let mut again = Again::default();
+        let mut left = 10;
+        loop {
+            self.shared.pace.turn().await;
+            match self.shared.pods.delete_collection(&params, &list).await {
+                Ok(_) => return Ok(()),
+                Err(error) if left == 0 => return Err(ExecutorError::Remove(with_causes(&error))),
+                Err(error) => tracing::debug!(%run, %error, "its pods can't be removed yet"),
+            }
+            left -= 1;
+            again.wait().await;
+        }
+    }
+
+    async fn logs(&self, handle: &AttemptHandle) -> Result<Option<LogStream>, ExecutorError> {
+        Ok(self.shared.running().get(handle).and_then(|running| running.log.as_ref()).map(LogFeed::follow))
+    }
+}

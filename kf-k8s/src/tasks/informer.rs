@@ -1,0 +1,169 @@
+//! One watch over all pods of tasks in a namespace, for whoever follows one of them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch_pods};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::pod::{CONTAINER, RUN};
+use crate::facts::{PodFacts, facts};
+
+/// What is known of a pod.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Sight {
+    /// Nothing yet.
+    #[default]
+    Unseen,
+    /// It is there.
+    Pod(Arc<PodFacts>),
+    /// It was there, and was this when it was seen last.
+    Gone(Arc<PodFacts>),
+}
+
+/// Watches as long as it is there.
+#[derive(Debug)]
+pub(super) struct Informer {
+    followers: Arc<Followers>,
+    _watching: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Followers(Mutex<HashMap<String, watch::Sender<Sight>>>);
+
+/// Follows one pod.
+#[derive(Debug)]
+pub(super) struct Follower {
+    pub(super) sight: watch::Receiver<Sight>,
+    name: String,
+    followers: Arc<Followers>,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.followers.lock().remove(&self.name);
+    }
+}
+
+impl Follower {
+    /// Tells it what was heard elsewhere, where it knows nothing yet.
+    pub(super) fn hear(&self, pod: &Pod) {
+        self.followers.tell(pod, true);
+    }
+}
+
+/// What the worker's container tells of a pod.
+pub(super) fn facts_of(pod: &Pod) -> Option<PodFacts> {
+    facts(pod, &[CONTAINER.to_owned()])
+}
+
+impl Informer {
+    pub(super) fn start(pods: Api<Pod>) -> Self {
+        let followers = Arc::<Followers>::default();
+        let watching = tokio::spawn(run(pods, Arc::clone(&followers)));
+        Self { followers, _watching: AbortOnDropHandle::new(watching) }
+    }
+
+    /// Follows a pod of this name, which may not be there yet. One follower a name.
+    pub(super) fn follow(&self, name: &str) -> Follower {
+        let (sender, sight) = watch::channel(Sight::Unseen);
+        self.followers.lock().insert(name.to_owned(), sender);
+        Follower { sight, name: name.to_owned(), followers: Arc::clone(&self.followers) }
+    }
+}
+
+impl Followers {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Sight>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, pod: &Pod, only_first: bool) {
+        let followers = self.lock();
+        let Some(sender) = pod.metadata.name.as_ref().and_then(|name| followers.get(name)) else { return };
+        let Some(facts) = facts_of(pod) else { return };
+        sender.send_if_modified(|sight| {
+            if only_first && !matches!(sight, Sight::Unseen) {
+                return false;
+            }
+            *sight = Sight::Pod(Arc::new(facts));
+            true
+        });
+    }
+
+    fn gone(&self, pod: &Pod) {
+        let followers = self.lock();
+        let Some(sender) = pod.metadata.name.as_ref().and_then(|name| followers.get(name)) else { return };
+        let Some(facts) = facts_of(pod) else { return };
+        sender.send_replace(Sight::Gone(Arc::new(facts)));
+    }
+
+    /// Those are all that are there: what was seen and is not among them is gone.
+    fn all(&self, listed: &HashSet<String>) {
+        for (_, sender) in self.lock().iter().filter(|(name, _)| !listed.contains(*name)) {
+            sender.send_if_modified(|sight| {
+                let Sight::Pod(last) = sight else { return false };
+                *sight = Sight::Gone(Arc::clone(last));
+                true
+            });
+        }
+    }
+}
+
+async fn run(pods: Api<Pod>, followers: Arc<Followers>) {
+    let config = watcher::Config::default().labels(RUN);
+    let mut events = std::pin::pin!(watch_pods(pods, config).default_backoff());
+    let mut listed = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(pod)) => followers.tell(&pod, false),
+            Ok(Event::Delete(pod)) => followers.gone(&pod),
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(pod)) => {
+                followers.tell(&pod, false);
+                listed.extend(pod.metadata.name);
+            }
+            Ok(Event::InitDone) => followers.all(&std::mem::take(&mut listed)),
+            // It goes on by itself, later and later.
+            Err(error) => tracing::warn!(%error, "pods are not watched for now; it is tried again"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str, phase: &str) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": name}, "status": {"phase": phase}})).unwrap()
+    }
+
+    #[tokio::test]
+    async fn followers_hear_of_their_own_pod_and_of_its_end() {
+        let followers = Arc::<Followers>::default();
+        let watching = AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
+        let informer = Informer { followers: Arc::clone(&followers), _watching: watching };
+        let follower = informer.follow("a");
+        followers.tell(&pod("b", "Running"), false);
+        // One that was not seen yet may not be there yet.
+        followers.all(&HashSet::new());
+        assert!(matches!(&*follower.sight.borrow(), Sight::Unseen));
+        follower.hear(&pod("a", "Pending"));
+        followers.tell(&pod("a", "Running"), false);
+        // Older than what was seen.
+        follower.hear(&pod("a", "Failed"));
+        assert!(matches!(&*follower.sight.borrow(), Sight::Pod(pod) if !pod.over));
+        followers.all(&HashSet::from(["a".to_owned()]));
+        assert!(matches!(&*follower.sight.borrow(), Sight::Pod(_)));
+        followers.all(&HashSet::new());
+        assert!(matches!(&*follower.sight.borrow(), Sight::Gone(_)));
+        drop(follower);
+        assert!(followers.lock().is_empty());
+    }
+}

@@ -1,0 +1,45 @@
+//! Tasks of pipelines as pods.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use kf_core::artifact::ArtifactStore;
+//! use kf_k8s::tasks::{PodExecutor, TaskOptions};
+//! use kf_pipeline::Engine;
+//!
+//! # async fn doc(store: ArtifactStore) -> Result<(), Box<dyn std::error::Error>> {
+//! let client = kube::Client::try_default().await?;
+//! // The image of this program.
+//! let options = TaskOptions::new("registry.example/pipelines:1");
+//! let pods = PodExecutor::new(client, "team-a", store.clone(), options);
+//! let engine = Engine::builder().artifacts(store).default_executor(Arc::new(pods)).open("kf-home").await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What runs where
+//! An attempt of a task is one pod. A component runs in the program's own image, whose `main` has
+//! [`RemoteTasks`](kf_pipeline::remote::RemoteTasks) among its workers. A container of Kubeflow Pipelines runs in its own
+//! image, with KFP's contract of executor input and output files: an init container of the program's image lays the program
+//! beside it ([`Install`](kf_pipeline::remote::Install) among the workers), which fetches and stores its artifacts. Content
+//! goes between pods and the artifact store; the engine sees references.
+//!
+//! # Who may die
+//! A pod's name follows from its attempt, and its pod goes on without the engine. An engine that comes back finds it, or what
+//! it gave, under that name and starts nothing twice. What a pod gave stays until its end is committed; then the pod goes.
+//!
+//! # What goes wrong
+//! [`PodProblem`] has a variant for each, with what to do about it. What the cluster did, and not the task, counts against
+//! the engine's [budget for lost attempts](kf_pipeline::EngineBuilder::max_lost) instead of the task's retries.
+
+mod attempt;
+mod create;
+mod executor;
+mod informer;
+mod options;
+mod pace;
+mod pod;
+mod problem;
+
+pub use executor::PodExecutor;
+pub use options::TaskOptions;
+pub use problem::PodProblem;

@@ -1,0 +1,40 @@
+//! How tasks are made pods.
+
+use std::time::Duration;
+
+use crate::train::PodOptions;
+
+/// What all pods of an executor have in common.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TaskOptions {
+    /// The pods: the image is that of the program that has the components, and `keep` says how long a pod stays that has
+    /// ended and whose engine never came for what it gave.
+    pub pod: PodOptions,
+    /// Secrets of the namespace whose keys are environment variables of the pods, such as the credentials of the artifact
+    /// store.
+    pub secrets: Vec<String>,
+    /// Environment variables of the pods.
+    pub env: Vec<(String, String)>,
+    /// How long the pod of a task stays whose end is committed; it goes at once where not given.
+    pub keep_finished: Duration,
+    /// How many requests that change something are sent a second, at most; 50 where not given.
+    pub writes_per_second: u32,
+    /// How many pods' logs are followed while they run, at most; of others, the log is read when they have ended. 64 where
+    /// not given.
+    pub followed_logs: usize,
+}
+
+impl TaskOptions {
+    /// Of an image of the program.
+    pub fn new(image: impl Into<String>) -> Self {
+        Self {
+            pod: PodOptions::new(image),
+            secrets: Vec::new(),
+            env: Vec::new(),
+            keep_finished: Duration::ZERO,
+            writes_per_second: 50,
+            followed_logs: 64,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The pod of an attempt.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{
+    Container, EmptyDirVolumeSource, EnvFromSource, EnvVar, Pod, PodSpec, SecretEnvSource, Volume,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kf_core::RunId;
+use kf_core::resources::Resources;
+use kf_core::worker::{ENTRY, REQUEST};
+use kf_pipeline::AttemptHandle;
+use kf_pipeline::remote::{self, INSTALL_ENTRY, INSTALLED};
+use sha2::{Digest, Sha256};
+
+use super::options::TaskOptions;
+use crate::pod::{annotation_volume, container_security, mount, pod_security, resources, whole_seconds};
+
+/// The container that does the work.
+pub(super) const CONTAINER: &str = "task";
+/// Label: the run.
+pub(super) const RUN: &str = "kf.dev/run";
+/// Annotation: the attempt.
+pub(super) const ATTEMPT: &str = "kf.dev/attempt";
+/// Annotation: what the worker in the pod is asked.
+const ASKED: &str = "kf.dev/request";
+/// Annotation: where the program is laid.
+const LAID: &str = "kf.dev/install";
+/// Where the annotations are files.
+const ASKED_FOLDER: &str = "/etc/kf";
+const ASKED_FILE: &str = "request.json";
+const LAID_FILE: &str = "install.json";
+/// The folder that an attempt works in.
+const FOLDER: &str = "/kf";
+/// Where the program lies in pods of other images.
+const PROGRAM: &str = "/kf-program";
+/// The most that the request may take of an object that may have 256 KiB of annotations.
+pub(super) const MOST_REQUEST: usize = 64 << 10;
+
+/// What a pod is made of.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) handle: &'a AttemptHandle,
+    pub(super) run: &'a RunId,
+    /// The image of the task itself, where it is not the program's.
+    pub(super) image: Option<&'a str>,
+    pub(super) request: String,
+    pub(super) resources: &'a Resources,
+    pub(super) timeout: Option<Duration>,
+    pub(super) grace: Duration,
+    pub(super) options: &'a TaskOptions,
+}
+
+/// The name of an attempt's pod: the same for the same attempt.
+pub(super) fn pod_name(handle: &AttemptHandle) -> String {
+    let digest = Sha256::digest(&handle.0);
+    let hex: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    format!("kf-{hex}")
+}
+
+/// The pod of an attempt.
+pub(super) fn pod(draft: Draft<'_>) -> Pod {
+    let options = draft.options;
+    let mut annotations =
+        BTreeMap::from([(ATTEMPT.to_owned(), draft.handle.0.clone()), (ASKED.to_owned(), draft.request)]);
+    let mut files = vec![(ASKED, ASKED_FILE)];
+    let mut volumes = vec![folder("work")];
+    let mut mounts = vec![mount("request", ASKED_FOLDER), mount("work", FOLDER)];
+    let mut before = None;
+    let mut task = Container {
+        name: CONTAINER.into(),
+        image: Some(draft.image.unwrap_or(&options.pod.image).to_owned()),
+        ..Default::default()
+    };
+    if draft.image.is_some() {
+        annotations.insert(LAID.to_owned(), format!("{PROGRAM:?}"));
+        files.push((LAID, LAID_FILE));
+        volumes.push(folder("program"));
+        mounts.push(mount("program", PROGRAM));
+        let [run, libraries, program] = INSTALLED.map(|name| format!("{PROGRAM}{name}"));
+        task.command = Some(vec![run, "--library-path".into(), libraries, program]);
+        before = Some(vec![Container {
+            name: "program".into(),
+            image: Some(options.pod.image.clone()),
+            image_pull_policy: options.pod.image_pull_policy.clone(),
+            env: Some(asked(INSTALL_ENTRY, LAID_FILE)),
+            volume_mounts: Some(vec![mount("request", ASKED_FOLDER), mount("program", PROGRAM)]),
+            security_context: Some(container_security()),
+            ..Default::default()
+        }]);
+    }
+    volumes.push(annotation_volume("request", &files));
+    let mut env = asked(remote::ENTRY, ASKED_FILE);
+    env.push(variable(remote::FOLDER, FOLDER));
+    env.push(variable(remote::REPLY, "/dev/termination-log"));
+    env.extend(options.env.iter().map(|(name, value)| variable(name, value)));
+    let secret = |name: &String| EnvFromSource {
+        secret_ref: Some(SecretEnvSource { name: name.clone(), optional: None }),
+        ..Default::default()
+    };
+    task.image_pull_policy = options.pod.image_pull_policy.clone();
+    task.env = Some(env);
+    task.env_from =
+        Some(options.secrets.iter().map(secret).collect::<Vec<_>>()).filter(|all| !all.is_empty());
+    task.resources = resources(draft.resources);
+    task.volume_mounts = Some(mounts);
+    task.security_context = Some(container_security());
+    let mut labels = options.pod.labels.clone();
+    labels.insert("app.kubernetes.io/managed-by".into(), "kf".into());
+    labels.insert(RUN.into(), draft.run.to_string());
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(pod_name(draft.handle)),
+            labels: Some(labels),
+            annotations: Some(annotations),
+            ..Default::default()
+        },
+        spec: Some(PodSpec {
+            init_containers: before,
+            containers: vec![task],
+            volumes: Some(volumes),
+            restart_policy: Some("Never".into()),
+            active_deadline_seconds: draft.timeout.map(|timeout| whole_seconds(timeout).max(1)),
+            termination_grace_period_seconds: Some(whole_seconds(draft.grace)),
+            service_account_name: options.pod.service_account.clone(),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            node_selector: Some(options.pod.node_selector.clone()).filter(|labels| !labels.is_empty()),
+            priority_class_name: options.pod.priority_class.clone(),
+            security_context: Some(pod_security(options.pod.user)),
+            ..Default::default()
+        }),
+        status: None,
+    }
+}
+
+/// What makes a process the worker of this entry.
+fn asked(entry: &str, file: &str) -> Vec<EnvVar> {
+    vec![variable(ENTRY, entry), variable(REQUEST, &format!("{ASKED_FOLDER}/{file}"))]
+}
+
+/// A variable with this value, in which nothing is replaced.
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.replace('$', "$$")), value_from: None }
+}
+
+fn folder(name: &str) -> Volume {
+    let source = EmptyDirVolumeSource::default();
+    Volume { name: name.to_owned(), empty_dir: Some(source), ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_has_one_container_and_with_an_image_of_its_own_one_before_it() {
+        let options = TaskOptions::new("kf:1");
+        let run: RunId = "r-1".parse().unwrap();
+        let handle = AttemptHandle("r-1/fit#1".into());
+        let resources = Resources::default();
+        let made = |image| {
+            pod(Draft {
+                handle: &handle,
+                run: &run,
+                image,
+                request: "{}".into(),
+                resources: &resources,
+                timeout: Some(Duration::from_millis(1500)),
+                grace: Duration::from_secs(5),
+                options: &options,
+            })
+        };
+        let own = made(None);
+        let spec = own.spec.unwrap();
+        assert_eq!(own.metadata.name.as_deref(), Some(pod_name(&handle).as_str()));
+        assert_eq!((spec.containers.len(), spec.init_containers), (1, None));
+        assert_eq!(spec.containers[0].image.as_deref(), Some("kf:1"));
+        assert_eq!(spec.active_deadline_seconds, Some(2));
+        assert_eq!(spec.automount_service_account_token, Some(false));
+        let other = made(Some("busybox")).spec.unwrap();
+        assert_eq!(other.containers[0].image.as_deref(), Some("busybox"));
+        assert_eq!(other.containers[0].command.as_ref().unwrap()[0], "/kf-program/run");
+        assert_eq!(other.init_containers.unwrap()[0].image.as_deref(), Some("kf:1"));
+    }
+}

@@ -1,0 +1,169 @@
+//! The worker entry that runs an attempt where it was carried.
+
+use std::future::Future;
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::FutureExt;
+use kf_core::artifact::ArtifactStore;
+use kf_core::worker::{Entry, Request, WorkerError};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::attempt::{RemoteAttempt, contents};
+use super::reply::Reply;
+use super::{ENTRY, FOLDER, REPLY, command};
+use crate::component::{Body, Components, LogSink, Memory, StandardOutput};
+use crate::engine::body::{end_of, panic_message, task_io};
+use crate::engine::keep::{Keeping, Strictness, keep};
+use crate::engine::{Attempt, AttemptEnd, Work};
+
+/// How long a reply may be; Kubernetes cuts the messages of ended containers off at 4 KiB.
+const MOST_REPLY: usize = 4000;
+
+type Open = dyn Fn() -> kf_core::Result<ArtifactStore> + Send + Sync;
+
+/// Lets copies of this program run attempts of these components, and of containers, away from the engine:
+/// `Workers::new().with(RemoteTasks::new(components, store))`.
+#[derive(Clone)]
+pub struct RemoteTasks {
+    components: Components,
+    store: Arc<Open>,
+}
+
+impl std::fmt::Debug for RemoteTasks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RemoteTasks").field(&self.components.names().collect::<Vec<_>>()).finish()
+    }
+}
+
+impl RemoteTasks {
+    /// Of these components. `store` opens the engine's artifact store from where the attempt runs.
+    pub fn new(
+        components: Components,
+        store: impl Fn() -> kf_core::Result<ArtifactStore> + Send + Sync + 'static,
+    ) -> Self {
+        Self { components, store: Arc::new(store) }
+    }
+}
+
+impl Entry for RemoteTasks {
+    fn name(&self) -> &str {
+        ENTRY
+    }
+
+    fn run(&self, request: Request) -> Result<(), WorkerError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(WorkerError::failed)?;
+        let ran = runtime.block_on(self.answer(&request));
+        // What a body has left to run is not waited for.
+        runtime.shutdown_background();
+        ran
+    }
+}
+
+impl RemoteTasks {
+    /// Runs the attempt, and replies.
+    async fn answer(&self, request: &Request) -> Result<(), WorkerError> {
+        // The first process of a container hears of no signal that it does not ask for.
+        let mut terminate = signal(SignalKind::terminate()).map_err(WorkerError::failed)?;
+        let store = (self.store)().map_err(WorkerError::failed)?;
+        let temporary;
+        let folder = match std::env::var_os(FOLDER) {
+            Some(folder) => PathBuf::from(folder),
+            None => {
+                temporary = tempfile::tempdir().map_err(WorkerError::failed)?;
+                temporary.path().to_owned()
+            }
+        };
+        let reply = self.reply(request.json(), &folder, &store, async {
+            terminate.recv().await;
+        });
+        let reply = reply.await.map_err(WorkerError::failed)?;
+        let text = reply.pack(MOST_REPLY, &store).await.map_err(WorkerError::failed)?;
+        match std::env::var_os(REPLY) {
+            Some(file) => std::fs::write(file, text),
+            None => writeln!(std::io::stdout(), "{text}"),
+        }
+        .map_err(WorkerError::failed)?;
+        match reply {
+            Reply::Succeeded { .. } => Ok(()),
+            Reply::Failed { message, .. } | Reply::Lost { message } => Err(WorkerError::failed(message)),
+            Reply::Canceled => Err(WorkerError::failed("it was asked to end")),
+        }
+    }
+
+    async fn reply(
+        &self,
+        request: &str,
+        folder: &Path,
+        store: &ArtifactStore,
+        terminated: impl Future<Output = ()>,
+    ) -> Result<Reply, String> {
+        let attempt = RemoteAttempt::parse(request, store).await?;
+        let attempt = match attempt.at(folder, &self.components, store).await {
+            Ok(attempt) => Arc::new(attempt),
+            Err(problem) => return Ok(problem.into()),
+        };
+        let running = async {
+            match &attempt.work {
+                Work::Component(component) => run_body(&attempt, component.body).await,
+                Work::Container(task) => command::run(&attempt, task).await,
+            }
+        };
+        let mut running = std::pin::pin!(running);
+        let end = tokio::select! {
+            end = running.as_mut() => end,
+            () = terminated => {
+                attempt.cancel.cancel();
+                match &attempt.work {
+                    // One that does not listen would hold on to its place for as long as it is let.
+                    Work::Component(_) => AttemptEnd::Canceled,
+                    Work::Container(_) => running.await,
+                }
+            }
+        };
+        let given = match end {
+            AttemptEnd::Succeeded(given) => given,
+            AttemptEnd::Failed { message, permanent } => return Ok(Reply::Failed { message, permanent }),
+            AttemptEnd::Lost { message } => return Ok(Reply::Lost { message }),
+            AttemptEnd::Canceled => return Ok(Reply::Canceled),
+        };
+        let inputs = contents(&attempt);
+        let keeping = Keeping {
+            store,
+            paths: &attempt.outputs,
+            inputs: &inputs,
+            strictness: match &attempt.work {
+                Work::Component(_) => Strictness::All,
+                Work::Container(_) => Strictness::Any,
+            },
+            memory: &Memory::new(0),
+        };
+        Ok(match keep(&keeping, &attempt.declared, given).await {
+            Ok(kept) => Reply::of(&kept),
+            Err(failure) => failure.into(),
+        })
+    }
+}
+
+/// Runs a component's body.
+async fn run_body(attempt: &Arc<Attempt>, body: Body) -> AttemptEnd {
+    let (io, outputs) = task_io(attempt, LogSink(Arc::new(StandardOutput)));
+    let ran = match body {
+        Body::Async(body) => AssertUnwindSafe(body(io)).catch_unwind().await,
+        Body::Blocking(body) => match tokio::task::spawn_blocking(move || body(io)).await {
+            Ok(ran) => Ok(ran),
+            Err(error) => Err(error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string()))),
+        },
+    };
+    let ended = match ran {
+        Ok(Ok(outputs)) => Ok(outputs),
+        Ok(Err(error)) => {
+            Err(AttemptEnd::Failed { message: error.to_string(), permanent: error.is_permanent() })
+        }
+        Err(panic) => Err(AttemptEnd::Failed { message: panic_message(panic.as_ref()), permanent: false }),
+    };
+    end_of(ended, outputs)
+}
