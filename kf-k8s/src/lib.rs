@@ -41,5 +41,8 @@
 //! - A rank with an accelerator is a node of its own.
 //! - Ranks that failed are started anew by a launcher that has the job in hand, not by the cluster alone.
 
+pub mod manifests;
 pub mod objects;
 pub mod train;
+
+pub use manifests::manifests;

@@ -7,7 +7,7 @@ mod indexed;
 mod kinds;
 mod launcher;
 mod log;
-mod names;
+pub(crate) mod names;
 mod options;
 mod pods;
 
