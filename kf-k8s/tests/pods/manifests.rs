@@ -130,8 +130,8 @@ async fn the_cluster_reads_the_yaml(given: Given) {
         let taken = dry_run(&given.admin, document).await;
         let written: Value = serde_saphyr::from_str(document).unwrap();
         assert_eq!(taken["metadata"]["name"], written["metadata"]["name"]);
-        for part in ["spec", "rules", "roleRef", "subjects", "automountServiceAccountToken"] {
-            assert_eq!(taken[part], written[part], "{document}");
+        for (part, written) in written.as_object().unwrap().iter().filter(|(part, _)| *part != "metadata") {
+            assert_eq!(&taken[part], written, "{document}");
         }
     }
     // Words that other readers of YAML take for something else.
