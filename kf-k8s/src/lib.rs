@@ -43,7 +43,10 @@
 
 mod facts;
 mod log;
+pub mod manifests;
 pub mod objects;
 mod pod;
 pub mod tasks;
 pub mod train;
+
+pub use manifests::manifests;

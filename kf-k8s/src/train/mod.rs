@@ -5,7 +5,7 @@ mod follow;
 mod indexed;
 mod kinds;
 mod launcher;
-mod names;
+pub(crate) mod names;
 mod node;
 mod options;
 mod pods;

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sha2::{Digest, Sha256};
 
 /// Label: the job's name, on every object of it.
-pub(super) const JOB: &str = "kf.dev/job";
+pub(crate) const JOB: &str = "kf.dev/job";
 /// Label: how many times the ranks were started anew before this object.
 const RESTART: &str = "kf.dev/restart";
 /// Annotation: the attempt id that the job was submitted under.
@@ -20,7 +20,7 @@ pub(super) const VERDICT: &str = "kf.dev/verdict";
 /// Annotation of pods: the request of the worker that each rank is.
 pub(super) const REQUEST: &str = "kf.dev/request";
 /// The label that says whose object this is, and its value.
-const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "kf");
+pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "kf");
 
 /// The name of the job that was submitted under an attempt id: the same for the same id, and fit for a label, a host's name
 /// and what is added to it.

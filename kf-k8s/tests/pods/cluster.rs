@@ -1,13 +1,16 @@
 //! The cluster of the tests, and a namespace of one's own on it.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, PostParams};
-use kube::{Api, Client};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use kf_k8s::manifests::Options;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Client, Config};
+use serde_json::json;
 
-/// A client of the cluster; none, and why, where there is none.
+/// A client of the cluster with all rights; none, and why, where there is none.
 pub(crate) async fn client() -> Result<Client, String> {
     let configured = std::env::var_os("KUBECONFIG").map(PathBuf::from).filter(|path| path.is_file());
     if configured.is_none() {
@@ -18,35 +21,48 @@ pub(crate) async fn client() -> Result<Client, String> {
     Ok(client)
 }
 
+/// A client with the rights of a service account, by a token of it and nothing else.
+pub(crate) async fn account(admin: &Client, namespace: &str, name: &str) -> Client {
+    let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), namespace);
+    let asked = TokenRequest::default();
+    let given = accounts.create_token_request(name, &PostParams::default(), &asked).await.unwrap();
+    let mut config = Config::infer().await.unwrap();
+    config.auth_info = serde_json::from_value(json!({"token": given.status.unwrap().token})).unwrap();
+    Client::try_from(config).unwrap()
+}
+
 /// A namespace that goes with this.
 pub(crate) struct TestNamespace {
-    client: Client,
+    admin: Client,
     pub(crate) name: String,
 }
 
 impl TestNamespace {
-    /// Whose pods have no rights beyond the least, as the cluster enforces.
-    pub(crate) async fn new(client: &Client, of: &str) -> Self {
-        let suffix: u32 = std::process::id();
-        let name = format!("kf-{of}-{suffix}");
-        let labels = [("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())];
-        let metadata =
-            ObjectMeta { name: Some(name.clone()), labels: Some(labels.into()), ..Default::default() };
-        let namespace = Namespace { metadata, ..Default::default() };
-        let all: Api<Namespace> = Api::all(client.clone());
-        all.create(&PostParams::default(), &namespace).await.unwrap();
-        // Pods are refused before it has its service account.
-        let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> =
-            Api::namespaced(client.clone(), &name);
-        while accounts.get_opt("default").await.unwrap().is_none() {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    /// As a platform team makes it, of options in which its name stands in for `of`.
+    pub(crate) async fn new(admin: &Client, of: &str, options: impl FnOnce(&mut Options)) -> Self {
+        let name = format!("kf-{of}-{}", std::process::id());
+        let mut made = Options::new(&name);
+        options(&mut made);
+        kf_k8s::manifests(&made).unwrap().apply(admin).await.unwrap();
+        Self { admin: admin.clone(), name }
+    }
+
+    /// Who launches here.
+    pub(crate) async fn engine(&self) -> Client {
+        let engine = account(&self.admin, &self.name, "kf-engine").await;
+        // The API server hears of rights a little later.
+        let pods: Api<Pod> = Api::namespaced(engine.clone(), &self.name);
+        let until = Instant::now() + Duration::from_secs(20);
+        while let Err(error) = pods.list(&ListParams::default()).await {
+            assert!(Instant::now() < until, "{error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Self { client: client.clone(), name }
+        engine
     }
 
     /// Removes it, and waits for nothing.
     pub(crate) async fn remove(self) {
-        let all: Api<Namespace> = Api::all(self.client.clone());
+        let all: Api<Namespace> = Api::all(self.admin.clone());
         all.delete(&self.name, &DeleteParams::background()).await.unwrap();
     }
 }

@@ -10,7 +10,7 @@ use kube::Client;
 use libtest_mimic::Trial;
 use tokio::runtime::Runtime;
 
-use super::{Given, trial};
+use super::{Given, launches, manifests, trial_with};
 
 pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     let groups = runtime.block_on(client.list_api_groups()).unwrap();
@@ -30,9 +30,9 @@ pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     for (name, kind, group, controller) in kinds {
         let defined = groups.groups.iter().any(|there| there.name == group);
         let Some(namespace) = controller.filter(|namespace| !defined || !runs(namespace)) else {
-            trials.push(trial(runtime, client, &format!("conformance::{name}"), move |given| {
-                conform(given, kind)
-            }));
+            let name_of = format!("conformance::{name}");
+            let test = move |given| conform(given, kind);
+            trials.push(trial_with(runtime, client, &name_of, launches(kind), test));
             if controller.is_some() {
                 println!("JUDGE {name} passed");
             }
@@ -50,4 +50,5 @@ async fn conform(given: Given, kind: Kind) {
         .head_start(Duration::from_secs(3))
         .entry(Job::ranks("double", 2).args(&21), 42);
     launcher_conformance(&setup).await;
+    manifests::hold_for_all_pods(&given).await;
 }

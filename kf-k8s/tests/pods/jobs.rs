@@ -62,7 +62,7 @@ async fn end(launcher: &KubeLauncher, handle: &JobHandle) -> JobEnd {
 }
 
 async fn pods(given: &Given, handle: &JobHandle) -> Vec<Pod> {
-    let all: Api<Pod> = Api::namespaced(given.client.clone(), &given.namespace);
+    let all: Api<Pod> = Api::namespaced(given.admin.clone(), &given.namespace);
     let selector = format!("kf.dev/job={}", KubeLauncher::name(handle));
     all.list(&ListParams::default().labels(&selector)).await.unwrap().items
 }
@@ -131,7 +131,7 @@ async fn nothing_stays_of_a_deleted_job(given: Given) {
     let JobEnd::Broken { reason, .. } = &ended else { panic!("{ended:?}") };
     assert!(reason.contains("deleted"), "{reason}");
     let services: Api<k8s_openapi::api::core::v1::Service> =
-        Api::namespaced(given.client.clone(), &given.namespace);
+        Api::namespaced(given.admin.clone(), &given.namespace);
     let gone = async {
         while !pods(&given, &handle).await.is_empty()
             || !services.list(&ListParams::default()).await.unwrap().items.is_empty()

@@ -6,12 +6,15 @@ mod cluster;
 mod conformance;
 mod image;
 mod jobs;
+mod manifests;
+mod rights;
 mod trouble;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use kf_core::worker::{Workers, run_if_asked};
+use kf_k8s::manifests::Options;
 use kf_k8s::train::{Kind, KubeLauncher, PodOptions};
 use kf_train::{Rank, ranks};
 use kube::Client;
@@ -19,9 +22,12 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use self::cluster::TestNamespace;
 
-/// What every test gets: a launcher for a namespace of its own.
+/// What every test gets: a launcher for a namespace of its own, with the rights that a platform team gives it.
 struct Given {
-    client: Client,
+    /// With all rights, for what a test looks at from outside.
+    admin: Client,
+    /// With the rights of who launches, and of these kinds alone.
+    engine: Client,
     namespace: String,
 }
 
@@ -31,12 +37,13 @@ impl Given {
     }
 
     fn launcher_of(&self, kind: Kind, options: PodOptions) -> KubeLauncher {
-        KubeLauncher::new(self.client.clone(), &self.namespace, kind, options)
+        KubeLauncher::new(self.engine.clone(), &self.namespace, kind, options)
     }
 
     fn options(&self) -> PodOptions {
         let mut options = PodOptions::new(image::NAME);
         options.image_pull_policy = Some("IfNotPresent".into());
+        options.service_account = Some("kf-task".into());
         options
     }
 }
@@ -65,7 +72,7 @@ fn main() -> ExitCode {
         }
     };
     let runtime = Arc::new(runtime);
-    let trials = [conformance::trials, jobs::trials, trouble::trials];
+    let trials = [conformance::trials, jobs::trials, manifests::trials, rights::trials, trouble::trials];
     let trials = trials.into_iter().flat_map(|of| of(&runtime, &client)).collect();
     let ended = libtest_mimic::run(&arguments, trials);
     if !ended.has_failed() {
@@ -74,22 +81,42 @@ fn main() -> ExitCode {
     ended.exit_code()
 }
 
-/// A test in a namespace of its own, which goes afterwards.
+/// A test of Jobs, in a namespace of its own, which goes afterwards.
 fn trial<F>(
     runtime: &Arc<tokio::runtime::Runtime>,
-    client: &Client,
+    admin: &Client,
     name: &str,
     test: impl FnOnce(Given) -> F + Send + 'static,
 ) -> Trial
 where
     F: Future<Output = ()> + 'static,
 {
-    let (runtime, client) = (runtime.clone(), client.clone());
+    trial_with(runtime, admin, name, launches(Kind::Job), test)
+}
+
+/// Options of a namespace in which jobs of one kind are launched, and nothing else is done.
+fn launches(kind: Kind) -> impl FnOnce(&mut Options) + Send + 'static {
+    move |options| (options.kinds, options.single_pods) = (vec![kind], false)
+}
+
+/// A test in a namespace by these options.
+fn trial_with<F>(
+    runtime: &Arc<tokio::runtime::Runtime>,
+    admin: &Client,
+    name: &str,
+    options: impl FnOnce(&mut Options) + Send + 'static,
+    test: impl FnOnce(Given) -> F + Send + 'static,
+) -> Trial
+where
+    F: Future<Output = ()> + 'static,
+{
+    let (runtime, admin) = (runtime.clone(), admin.clone());
     let of = name.rsplit("::").next().unwrap_or(name).replace('_', "-");
     Trial::test(name, move || {
         runtime.block_on(async {
-            let namespace = TestNamespace::new(&client, &of).await;
-            let given = Given { client, namespace: namespace.name.clone() };
+            let namespace = TestNamespace::new(&admin, &of, options).await;
+            let engine = namespace.engine().await;
+            let given = Given { admin, engine, namespace: namespace.name.clone() };
             // A panic is the test's end, and the namespace goes all the same.
             let local = tokio::task::LocalSet::new();
             let ended = local.run_until(async { tokio::task::spawn_local(test(given)).await }).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job as KubeJob;
 use kf_core::resources::Resources;
-use kf_k8s::train::{Kind, KubeLauncher, PodOptions};
+use kf_k8s::train::{Kind, KubeLauncher};
 use kf_train::{Error, Job, JobEvent, JobHandle, Launcher, RankEnd, run};
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -26,7 +26,8 @@ pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
 }
 
 async fn an_image_that_is_not_there(given: Given) {
-    let mut options = PodOptions::new("kf.local/no-such-image:1");
+    let mut options = given.options();
+    options.image = "kf.local/no-such-image:1".into();
     options.image_pull_policy = Some("Never".into());
     let launcher = given.launcher_of(Kind::Job, options);
     let waits = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -82,7 +83,7 @@ async fn a_name_that_is_taken(given: Given) {
     let theirs = serde_json::json!({"metadata": {"name": name}, "spec": {"template": {"spec": {
         "restartPolicy": "Never", "containers": [{"name": "c", "image": "kf.local/pause:1"}]}}}});
     let theirs: KubeJob = serde_json::from_value(theirs).unwrap();
-    let jobs: Api<KubeJob> = Api::namespaced(given.client.clone(), &given.namespace);
+    let jobs: Api<KubeJob> = Api::namespaced(given.admin.clone(), &given.namespace);
     jobs.create(&PostParams::default(), &theirs).await.unwrap();
     let job = Job::command("sh", ["-c", "true"], 1);
     let taken = given.launcher(Kind::Job).submit(job.spec().unwrap().clone(), attempt).await;

@@ -63,7 +63,7 @@ pub(super) struct Draft<'a> {
 }
 
 impl Kind {
-    pub(super) fn resource(self) -> ApiResource {
+    pub(crate) fn resource(self) -> ApiResource {
         let (group, version, kind) = match self {
             Self::Job => ("batch", "v1", "Job"),
             Self::JobSet => ("jobset.x-k8s.io", "v1alpha2", "JobSet"),
@@ -82,7 +82,7 @@ impl Kind {
     }
 
     /// Whether the object comes with no service of its own that gives the hosts their names.
-    pub(super) fn needs_service(self) -> bool {
+    pub(crate) fn needs_service(self) -> bool {
         match self {
             Self::Job => true,
             Self::JobSet | Self::TrainJob => false,
@@ -133,7 +133,7 @@ impl Kind {
     }
 
     /// What selects the Jobs that an object has made, where it tells less than they do.
-    pub(super) fn jobs_of(self, name: &str) -> Option<String> {
+    pub(crate) fn jobs_of(self, name: &str) -> Option<String> {
         match self {
             Self::Job => None,
             // A TrainJob's JobSet has its name.
