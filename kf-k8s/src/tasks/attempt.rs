@@ -42,6 +42,14 @@ pub(super) struct Canceling {
     pub(super) grace: Mutex<Duration>,
 }
 
+/// What an attempt begins with.
+pub(super) enum Start {
+    /// Its pod is to be made.
+    Make(Box<Pod>),
+    /// Its pod is there.
+    There(Box<Pod>),
+}
+
 /// An attempt under way.
 pub(super) struct Carrying {
     pub(super) shared: Arc<Shared>,
@@ -57,14 +65,17 @@ pub(super) struct Carrying {
 }
 
 impl Carrying {
-    /// Carries it to its end; the pod that is to be made comes last, and may fail to be thought of.
-    pub(super) async fn carry(self, pod: Option<Pod>) -> AttemptEnd {
+    /// Carries it to its end.
+    pub(super) async fn carry(self, start: Start) -> AttemptEnd {
         let mut follower = self.shared.informer().follow(&self.name);
         let canceling = Arc::clone(&self.canceling);
         // A request to make it that is under way comes to its end: the pod could be there after it was removed.
-        let made = match pod {
-            Some(pod) => self.make(pod, &follower).await,
-            None => Ok(()),
+        let made = match start {
+            Start::Make(pod) => self.make(&pod, &follower).await,
+            Start::There(pod) => {
+                follower.hear(&pod);
+                Ok(())
+            }
         };
         if let Err(problem) = made {
             return problem.end();
@@ -95,14 +106,17 @@ impl Carrying {
     }
 
     /// Makes the pod, unless it is there.
-    async fn make(&self, pod: Pod, follower: &Follower) -> Result<(), PodProblem> {
+    async fn make(&self, pod: &Pod, follower: &Follower) -> Result<(), PodProblem> {
         let Shared { pods, pace, namespace, .. } = &*self.shared;
         let (namespace, mut again) = (|| namespace.clone(), Again::default());
         let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
         while !self.canceling.asked.is_cancelled() {
             pace.turn().await;
-            let error = match pods.create(&params, &pod).await {
-                Ok(_) => return Ok(()),
+            let error = match pods.create(&params, pod).await {
+                Ok(_) => {
+                    self.shared.is_ours(&self.handle);
+                    return Ok(());
+                }
                 Err(error) => error,
             };
             match refusal(&error) {
@@ -115,6 +129,7 @@ impl Carrying {
                             return Err(PodProblem::NameTaken { namespace: namespace(), pod, attempt });
                         }
                         tracing::debug!(pod = %self.name, "it is there already");
+                        self.shared.is_ours(&self.handle);
                         follower.hear(&there);
                         return Ok(());
                     }
@@ -256,6 +271,9 @@ impl Carrying {
         let grace = *self.canceling.grace.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = u32::try_from(crate::pod::whole_seconds(grace)).unwrap_or(u32::MAX);
         let until = Instant::now() + grace + Duration::from_secs(10);
+        if !self.shared.was_ours(&self.handle) {
+            return;
+        }
         let removed = async {
             remove_pod(&self.shared, &self.name, Some(seconds)).await;
             let mut poll = tokio::time::interval(Duration::from_secs(1));

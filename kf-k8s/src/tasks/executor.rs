@@ -1,6 +1,6 @@
 //! The executor that carries attempts as pods.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::attempt::{Canceling, Carrying, remove_pod};
+use super::attempt::{Canceling, Carrying, Start, remove_pod};
 use super::create::{Again, with_causes};
 use super::informer::Informer;
 use super::options::TaskOptions;
@@ -57,6 +57,8 @@ pub(super) struct Shared {
     informer: OnceLock<Informer>,
     sweeping: OnceLock<AbortOnDropHandle<()>>,
     running: Mutex<HashMap<AttemptHandle, Running>>,
+    /// The attempts whose pods were seen to be theirs, until these go.
+    ours: Mutex<HashSet<AttemptHandle>>,
     /// Pods that go since their attempts' ends are committed.
     leaving: Mutex<JoinSet<()>>,
 }
@@ -96,6 +98,7 @@ impl PodExecutor {
                 informer: OnceLock::new(),
                 sweeping: OnceLock::new(),
                 running: Mutex::default(),
+                ours: Mutex::default(),
                 leaving: Mutex::default(),
             }),
         }
@@ -131,12 +134,22 @@ impl Shared {
         }
     }
 
+    /// The pod of this name is the attempt's.
+    pub(super) fn is_ours(&self, handle: &AttemptHandle) {
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner).insert(handle.clone());
+    }
+
+    /// Whether it was, for the last time.
+    pub(super) fn was_ours(&self, handle: &AttemptHandle) -> bool {
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner).remove(handle)
+    }
+
     fn running(&self) -> MutexGuard<'_, HashMap<AttemptHandle, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Carries an attempt in a task that ends with what is returned.
-    fn carry(self: &Arc<Self>, what: Carried, pod: Option<Pod>) -> Submission {
+    fn carry(self: &Arc<Self>, what: Carried, start: Start) -> Submission {
         let Carried { handle, known, log, command } = what;
         let (tell, told) = mpsc::channel(STATES);
         let canceling = Arc::<Canceling>::default();
@@ -154,7 +167,7 @@ impl Shared {
             command,
         };
         let carried = tokio::spawn(async move {
-            let end = carrying.carry(pod).await;
+            let end = carrying.carry(start).await;
             drop(under);
             let _ = tell.send(AttemptStatus::Ended(end)).await;
         });
@@ -254,7 +267,7 @@ impl Executor for PodExecutor {
             command: image.is_some(),
             handle,
         };
-        Ok(shared.carry(carried, Some(pod)))
+        Ok(shared.carry(carried, Start::Make(Box::new(pod))))
     }
 
     async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError> {
@@ -267,8 +280,8 @@ impl Executor for PodExecutor {
             Some(pod) => {
                 let command = pod.spec.as_ref().is_some_and(|spec| spec.init_containers.is_some());
                 let carried = Carried { handle: handle.clone(), known: Known::default(), log: None, command };
-                // Making it again finds it.
-                Ok(self.shared.carry(carried, Some(pod)))
+                self.shared.is_ours(handle);
+                Ok(self.shared.carry(carried, Start::There(Box::new(pod))))
             }
         }
     }
@@ -281,6 +294,9 @@ impl Executor for PodExecutor {
     }
 
     async fn release(&self, handle: &AttemptHandle) {
+        if !self.shared.was_ours(handle) {
+            return;
+        }
         let (shared, name) = (Arc::downgrade(&self.shared), pod_name(handle));
         let keep = self.shared.options.keep_finished;
         let mut leaving = self.shared.leaving.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,13 +21,19 @@ pub(crate) async fn client() -> Result<Client, String> {
     Ok(client)
 }
 
-/// A client with the rights of a service account, by a token of it and nothing else.
-pub(crate) async fn account(admin: &Client, namespace: &str, name: &str) -> Client {
+/// A token of a service account.
+pub(crate) async fn token(admin: &Client, namespace: &str, name: &str) -> String {
     let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), namespace);
     let asked = TokenRequest::default();
     let given = accounts.create_token_request(name, &PostParams::default(), &asked).await.unwrap();
+    given.status.unwrap().token
+}
+
+/// A client with the rights of a service account, by a token of it and nothing else.
+pub(crate) async fn account(admin: &Client, namespace: &str, name: &str) -> Client {
     let mut config = Config::infer().await.unwrap();
-    config.auth_info = serde_json::from_value(json!({"token": given.status.unwrap().token})).unwrap();
+    let token = token(admin, namespace, name).await;
+    config.auth_info = serde_json::from_value(json!({"token": token})).unwrap();
     Client::try_from(config).unwrap()
 }
 

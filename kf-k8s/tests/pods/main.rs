@@ -8,6 +8,7 @@ mod image;
 mod jobs;
 mod manifests;
 mod rights;
+mod tasks;
 mod trouble;
 
 use std::process::ExitCode;
@@ -50,7 +51,7 @@ impl Given {
 
 fn main() -> ExitCode {
     let double = |_: &Rank, number: u64| Ok::<_, String>(number * 2);
-    if let Some(code) = run_if_asked(&Workers::new().with(ranks("double", double))) {
+    if let Some(code) = run_if_asked(&tasks::workers(Workers::new().with(ranks("double", double)))) {
         return code;
     }
     let mut arguments = Arguments::from_args();
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let found = runtime.block_on(cluster::client());
     let ready = found.and_then(|client| image::import().map(|()| client));
+    let ready = ready.and_then(|client| runtime.block_on(tasks::store::start(&client)).map(|()| client));
     let client = match ready {
         Ok(client) if !arguments.list => client,
         Ok(_) => return ExitCode::SUCCESS,
@@ -72,7 +74,14 @@ fn main() -> ExitCode {
         }
     };
     let runtime = Arc::new(runtime);
-    let trials = [conformance::trials, jobs::trials, manifests::trials, rights::trials, trouble::trials];
+    let trials = [
+        conformance::trials,
+        jobs::trials,
+        manifests::trials,
+        rights::trials,
+        tasks::trials,
+        trouble::trials,
+    ];
     let trials = trials.into_iter().flat_map(|of| of(&runtime, &client)).collect();
     let ended = libtest_mimic::run(&arguments, trials);
     if !ended.has_failed() {
