@@ -33,7 +33,8 @@
 //! # Rights
 //! A launcher needs, in its namespace: `create`, `get`, `list`, `watch`, `patch`, `delete` and `deletecollection` of the jobs'
 //! kind (of `trainingruntimes` `create` and `patch`), `get`, `list` and `watch` of `pods` and `get` of `pods/log`, `create` of
-//! `services`, and `list` of `jobs`. Pods run under PodSecurity's `restricted`, without a token.
+//! `services`, and `list` of `jobs`. Pods run under PodSecurity's `restricted`, without a token. [`manifests`](mod@manifests)
+//! makes a namespace in which programs have just that: accounts, a role, policies for the network, applied or as YAML.
 //!
 //! # Limits
 //! - Standard error and standard output come as one; of each rank the last 256 KiB are kept.

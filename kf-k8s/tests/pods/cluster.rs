@@ -7,8 +7,11 @@ use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kf_k8s::manifests::Options;
 use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::client::ClientBuilder;
 use kube::{Api, Client, Config};
 use serde_json::json;
+
+use super::asked::Asked;
 
 /// A client of the cluster with all rights; none, and why, where there is none.
 pub(crate) async fn client() -> Result<Client, String> {
@@ -23,12 +26,16 @@ pub(crate) async fn client() -> Result<Client, String> {
 
 /// A client with the rights of a service account, by a token of it and nothing else.
 pub(crate) async fn account(admin: &Client, namespace: &str, name: &str) -> Client {
+    Client::try_from(account_config(admin, namespace, name).await).unwrap()
+}
+
+async fn account_config(admin: &Client, namespace: &str, name: &str) -> Config {
     let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), namespace);
     let asked = TokenRequest::default();
     let given = accounts.create_token_request(name, &PostParams::default(), &asked).await.unwrap();
     let mut config = Config::infer().await.unwrap();
     config.auth_info = serde_json::from_value(json!({"token": given.status.unwrap().token})).unwrap();
-    Client::try_from(config).unwrap()
+    config
 }
 
 /// A namespace that goes with this.
@@ -47,17 +54,18 @@ impl TestNamespace {
         Self { admin: admin.clone(), name }
     }
 
-    /// Who launches here.
-    pub(crate) async fn engine(&self) -> Client {
-        let engine = account(&self.admin, &self.name, "kf-engine").await;
+    /// Who launches here, and what is asked by it.
+    pub(crate) async fn engine(&self) -> (Client, Asked) {
+        let config = account_config(&self.admin, &self.name, "kf-engine").await;
         // The API server hears of rights a little later.
-        let pods: Api<Pod> = Api::namespaced(engine.clone(), &self.name);
+        let pods: Api<Pod> = Api::namespaced(Client::try_from(config.clone()).unwrap(), &self.name);
         let until = Instant::now() + Duration::from_secs(20);
         while let Err(error) = pods.list(&ListParams::default()).await {
             assert!(Instant::now() < until, "{error}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        engine
+        let asked = Asked::default();
+        (ClientBuilder::try_from(config).unwrap().with_layer(&asked).build(), asked)
     }
 
     /// Removes it, and waits for nothing.

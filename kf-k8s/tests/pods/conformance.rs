@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use kf_k8s::train::{Kind, KubeLauncher};
-use kf_train::Job;
 use kf_train::testing::{Setup, launcher_conformance};
+use kf_train::{Job, JobEnd, JobEvent, Launcher};
 use kube::Client;
 use libtest_mimic::Trial;
 use tokio::runtime::Runtime;
 
-use super::{Given, launches, manifests, trial_with};
+use super::{Given, launches, manifests, rights, trial_with};
 
 pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     let groups = runtime.block_on(client.list_api_groups()).unwrap();
@@ -51,4 +52,18 @@ async fn conform(given: Given, kind: Kind) {
         .entry(Job::ranks("double", 2).args(&21), 42);
     launcher_conformance(&setup).await;
     manifests::hold_for_all_pods(&given).await;
+    another_submits_and_deletes(&given, kind).await;
+    rights::were_all_used(&given).await;
+}
+
+/// As a launcher does that finds what another has started.
+async fn another_submits_and_deletes(given: &Given, kind: Kind) {
+    let job = Job::command("sh", ["-c", "sleep 600"], 1).spec().unwrap().clone();
+    let handle = given.launcher(kind).submit(job.clone(), "found").await.unwrap();
+    let another = given.launcher(kind);
+    assert_eq!(another.submit(job, "found").await.unwrap(), handle);
+    another.delete(&handle).await.unwrap();
+    let events = another.events(&handle).await.unwrap().collect::<Vec<_>>();
+    let events = tokio::time::timeout(Duration::from_secs(90), events).await.unwrap();
+    assert!(matches!(events.last(), Some(JobEvent::Ended(JobEnd::Broken { .. }))), "{events:?}");
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests, in a binary of their own main")]
 
+mod asked;
+mod attempts;
 mod cluster;
 mod conformance;
 mod image;
@@ -20,6 +22,7 @@ use kf_train::{Rank, ranks};
 use kube::Client;
 use libtest_mimic::{Arguments, Failed, Trial};
 
+use self::asked::Asked;
 use self::cluster::TestNamespace;
 
 /// What every test gets: a launcher for a namespace of its own, with the rights that a platform team gives it.
@@ -28,6 +31,8 @@ struct Given {
     admin: Client,
     /// With the rights of who launches, and of these kinds alone.
     engine: Client,
+    /// What was asked with those.
+    asked: Asked,
     namespace: String,
 }
 
@@ -115,8 +120,8 @@ where
     Trial::test(name, move || {
         runtime.block_on(async {
             let namespace = TestNamespace::new(&admin, &of, options).await;
-            let engine = namespace.engine().await;
-            let given = Given { admin, engine, namespace: namespace.name.clone() };
+            let (engine, asked) = namespace.engine().await;
+            let given = Given { admin, engine, asked, namespace: namespace.name.clone() };
             // A panic is the test's end, and the namespace goes all the same.
             let local = tokio::task::LocalSet::new();
             let ended = local.run_until(async { tokio::task::spawn_local(test(given)).await }).await;
