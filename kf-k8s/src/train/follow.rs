@@ -1,12 +1,13 @@
 //! A job that is followed: what its pods and their logs tell, until it has ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
+use kf_core::Timestamp;
 use kf_core::process::Exit;
 use kf_train::carrier::{ErrorFile, JobFeed, Note, Suspect, culprit};
 use kf_train::{Failure, JobEnd, JobEvent, JobSpec, Program, Progress, RankEnd};
@@ -33,6 +34,8 @@ const TICK: Duration = Duration::from_millis(250);
 const LINES: usize = 1024;
 /// How many of a failed rank's last lines are told.
 const LAST_LINES: usize = 20;
+/// How long an operator may take to see that a job's time is over before it is told again.
+const WAKE_AGAIN: Duration = Duration::from_secs(5);
 /// How long a pod may wait for what won't come by waiting.
 const HOPELESS_AFTER: Duration = Duration::from_secs(20);
 
@@ -95,6 +98,10 @@ pub(super) async fn follow(cluster: Arc<Cluster>, job: Arc<Job>, restart: u64) {
 /// What is known of a rank since it was last started.
 #[derive(Debug, Default)]
 struct Seen {
+    /// The id of the pod that it is in; none before that has told something of it.
+    pod: Option<String>,
+    /// The number of the reading of its log.
+    turn: u64,
     started: Option<Instant>,
     /// Whether its function was reached, or it is a foreign program.
     begun: bool,
@@ -108,6 +115,27 @@ struct Seen {
     /// Whether it was asked to end.
     asked: bool,
     ended: bool,
+}
+
+impl Seen {
+    /// Whether it has ended badly, and not because it was asked to end.
+    fn failed(&self) -> bool {
+        !self.asked && self.end.as_ref().is_some_and(|end| !end.exit.success())
+    }
+
+    /// How it ended; of one whose pod went before its end was seen, that it was asked to end.
+    fn exit(&self) -> Exit {
+        self.end.as_ref().map_or(Exit::Signal(15), |end| end.exit)
+    }
+}
+
+/// The object of a start.
+#[derive(Debug, Clone)]
+struct Carrier {
+    state: State,
+    verdict: Option<Verdict>,
+    /// When its time is over, in seconds since 1970, where its operator has to be told.
+    due: Option<i64>,
 }
 
 struct Follow {
@@ -124,13 +152,21 @@ struct Follow {
     there: bool,
     /// How many ends of ranks were seen.
     ends: u64,
+    /// How many logs were read.
+    turns: u64,
     seen: Vec<Seen>,
-    /// The state of this start's object, and what is written on it; none before it was seen.
-    object: Option<(State, Option<Verdict>)>,
+    /// The ids of pods whose ranks were started anew in others, by nobody's failure.
+    before: BTreeSet<String>,
+    /// This start's object; none before it was seen.
+    object: Option<Carrier>,
     /// Whether the object was there, and is no more.
     gone: bool,
     result: Option<Value>,
     waits: Option<(Instant, Wait)>,
+    /// Whether it was told that the job is suspended, and that its ranks have ended.
+    suspended: (bool, bool),
+    /// When the operator was last told that the job's time is over.
+    woken: Option<Instant>,
     logs: JoinSet<()>,
     tell: mpsc::Sender<Read>,
     told: mpsc::Receiver<Read>,
@@ -142,6 +178,8 @@ enum Next {
     End(JobEnd),
     /// Its object is not there any more.
     Gone,
+    /// Its operator does not see that its time is over.
+    Wake,
     /// No rank is to blame for the object's failure.
     Broken(String),
     Restart(Box<Failure>),
@@ -160,11 +198,15 @@ impl Follow {
             lists_objects: false,
             there: false,
             ends: 0,
+            turns: 0,
             seen: Vec::new(),
+            before: BTreeSet::new(),
             object: None,
             gone: false,
             result: None,
             waits: None,
+            suspended: (false, false),
+            woken: None,
             logs: JoinSet::new(),
             tell,
             told,
@@ -177,8 +219,10 @@ impl Follow {
     fn begin(&mut self, restart: u64) {
         self.restart = restart;
         self.pods.clear();
+        self.before.clear();
         self.seen = (0..self.job.spec.world_size()).map(|_| Seen::default()).collect();
         (self.object, self.gone, self.result, self.waits) = (None, false, None, None);
+        (self.suspended, self.woken) = ((false, false), None);
         self.logs.abort_all();
         if restart > 0 {
             self.job.logs().clear();
@@ -219,6 +263,13 @@ impl Follow {
                         Err(error) => debug!(%error, "whether its object is there is not known"),
                     }
                 }
+                Next::Wake => {
+                    self.woken = Some(Instant::now());
+                    let name = object_name(&self.job.name, self.restart);
+                    if let Err(error) = self.cluster.wake(&name).await {
+                        debug!(%error, "its operator is not told that its time is over; that is tried again");
+                    }
+                }
                 Next::Broken(reason) => {
                     let name = object_name(&self.job.name, self.restart);
                     match (self.cluster.is_late(&name).await, self.job.spec.timeout) {
@@ -240,8 +291,8 @@ impl Follow {
                     let name = object_name(&self.job.name, self.restart);
                     if let Err(error) = self.cluster.suspend(&name, &verdict).await {
                         warn!(job = %self.job.spec.name, %error, "it can't be suspended; that is tried again");
-                    } else if let Some((_, written)) = &mut self.object {
-                        *written = Some(verdict);
+                    } else if let Some(object) = &mut self.object {
+                        object.verdict = Some(verdict);
                     }
                 }
             }
@@ -279,17 +330,23 @@ impl Follow {
         let first = pod.node * self.job.spec.ranks_per_node;
         for (local_rank, fact) in pod.ranks.iter().enumerate() {
             let rank = first + local_rank;
+            if (fact.started || fact.end.is_some()) && !self.is_in(rank, &pod.uid) {
+                continue;
+            }
             let Some(seen) = self.seen.get_mut(rank) else { continue };
             if fact.started && seen.started.is_none() {
                 let now = Instant::now();
                 (seen.started, seen.heard) = (Some(now), Some(now));
                 seen.begun = matches!(self.job.spec.program, Program::Command { .. });
                 self.job.feed.tell(JobEvent::RankStarted { rank, pid: None });
+                self.turns += 1;
+                seen.turn = self.turns;
                 let followed = Followed {
                     pods: self.cluster.pods(),
                     pod: pod.name.clone(),
+                    uid: pod.uid.clone(),
                     container: self.cluster.kind.container(local_rank),
-                    restart: self.restart,
+                    turn: seen.turn,
                     rank,
                     told: self.tell.clone(),
                 };
@@ -301,6 +358,29 @@ impl Follow {
                 self.ends += 1;
             }
         }
+    }
+
+    /// Whether what a pod tells of a rank is to be taken up. A rank whose pod has gone without its failure is then in another
+    /// one, where that has come: the job was suspended, and goes on.
+    fn is_in(&mut self, rank: usize, pod: &str) -> bool {
+        let Some(seen) = self.seen.get_mut(rank).filter(|_| !self.before.contains(pod)) else { return false };
+        match &seen.pod {
+            None => seen.pod = Some(pod.to_owned()),
+            Some(there) if there == pod => {}
+            Some(_) if seen.failed() => return false,
+            Some(there) => {
+                self.before.insert(there.clone());
+                if seen.started.is_some() && !seen.ended {
+                    self.job.feed.tell(JobEvent::RankEnded { rank, exit: seen.exit() });
+                }
+                *seen = Seen { pod: Some(pod.to_owned()), ..Seen::default() };
+                self.job.logs().remove(&rank);
+                if rank == 0 {
+                    self.result = None;
+                }
+            }
+        }
+        true
     }
 
     /// Takes up what is told of the job's objects.
@@ -321,7 +401,8 @@ impl Follow {
                 });
                 self.gone = object.metadata.deletion_timestamp.is_some();
                 self.there = true;
-                self.object = Some((self.cluster.kind.state(&object), verdict));
+                let kind = self.cluster.kind;
+                self.object = Some(Carrier { state: kind.state(&object), verdict, due: kind.due(&object) });
             }
             Event::Delete(object) => self.gone |= of(&object) == Some(self.restart),
             Event::Init => (self.lists_objects, self.there) = (true, false),
@@ -329,7 +410,7 @@ impl Follow {
                 self.lists_objects = false;
                 if !self.there {
                     self.gone = true;
-                    self.object.get_or_insert((State::Active, None));
+                    self.object.get_or_insert(Carrier { state: State::Active, verdict: None, due: None });
                 }
             }
         }
@@ -337,8 +418,8 @@ impl Follow {
 
     /// Takes up a line of a log.
     fn read(&mut self, read: Read) {
-        let Read { restart, rank, line } = read;
-        let Some(seen) = self.seen.get_mut(rank).filter(|_| restart == self.restart) else { return };
+        let Read { turn, rank, line } = read;
+        let Some(seen) = self.seen.get_mut(rank).filter(|seen| seen.turn == turn) else { return };
         let Some(line) = line else {
             seen.read = true;
             return;
@@ -383,9 +464,7 @@ impl Follow {
         for rank in ended {
             let seen = &mut self.seen[rank];
             seen.ended = true;
-            // Of one whose pod went before its end was seen: it was asked to end.
-            let exit = seen.end.as_ref().map_or(Exit::Signal(15), |end| end.exit);
-            self.job.feed.tell(JobEvent::RankEnded { rank, exit });
+            self.job.feed.tell(JobEvent::RankEnded { rank, exit: seen.exit() });
         }
     }
 
@@ -394,7 +473,7 @@ impl Follow {
         if self.listed.is_some() || self.lists_objects {
             return Next::Nothing;
         }
-        let Some((state, verdict)) = self.object.clone() else { return Next::Nothing };
+        let Some(Carrier { state, verdict, due }) = self.object.clone() else { return Next::Nothing };
         let ended = self.seen.iter().all(|seen| seen.ended || seen.started.is_none());
         let quiet = ended && self.pods.values().all(|pod| pod.over);
         if self.gone {
@@ -427,8 +506,34 @@ impl Follow {
                 }
             }
             State::Succeeded | State::Failed { .. } => Next::Nothing,
-            State::Active => self.limits(),
+            State::Suspended { field } => {
+                self.tell_suspended(field, quiet);
+                Next::Nothing
+            }
+            State::Active => {
+                self.suspended = (false, false);
+                let late = due.is_some_and(|due| Timestamp::now().as_millis() / 1000 > due);
+                match late && self.woken.is_none_or(|at| at.elapsed() > WAKE_AGAIN) {
+                    true => Next::Wake,
+                    false => self.limits(),
+                }
+            }
         }
+    }
+
+    /// Tells that somebody has suspended the job, and again when all its ranks have ended.
+    fn tell_suspended(&mut self, field: &str, quiet: bool) {
+        if self.suspended == (true, quiet) {
+            return;
+        }
+        // What its pods have waited for.
+        self.waits = None;
+        self.suspended = (true, quiet);
+        let kind = self.cluster.kind.resource().kind;
+        let name = object_name(&self.job.name, self.restart);
+        let then = if quiet { "it goes on when that is false" } else { "its ranks are ended" };
+        let reason = format!("it is suspended: {field} of the {kind} `{name}` is true; {then}");
+        self.job.feed.tell(JobEvent::Waiting { reason });
     }
 
     fn failed(&self, failure: Box<Failure>) -> Next {
@@ -453,7 +558,7 @@ impl Follow {
         let message =
             |end: &RankFactEnd| end.message.as_ref().and_then(|text| ErrorFile::parse(text.as_bytes()));
         let suspects = self.seen.iter().enumerate().filter_map(|(rank, seen)| {
-            let end = seen.end.as_ref().filter(|end| !end.exit.success() && !seen.asked)?;
+            let end = seen.end.as_ref().filter(|_| seen.failed())?;
             let of_another_rank = message(end).is_some_and(|file| file.of_another_rank);
             // Of a second's length, in which the others may have been asked to end.
             let at = (end.at / 1_000_000_000, matches!(end.exit, Exit::Signal(_)), seen.order);
@@ -497,16 +602,14 @@ impl Follow {
         }
         let spec = &self.job.spec;
         // A pod goes on until all its containers have ended.
-        let failed = |seen: &Seen| {
-            seen.read && !seen.asked && seen.end.as_ref().is_some_and(|end| !end.exit.success())
-        };
+        let failed = |seen: &Seen| seen.read && seen.failed();
         if spec.ranks_per_node > 1
             && self.seen.iter().any(failed)
             && let Some(failure) = self.blame()
         {
             return Next::Suspend(Verdict::Failed(Box::new(failure)));
         }
-        for (rank, seen) in self.seen.iter().enumerate() {
+        for (rank, seen) in self.seen.iter().enumerate().filter(|(_, seen)| !seen.ended) {
             let (Some(started), Some(heard), None) = (seen.started, seen.heard, &seen.end) else { continue };
             if !seen.begun && now - started > spec.start_timeout {
                 let end = RankEnd::NotStarted(spec.start_timeout.as_secs_f64());
