@@ -20,8 +20,8 @@ pub(super) fn spec(draft: Draft<'_>) -> PyTorchJobSpec {
         clean_pod_policy: Some(CleanPodPolicy::Running),
         ttl_seconds_after_finished: Some(job::keep(&draft)),
         active_deadline_seconds: draft.seconds,
-        // With one, the operator deletes the failed pod before it writes that the job has failed; where that can't be written
-        // at once, it forgets the failure, and makes the pod anew.
+        // With one, the operator deletes the failed pod before it writes that the job has failed; where that write is refused,
+        // it looks again, sees no failure, and makes the pod anew.
         backoff_limit: None,
         ..RunPolicy::default()
     };
