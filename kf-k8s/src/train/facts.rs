@@ -5,12 +5,13 @@ use kf_core::process::Exit;
 
 use super::kinds::Kind;
 use super::names::restart_of;
-use super::pods::INDEX;
 
 /// What a pod tells.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PodFacts {
     pub(super) name: String,
+    /// Of this pod alone, also where another has had its name.
+    pub(super) uid: String,
     pub(super) restart: u64,
     pub(super) node: usize,
     /// Its ranks, in order.
@@ -64,7 +65,7 @@ const HOPELESS: [&str; 7] = [
 
 /// What a pod of a job with so many ranks on a node tells; none where it is no pod of a job.
 pub(super) fn facts(pod: &Pod, kind: Kind, ranks_per_node: usize) -> Option<PodFacts> {
-    let node = pod.metadata.labels.as_ref()?.get(INDEX)?.parse().ok()?;
+    let node = pod.metadata.labels.as_ref()?.get(kind.index_label())?.parse().ok()?;
     let status = pod.status.clone().unwrap_or_default();
     let containers = status.container_statuses.unwrap_or_default();
     let ranks = (0..ranks_per_node).map(|local_rank| {
@@ -102,6 +103,7 @@ pub(super) fn facts(pod: &Pod, kind: Kind, ranks_per_node: usize) -> Option<PodF
     });
     Some(PodFacts {
         name: pod.metadata.name.clone()?,
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
         restart: restart_of(&pod.metadata)?,
         node,
         ranks,

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kf_k8s::manifests::Options;
+use kf_k8s::train::Kind;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::client::ClientBuilder;
 use kube::{Api, Client, Config};
 use serde_json::json;
+use tokio::runtime::Runtime;
 
 use super::asked::Asked;
 
@@ -22,6 +24,28 @@ pub(crate) async fn client() -> Result<Client, String> {
     let client = Client::try_default().await.map_err(|error| error.to_string())?;
     client.apiserver_version().await.map_err(|error| format!("the cluster does not answer: {error}"))?;
     Ok(client)
+}
+
+/// The kinds of objects that the cluster carries jobs by, and their names in tests.
+pub(crate) fn carried(runtime: &Runtime, client: &Client) -> Vec<(&'static str, Kind)> {
+    let groups = runtime.block_on(client.list_api_groups()).unwrap();
+    // The test cluster has all definitions, and not all controllers.
+    let runs = |namespace: &str| {
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let pods = runtime.block_on(pods.list(&ListParams::default()));
+        pods.is_ok_and(|pods| !pods.items.is_empty())
+    };
+    let kinds = [
+        ("jobs", Kind::Job, "batch", None),
+        ("jobsets", Kind::JobSet, "jobset.x-k8s.io", Some("jobset-system")),
+        ("trainjobs", Kind::TrainJob, "trainer.kubeflow.org", Some("kubeflow-system")),
+        ("pytorchjobs", Kind::PyTorchJob, "kubeflow.org", Some("kubeflow")),
+    ];
+    let there = kinds.into_iter().filter(|(_, _, group, controller)| {
+        let defined = groups.groups.iter().any(|there| there.name == *group);
+        controller.is_none_or(|namespace| defined && runs(namespace))
+    });
+    there.map(|(name, kind, ..)| (name, kind)).collect()
 }
 
 /// A client with the rights of a service account, by a token of it and nothing else.

@@ -11,37 +11,15 @@ use kube::Client;
 use libtest_mimic::Trial;
 use tokio::runtime::Runtime;
 
+use super::cluster::carried;
 use super::{Given, launches, manifests, rights, trial_with};
 
 pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
-    let groups = runtime.block_on(client.list_api_groups()).unwrap();
-    // The test cluster has all definitions, and not all controllers.
-    let runs = |namespace: &str| {
-        let pods: kube::Api<k8s_openapi::api::core::v1::Pod> =
-            kube::Api::namespaced(client.clone(), namespace);
-        let pods = runtime.block_on(pods.list(&kube::api::ListParams::default()));
-        pods.is_ok_and(|pods| !pods.items.is_empty())
+    let of = |(name, kind): (&str, Kind)| {
+        let name = format!("conformance::{name}");
+        trial_with(runtime, client, &name, launches(kind), move |given| conform(given, kind))
     };
-    let kinds = [
-        ("jobs", Kind::Job, "batch", None),
-        ("jobsets", Kind::JobSet, "jobset.x-k8s.io", Some("jobset-system")),
-        ("trainjobs", Kind::TrainJob, "trainer.kubeflow.org", Some("kubeflow-system")),
-    ];
-    let mut trials = Vec::new();
-    for (name, kind, group, controller) in kinds {
-        let defined = groups.groups.iter().any(|there| there.name == group);
-        let Some(namespace) = controller.filter(|namespace| !defined || !runs(namespace)) else {
-            let name_of = format!("conformance::{name}");
-            let test = move |given| conform(given, kind);
-            trials.push(trial_with(runtime, client, &name_of, launches(kind), test));
-            if controller.is_some() {
-                println!("JUDGE {name} passed");
-            }
-            continue;
-        };
-        println!("JUDGE {name} skipped: no controller in the namespace {namespace}");
-    }
-    trials
+    carried(runtime, client).into_iter().map(of).collect()
 }
 
 async fn conform(given: Given, kind: Kind) {

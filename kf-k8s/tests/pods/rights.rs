@@ -188,6 +188,7 @@ async fn those_of_the_role_alone(given: Given) {
         format!("jobset.x-k8s.io/jobsets: {all}"),
         format!("trainer.kubeflow.org/trainjobs: {all}"),
         "trainer.kubeflow.org/trainingruntimes: create patch".into(),
+        format!("kubeflow.org/pytorchjobs: {all}"),
     ];
     expected.sort();
     assert_eq!(own, expected);
@@ -218,6 +219,7 @@ async fn tasks_have_none(given: Given) {
         "JobSet of jobset.x-k8s.io/v1alpha2",
         "TrainJob of trainer.kubeflow.org/v1alpha1",
         "TrainingRuntime of trainer.kubeflow.org/v1alpha1",
+        "PyTorchJob of kubeflow.org/v1",
     ] {
         Attempts::at(&task, &given.namespace, of).are_denied(&VERBS).await;
     }
