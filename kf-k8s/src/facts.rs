@@ -7,6 +7,8 @@ use kf_core::process::Exit;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PodFacts {
     pub(crate) name: String,
+    /// Of this pod alone, also where another has had its name.
+    pub(crate) uid: String,
     /// Those that were asked for, in this order.
     pub(crate) containers: Vec<ContainerFacts>,
     /// Why it does not run yet.
@@ -83,6 +85,7 @@ pub(crate) fn facts(pod: &Pod, containers: &[String]) -> Option<PodFacts> {
     let phase = status.phase.as_deref().unwrap_or_default();
     Some(PodFacts {
         name: pod.metadata.name.clone()?,
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
         containers: facts.collect(),
         waits: waits(&status).filter(|_| phase == "Pending"),
         leaves: pod.metadata.deletion_timestamp.is_some(),

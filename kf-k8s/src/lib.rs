@@ -33,13 +33,26 @@
 //! # Rights
 //! A launcher needs, in its namespace: `create`, `get`, `list`, `watch`, `patch`, `delete` and `deletecollection` of the jobs'
 //! kind (of `trainingruntimes` `create` and `patch`), `get`, `list` and `watch` of `pods` and `get` of `pods/log`, `create` of
-//! `services`, and `list` of `jobs`. Pods run under PodSecurity's `restricted`, without a token.
+//! `services`, and `list` of `jobs`. Pods run under PodSecurity's `restricted`, without a token. [`manifests`](mod@manifests)
+//! makes a namespace in which programs have just that: accounts, a role, policies for the network, applied or as YAML.
+//!
+//! # Suspended jobs
+//! Whoever sets `suspend` of a job's object (Kueue does, until there is room) takes its pods away. That is no failure, and
+//! uses up no restart: [`JobEvent::Waiting`](kf_train::JobEvent::Waiting) names the field, and tells once more when all ranks
+//! have ended. When it is set back, the ranks start anew, from where they can; of a Job, a JobSet or a TrainJob, those ranks
+//! that had succeeded by then stay so. The time that the job may take is counted from there.
+//!
+//! ```sh
+//! kubectl patch jobset kf-0123456789ab --type merge -p '{"spec": {"suspend": true}}'
+//! kubectl patch pytorchjob kf-0123456789ab --type merge -p '{"spec": {"runPolicy": {"suspend": true}}}'
+//! ```
 //!
 //! # Limits
 //! - Standard error and standard output come as one; of each rank the last 256 KiB are kept.
 //! - The pods of a job differ by their number alone: a job of several nodes has one rank on each.
 //! - A rank with an accelerator is a node of its own.
-//! - Ranks that failed are started anew by a launcher that has the job in hand, not by the cluster alone.
+//! - Ranks that failed are started anew by a launcher that has the job in hand, not by the cluster alone. Nor does a
+//!   PyTorchJob without one end when its time is over.
 
 mod facts;
 mod log;

@@ -18,18 +18,30 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// What is read of a rank's log.
 #[derive(Debug)]
 pub(crate) struct Read {
-    pub(crate) restart: u64,
+    /// The number of this reading among all of its job.
+    pub(crate) turn: u64,
     pub(crate) rank: usize,
     /// A line without its end; none at the end of the log.
     pub(crate) line: Option<String>,
+}
+
+/// How far a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Work,
+    Ended,
+    /// Its pod is not there any more.
+    Gone,
 }
 
 /// The log of one container.
 pub(crate) struct Followed {
     pub(crate) pods: Api<Pod>,
     pub(crate) pod: String,
+    /// The pod's own id: another may come with its name.
+    pub(crate) uid: String,
     pub(crate) container: String,
-    pub(crate) restart: u64,
+    pub(crate) turn: u64,
     pub(crate) rank: usize,
     pub(crate) told: mpsc::Sender<Read>,
 }
@@ -39,8 +51,12 @@ impl Followed {
     pub(crate) async fn read(self) {
         let mut last = String::new();
         loop {
+            let at = self.at().await;
+            if at == At::Gone {
+                break;
+            }
             // What is read after its end is all there is.
-            let over = self.is_over().await;
+            let over = at == At::Ended;
             match self.read_once(&mut last, !over).await {
                 Ok(true) => {}
                 // Nobody listens any more.
@@ -55,15 +71,17 @@ impl Followed {
         let _ = self.tell(None).await;
     }
 
-    /// Whether the container has ended, or is gone.
-    async fn is_over(&self) -> bool {
-        let Ok(pod) = self.pods.get_opt(&self.pod).await else { return false };
-        let Some(status) = pod.and_then(|pod| pod.status) else { return true };
+    /// Where the container is.
+    async fn at(&self) -> At {
+        let Ok(pod) = self.pods.get_opt(&self.pod).await else { return At::Work };
+        let ours = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(self.uid.as_str()));
+        let Some(status) = ours.and_then(|pod| pod.status) else { return At::Gone };
         let mut containers = status.container_statuses.into_iter().flatten();
-        containers
-            .find(|container| container.name == self.container)
-            .and_then(|container| container.state)
-            .is_some_and(|state| state.terminated.is_some())
+        let state = containers.find(|container| container.name == self.container);
+        match state.and_then(|container| container.state?.terminated) {
+            Some(_) => At::Ended,
+            None => At::Work,
+        }
     }
 
     /// Reads what comes after the line of this time; false where nobody listens.
@@ -123,7 +141,7 @@ impl Followed {
     }
 
     async fn tell(&self, line: Option<String>) -> bool {
-        let read = Read { restart: self.restart, rank: self.rank, line };
+        let read = Read { turn: self.turn, rank: self.rank, line };
         self.told.send(read).await.is_ok()
     }
 }

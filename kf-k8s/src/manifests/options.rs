@@ -114,7 +114,7 @@ impl Options {
             engine: "kf-engine".to_owned(),
             task: "kf-task".to_owned(),
             pod_security: PodSecurity::default(),
-            kinds: vec![Kind::Job, Kind::JobSet, Kind::TrainJob],
+            kinds: [Kind::Job].into_iter().chain(Kind::INSTALLED).collect(),
             single_pods: true,
             egress: Vec::new(),
         }

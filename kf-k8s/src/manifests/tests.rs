@@ -42,6 +42,7 @@ fn a_launcher_may_do_what_its_kinds_need() {
     for (kinds, expected) in [
         (vec![Kind::Job], vec![format!("batch/jobs: {all}"), "/services: create".into()]),
         (vec![Kind::JobSet], vec![format!("jobset.x-k8s.io/jobsets: {all}"), "batch/jobs: list".into()]),
+        (vec![Kind::PyTorchJob], vec![format!("kubeflow.org/pytorchjobs: {all}")]),
         (
             vec![Kind::TrainJob, Kind::TrainJob],
             vec![

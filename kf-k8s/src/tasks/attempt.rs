@@ -95,9 +95,9 @@ impl Carrying {
     }
 
     async fn come(&self, follower: &mut Follower) -> AttemptEnd {
-        let mut log = Logging::new(self);
+        let mut log = Logging::default();
         let (came, facts) = self.follow(follower, &mut log).await;
-        let tail = log.end(self).await;
+        let tail = log.end(self, &facts.uid).await;
         self.end(came, &facts, tail).await
     }
 
@@ -201,7 +201,7 @@ impl Carrying {
                     if !running && pod.containers.first().is_some_and(|container| container.started) {
                         running = true;
                         let _ = self.tell.send(AttemptStatus::Running).await;
-                        log.follow(self);
+                        log.follow(self, &pod.uid);
                     }
                 }
             }
@@ -322,33 +322,31 @@ async fn wait_until(at: Option<Instant>) {
 }
 
 /// The log of an attempt, kept while it comes.
+#[derive(Default)]
 struct Logging {
     following: Option<AbortOnDropHandle<Kept>>,
     followed: bool,
 }
 
 impl Logging {
-    fn new(_: &Carrying) -> Self {
-        Self { following: None, followed: false }
-    }
-
     /// Follows the log from here on, where there is room for one more.
-    fn follow(&mut self, carrying: &Carrying) {
+    fn follow(&mut self, carrying: &Carrying, uid: &str) {
         if self.followed {
             return;
         }
         let Ok(room) = Arc::clone(&carrying.shared.logs).try_acquire_owned() else { return };
         self.followed = true;
-        self.start(carrying, Some(room));
+        self.start(carrying, uid, Some(room));
     }
 
-    fn start(&mut self, carrying: &Carrying, room: Option<tokio::sync::OwnedSemaphorePermit>) {
+    fn start(&mut self, carrying: &Carrying, uid: &str, room: Option<tokio::sync::OwnedSemaphorePermit>) {
         let (told, mut lines) = mpsc::channel(LINES);
         let followed = Followed {
             pods: carrying.shared.pods.clone(),
             pod: carrying.name.clone(),
             container: CONTAINER.into(),
-            restart: 0,
+            uid: uid.to_owned(),
+            turn: 0,
             rank: 0,
             told,
         };
@@ -378,9 +376,9 @@ impl Logging {
     }
 
     /// The last lines, once all of it is kept.
-    async fn end(mut self, carrying: &Carrying) -> Vec<String> {
+    async fn end(mut self, carrying: &Carrying, uid: &str) -> Vec<String> {
         if self.following.is_none() {
-            self.start(carrying, None);
+            self.start(carrying, uid, None);
         }
         match self.following {
             Some(following) => match tokio::time::timeout(LAST_WORDS, following).await {

@@ -211,6 +211,7 @@ mod tests {
         });
         PodFacts {
             name: "p".into(),
+            uid: "u".into(),
             containers: vec![ContainerFacts { started: true, end }],
             waits: None,
             over,

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::follow::{Job as Followed, Verdict};
 use super::kinds::{Draft, Kind, LATE, Made};
-use super::names::{ATTEMPT, BEGAN, JOB, SPEC, VERDICT, labels, object_name, restart_of, selector};
+use super::names::{ATTEMPT, BEGAN, JOB, SPEC, VERDICT, WOKEN, labels, object_name, restart_of, selector};
 use super::options::PodOptions;
 use super::pods::{Start, template};
 use crate::objects::TrainingRuntime;
@@ -303,6 +303,17 @@ impl Cluster {
         let patch = json!({"metadata": {"annotations": {VERDICT: text}}, "spec": self.kind.suspended()});
         let patched = self.objects().patch(object, &PatchParams::default(), &Patch::Merge(patch)).await;
         patched.map(drop).map_err(refused("suspend", object))
+    }
+
+    /// Has an object's operator look at it.
+    ///
+    /// # Errors
+    /// What the cluster says.
+    pub(super) async fn wake(&self, object: &str) -> Result<()> {
+        let now = Timestamp::now().as_millis().to_string();
+        let patch = json!({"metadata": {"annotations": {WOKEN: now}}});
+        let patched = self.objects().patch(object, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.map(drop).map_err(refused("have the operator look at", object))
     }
 
     /// Removes all objects of a job.

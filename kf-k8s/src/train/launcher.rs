@@ -43,20 +43,34 @@ impl KubeLauncher {
         Self { cluster: Arc::new(cluster), jobs: Mutex::default() }
     }
 
-    /// The kind of objects that this cluster carries jobs by best: a TrainJob where it has them, else a JobSet, and else a
-    /// Job.
+    /// The kind of objects that this cluster carries jobs by best: a TrainJob where it has them, else a JobSet, else a
+    /// PyTorchJob, and else a Job.
+    ///
+    /// The newest come first: TrainJobs are what Kubeflow shows and queues, JobSets what they are made of. A PyTorchJob is
+    /// shown too, and its operator may start all its pods at once or none; its limits (see [`Kind::PyTorchJob`]) put it behind
+    /// those. That the cluster knows a kind does not say that its operator runs: where definitions stay of one that was taken
+    /// away, choose the kind by hand.
     ///
     /// # Errors
     /// What the cluster says.
     pub async fn discover(client: &Client) -> Result<Kind> {
         let groups =
             client.list_api_groups().await.map_err(refused("ask for the API groups of", "the cluster"))?;
-        let has = |name: &str| groups.groups.iter().any(|group| group.name == name);
-        Ok(match (has("trainer.kubeflow.org"), has("jobset.x-k8s.io")) {
-            (true, _) => Kind::TrainJob,
-            (false, true) => Kind::JobSet,
-            (false, false) => Kind::Job,
-        })
+        let versions: Vec<_> = groups.groups.into_iter().flat_map(|group| group.versions).collect();
+        for kind in Kind::INSTALLED {
+            let wanted = kind.resource();
+            let version = &wanted.api_version;
+            if !versions.iter().any(|there| there.group_version == *version) {
+                continue;
+            }
+            // Other operators have objects of the same group.
+            let resources = client.list_api_group_resources(version).await;
+            let resources = resources.map_err(refused("ask for the objects of", version))?.resources;
+            if resources.iter().any(|there| there.kind == wanted.kind) {
+                return Ok(kind);
+            }
+        }
+        Ok(Kind::Job)
     }
 
     /// Removes all objects of a job, and ends its ranks.

@@ -17,6 +17,8 @@ pub(super) const SPEC: &str = "kf.dev/spec";
 pub(super) const BEGAN: &str = "kf.dev/began";
 /// Annotation: what its launcher has decided about the job, as JSON; its pods are to go.
 pub(super) const VERDICT: &str = "kf.dev/verdict";
+/// Annotation: when its launcher last had the operator look at it, in milliseconds since 1970.
+pub(super) const WOKEN: &str = "kf.dev/woken";
 /// Annotation of pods: the request of the worker that each rank is.
 pub(super) const REQUEST: &str = "kf.dev/request";
 /// The label that says whose object this is, and its value.

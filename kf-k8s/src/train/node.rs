@@ -4,7 +4,6 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::kinds::Kind;
 use super::names::restart_of;
-use super::pods::INDEX;
 use crate::facts::{PodFacts, facts};
 
 /// What a pod of a job tells.
@@ -18,7 +17,7 @@ pub(super) struct NodeFacts {
 
 /// What a pod of a job with so many ranks on a node tells; none where it is no pod of a job.
 pub(super) fn node_facts(pod: &Pod, kind: Kind, ranks_per_node: usize) -> Option<NodeFacts> {
-    let node = pod.metadata.labels.as_ref()?.get(INDEX)?.parse().ok()?;
+    let node = pod.metadata.labels.as_ref()?.get(kind.index_label())?.parse().ok()?;
     let containers: Vec<_> = (0..ranks_per_node).map(|local_rank| kind.container(local_rank)).collect();
     Some(NodeFacts { restart: restart_of(&pod.metadata)?, node, pod: facts(pod, &containers)? })
 }

@@ -20,8 +20,6 @@ use crate::pod::{
 
 /// The variable with the pod's number in the job.
 const NODE: &str = "KF_NODE";
-/// The label with it, that an indexed job's pods have.
-pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// Where a pod's ranks find their request, and its name there.
 const REQUEST_FOLDER: &str = "/etc/kf";
 const REQUEST_FILE: &str = "request.json";
@@ -169,7 +167,7 @@ fn env(start: &Start<'_>, local_rank: usize) -> Result<Vec<EnvVar>, String> {
         set(kf_core::worker::REQUEST, format!("{REQUEST_FOLDER}/{REQUEST_FILE}"));
     }
     // What others are made with comes before them.
-    let mut env = vec![from_field(NODE, &format!("metadata.labels['{INDEX}']"))];
+    let mut env = vec![from_field(NODE, &format!("metadata.labels['{}']", start.kind.index_label()))];
     if spec.nodes > 1 {
         env.push(from_field("KF_TRAIN_HOST", "status.podIP"));
     }

@@ -2,4 +2,5 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests say what is wrong by failing")]
 
+mod discover;
 mod objects;

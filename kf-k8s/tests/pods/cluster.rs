@@ -6,9 +6,14 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kf_k8s::manifests::Options;
+use kf_k8s::train::Kind;
 use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::client::ClientBuilder;
 use kube::{Api, Client, Config};
 use serde_json::json;
+use tokio::runtime::Runtime;
+
+use super::asked::Asked;
 
 /// A client of the cluster with all rights; none, and why, where there is none.
 pub(crate) async fn client() -> Result<Client, String> {
@@ -21,20 +26,46 @@ pub(crate) async fn client() -> Result<Client, String> {
     Ok(client)
 }
 
+/// The kinds of objects that the cluster carries jobs by, and their names in tests.
+pub(crate) fn carried(runtime: &Runtime, client: &Client) -> Vec<(&'static str, Kind)> {
+    let groups = runtime.block_on(client.list_api_groups()).unwrap();
+    // The test cluster has all definitions, and not all controllers.
+    let runs = |namespace: &str| {
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let pods = runtime.block_on(pods.list(&ListParams::default()));
+        pods.is_ok_and(|pods| !pods.items.is_empty())
+    };
+    let kinds = [
+        ("jobs", Kind::Job, "batch", None),
+        ("jobsets", Kind::JobSet, "jobset.x-k8s.io", Some("jobset-system")),
+        ("trainjobs", Kind::TrainJob, "trainer.kubeflow.org", Some("kubeflow-system")),
+        ("pytorchjobs", Kind::PyTorchJob, "kubeflow.org", Some("kubeflow")),
+    ];
+    let there = kinds.into_iter().filter(|(_, _, group, controller)| {
+        let defined = groups.groups.iter().any(|there| there.name == *group);
+        controller.is_none_or(|namespace| defined && runs(namespace))
+    });
+    there.map(|(name, kind, ..)| (name, kind)).collect()
+}
+
+/// A client with the rights of a service account, by a token of it and nothing else.
+pub(crate) async fn account(admin: &Client, namespace: &str, name: &str) -> Client {
+    Client::try_from(account_config(admin, namespace, name).await).unwrap()
+}
+
+async fn account_config(admin: &Client, namespace: &str, name: &str) -> Config {
+    let mut config = Config::infer().await.unwrap();
+    let token = token(admin, namespace, name).await;
+    config.auth_info = serde_json::from_value(json!({"token": token})).unwrap();
+    config
+}
+
 /// A token of a service account.
 pub(crate) async fn token(admin: &Client, namespace: &str, name: &str) -> String {
     let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), namespace);
     let asked = TokenRequest::default();
     let given = accounts.create_token_request(name, &PostParams::default(), &asked).await.unwrap();
     given.status.unwrap().token
-}
-
-/// A client with the rights of a service account, by a token of it and nothing else.
-pub(crate) async fn account(admin: &Client, namespace: &str, name: &str) -> Client {
-    let mut config = Config::infer().await.unwrap();
-    let token = token(admin, namespace, name).await;
-    config.auth_info = serde_json::from_value(json!({"token": token})).unwrap();
-    Client::try_from(config).unwrap()
 }
 
 /// A namespace that goes with this.
@@ -53,17 +84,18 @@ impl TestNamespace {
         Self { admin: admin.clone(), name }
     }
 
-    /// Who launches here.
-    pub(crate) async fn engine(&self) -> Client {
-        let engine = account(&self.admin, &self.name, "kf-engine").await;
+    /// Who launches here, and what is asked by it.
+    pub(crate) async fn engine(&self) -> (Client, Asked) {
+        let config = account_config(&self.admin, &self.name, "kf-engine").await;
         // The API server hears of rights a little later.
-        let pods: Api<Pod> = Api::namespaced(engine.clone(), &self.name);
+        let pods: Api<Pod> = Api::namespaced(Client::try_from(config.clone()).unwrap(), &self.name);
         let until = Instant::now() + Duration::from_secs(20);
         while let Err(error) = pods.list(&ListParams::default()).await {
             assert!(Instant::now() < until, "{error}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        engine
+        let asked = Asked::default();
+        (ClientBuilder::try_from(config).unwrap().with_layer(&asked).build(), asked)
     }
 
     /// Removes it, and waits for nothing.

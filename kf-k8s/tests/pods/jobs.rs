@@ -4,32 +4,86 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::LocalBoxFuture;
 use k8s_openapi::api::core::v1::Pod;
+use kf_core::process::Exit;
 use kf_k8s::train::{Kind, KubeLauncher};
-use kf_train::{Error, Job, JobEnd, JobEvent, JobHandle, Launcher, run};
+use kf_train::{Error, Job, JobEnd, JobEvent, JobHandle, Launcher, RankEnd, run};
 use kube::api::ListParams;
 use kube::{Api, Client};
 use libtest_mimic::Trial;
 use tokio::runtime::Runtime;
 
-use super::{Given, trial};
+use super::cluster::carried;
+use super::{Given, launches, trial, trial_with};
 
 pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
-    vec![
-        trial(runtime, client, "jobs::pods_find_one_another", pods_find_one_another),
-        trial(runtime, client, "jobs::another_launcher_goes_on", another_launcher_goes_on),
-        trial(runtime, client, "jobs::results_come_from_pods", results_come_from_pods),
-        trial(runtime, client, "jobs::nothing_stays_of_a_deleted_job", nothing_stays_of_a_deleted_job),
-    ]
+    let mut trials = vec![trial(runtime, client, "jobs::the_best_kind_is_found", the_best_kind_is_found)];
+    for (name, kind) in carried(runtime, client) {
+        let mut add = |test: &str, of: fn(Given, Kind) -> LocalBoxFuture<'static, ()>| {
+            let name = format!("{name}::{test}");
+            trials.push(trial_with(runtime, client, &name, launches(kind), move |given| of(given, kind)));
+        };
+        add("a_failed_node_starts_all_anew", |given, kind| {
+            Box::pin(a_failed_node_starts_all_anew(given, kind))
+        });
+        // What differs by what a kind is made of: a JobSet's and a TrainJob's pods are those of a Job.
+        if matches!(kind, Kind::Job | Kind::PyTorchJob) {
+            add("pods_find_one_another", |given, kind| Box::pin(pods_find_one_another(given, kind)));
+            add("another_launcher_goes_on", |given, kind| Box::pin(another_launcher_goes_on(given, kind)));
+            add("results_come_from_pods", |given, kind| Box::pin(results_come_from_pods(given, kind)));
+            add("nothing_stays_of_a_deleted_job", |given, kind| {
+                Box::pin(nothing_stays_of_a_deleted_job(given, kind))
+            });
+        }
+    }
+    trials
+}
+
+/// The tests' cluster has definitions of all.
+async fn the_best_kind_is_found(given: Given) {
+    assert_eq!(KubeLauncher::discover(&given.engine).await.unwrap(), Kind::TrainJob);
+}
+
+/// A pod that fails ends those of the other nodes, and all are started anew; the failure is the failed rank's alone.
+async fn a_failed_node_starts_all_anew(given: Given, kind: Kind) {
+    let script = r#"echo "start $TORCHELASTIC_RESTART_COUNT"; trap 'exit 143' TERM
+        if [ "$RANK" = 1 ]; then sleep 3; exit 5; fi; sleep 600 & wait"#;
+    let job = Job::command("sh", ["-c", script], 1).nodes(3).max_restarts(2);
+    let launcher = given.launcher(kind);
+    let handle = launcher.submit(job.spec().unwrap().clone(), "fails").await.unwrap();
+    let events = launcher.events(&handle).await.unwrap().collect::<Vec<_>>();
+    let events = tokio::time::timeout(Duration::from_secs(150), events).await.unwrap();
+    let restarts: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            JobEvent::Restarting { restarts, failure } => Some((*restarts, failure.rank, failure.end)),
+            _ => None,
+        })
+        .collect();
+    let five = RankEnd::Exited(Exit::Code(5));
+    assert_eq!(restarts, [(1, 1, five), (2, 1, five)]);
+    let Some(JobEvent::Ended(JobEnd::Failed(failure))) = events.last() else { panic!("{events:#?}") };
+    assert_eq!((failure.rank, failure.end), (1, five));
+    for of in 0..3 {
+        let lines: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                JobEvent::Line { rank, line, .. } if *rank == of => Some(line.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(lines, ["start 0", "start 1", "start 2"], "of rank {of}");
+    }
 }
 
 /// Rank 1 asks rank 0, a pod of its own, by the name that the framework's contract tells it.
-async fn pods_find_one_another(given: Given) {
+async fn pods_find_one_another(given: Given, kind: Kind) {
     let script = r#"cd /tmp
         if [ "$RANK" = 0 ]; then echo "hello from $RANK of $WORLD_SIZE" > greeting; exec httpd -f -p "$MASTER_PORT"; fi
         until wget -q -O - "http://$MASTER_ADDR:$MASTER_PORT/greeting"; do sleep 1; done"#;
     let job = Job::command("sh", ["-c", script], 1).nodes(2);
-    let launcher = given.launcher(Kind::Job);
+    let launcher = given.launcher(kind);
     let handle = launcher.submit(job.spec().unwrap().clone(), "greeting").await.unwrap();
     let greeted = async {
         let mut events = launcher.events(&handle).await.unwrap();
@@ -68,10 +122,10 @@ async fn pods(given: &Given, handle: &JobHandle) -> Vec<Pod> {
 }
 
 /// A launcher that has gone leaves its job to the next, which hears of all that it prints, and starts nothing twice.
-async fn another_launcher_goes_on(given: Given) {
+async fn another_launcher_goes_on(given: Given, kind: Kind) {
     let script = r#"echo one; sleep 6; echo '{"progress":{"step":3}}' >> "$KF_TRAIN_PROGRESS"; echo two"#;
     let job = Job::command("sh", ["-c", script], 2);
-    let first = given.launcher(Kind::Job);
+    let first = given.launcher(kind);
     let handle = first.submit(job.spec().unwrap().clone(), "left-alone").await.unwrap();
     let started = async {
         let mut events = first.events(&handle).await.unwrap();
@@ -85,14 +139,14 @@ async fn another_launcher_goes_on(given: Given) {
     drop(first);
     let before: Vec<_> = pods(&given, &handle).await.into_iter().filter_map(|pod| pod.metadata.uid).collect();
 
-    let second = given.launcher(Kind::Job);
+    let second = given.launcher(kind);
     let stored = serde_json::to_string(&handle).unwrap();
     let handle: JobHandle = serde_json::from_str(&stored).unwrap();
     second.attach(&handle).await.unwrap();
     let again = second.submit(job.spec().unwrap().clone(), "left-alone").await.unwrap();
     assert_eq!(again, handle);
     let other = Job::command("sh", ["-c", "true"], 2);
-    let conflict = given.launcher(Kind::Job).submit(other.spec().unwrap().clone(), "left-alone").await;
+    let conflict = given.launcher(kind).submit(other.spec().unwrap().clone(), "left-alone").await;
     assert!(matches!(conflict, Err(Error::Conflict { .. })), "{conflict:?}");
     let succeeded = end(&second, &handle).await;
     assert!(matches!(succeeded, JobEnd::Succeeded { .. }), "{succeeded:?}");
@@ -104,13 +158,13 @@ async fn another_launcher_goes_on(given: Given) {
     let after: Vec<_> = pods(&given, &handle).await.into_iter().filter_map(|pod| pod.metadata.uid).collect();
     assert_eq!(before, after);
     // And a third, of a job that has ended.
-    let third = given.launcher(Kind::Job);
+    let third = given.launcher(kind);
     let ended = end(&third, &handle).await;
     assert!(matches!(ended, JobEnd::Succeeded { .. }), "{ended:?}");
 }
 
-async fn results_come_from_pods(given: Given) {
-    let launcher = given.launcher(Kind::Job);
+async fn results_come_from_pods(given: Given, kind: Kind) {
+    let launcher = given.launcher(kind);
     let doubled = run::<u64>(&*launcher, Job::ranks("double", 1).nodes(2).args(&4)).await;
     assert_eq!(doubled.unwrap(), 8);
     let wrong = run::<u64>(&*launcher, Job::ranks("double", 1).args(&"four")).await.unwrap_err().to_string();
@@ -119,8 +173,8 @@ async fn results_come_from_pods(given: Given) {
     assert!(unknown.contains("triple"), "{unknown}");
 }
 
-async fn nothing_stays_of_a_deleted_job(given: Given) {
-    let launcher = given.launcher(Kind::Job);
+async fn nothing_stays_of_a_deleted_job(given: Given, kind: Kind) {
+    let launcher = given.launcher(kind);
     let job = Job::command("sh", ["-c", "sleep 600"], 2);
     let handle = launcher.submit(job.spec().unwrap().clone(), "gone").await.unwrap();
     while pods(&given, &handle).await.is_empty() {
@@ -140,6 +194,6 @@ async fn nothing_stays_of_a_deleted_job(given: Given) {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
-    let unknown = given.launcher(Kind::Job).attach(&handle).await;
+    let unknown = given.launcher(kind).attach(&handle).await;
     assert!(matches!(unknown, Err(Error::Unknown { .. })), "{unknown:?}");
 }

@@ -26,12 +26,7 @@ pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
         trial(runtime, client, "manifests::they_follow_the_options", they_follow_the_options),
         trial(runtime, client, "manifests::fields_of_others_stay_theirs", fields_of_others_stay_theirs),
         trial(runtime, client, "manifests::the_cluster_reads_the_yaml", the_cluster_reads_the_yaml),
-        trial(
-            runtime,
-            client,
-            "manifests::policies_select_jobs_and_are_not_enforced_here",
-            policies_select_jobs,
-        ),
+        trial(runtime, client, "manifests::policies_select_pods_unenforced_here", policies_select_pods),
     ]
 }
 
@@ -161,7 +156,7 @@ async fn dry_run(client: &Client, document: &str) -> Value {
     client.request(request).await.unwrap_or_else(|error| panic!("{error}: {document}"))
 }
 
-async fn policies_select_jobs(given: Given) {
+async fn policies_select_pods(given: Given) {
     let launcher = given.launcher(Kind::Job);
     run::<()>(&*launcher, Job::command("sh", ["-c", "true"], 1)).await.unwrap();
     hold_for_all_pods(&given).await;

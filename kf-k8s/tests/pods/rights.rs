@@ -1,22 +1,20 @@
 //! What the accounts of programs and of their pods can't do.
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::rbac::v1::Role;
 use kf_k8s::train::Kind;
 use kf_train::{Job, Launcher, run};
-use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, LogParams, Patch, PatchParams,
-    PostParams,
-};
+use kube::api::{ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use super::attempts::{Attempts, VERBS, denied};
 use super::{Given, cluster, image, trial, trial_with};
 
 pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
@@ -41,68 +39,6 @@ fn whole<F: Future<Output = ()> + 'static>(
 ) -> Trial {
     trial_with(runtime, client, name, |_| {}, test)
 }
-
-/// Somebody's requests to objects of a kind.
-struct Attempts<'a> {
-    client: &'a Client,
-    /// In all where none is given.
-    namespace: Option<&'a str>,
-    resource: ApiResource,
-}
-
-impl<'a> Attempts<'a> {
-    fn at(client: &'a Client, namespace: &'a str, of: &str) -> Self {
-        Self { client, namespace: Some(namespace), resource: resource(of) }
-    }
-
-    fn everywhere(client: &'a Client, of: &str) -> Self {
-        Self { client, namespace: None, resource: resource(of) }
-    }
-
-    /// The cluster refuses each of the verbs, since this account may not.
-    async fn are_denied(&self, verbs: &[&str]) {
-        let api: Api<DynamicObject> = match self.namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &self.resource),
-            None => Api::all_with(self.client.clone(), &self.resource),
-        };
-        let plural = &self.resource.plural;
-        let list = ListParams::default();
-        for verb in verbs {
-            let named = DynamicObject::new("x", &self.resource);
-            let patch = Patch::Merge(json!({"metadata": {"labels": {"x": "y"}}}));
-            let done = match *verb {
-                "get" => api.get("x").await.map(drop),
-                "list" => api.list(&list).await.map(drop),
-                "create" => api.create(&PostParams::default(), &named).await.map(drop),
-                "patch" => api.patch("x", &PatchParams::default(), &patch).await.map(drop),
-                "delete" => api.delete("x", &DeleteParams::default()).await.map(drop),
-                "deletecollection" => api.delete_collection(&DeleteParams::default(), &list).await.map(drop),
-                other => panic!("{other}"),
-            };
-            denied(done, &format!(r#"cannot {verb} resource "{plural}""#));
-        }
-    }
-}
-
-/// `Secret`, or `Job of batch/v1`.
-fn resource(of: &str) -> ApiResource {
-    let (kind, version) = of.split_once(" of ").unwrap_or((of, "v1"));
-    let (group, version) = version.split_once('/').unwrap_or(("", version));
-    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
-}
-
-/// What the cluster says, which has refused for this reason.
-fn denied<T: Debug>(done: kube::Result<T>, why: &str) -> String {
-    match done {
-        Err(kube::Error::Api(status)) if status.code == 403 => {
-            assert!(status.message.contains(why), "{why}: {}", status.message);
-            status.message.clone()
-        }
-        other => panic!("{why}: {other:?}"),
-    }
-}
-
-const VERBS: [&str; 6] = ["get", "list", "create", "patch", "delete", "deletecollection"];
 
 async fn task(given: &Given) -> Client {
     cluster::account(&given.admin, &given.namespace, "kf-task").await
@@ -252,10 +188,24 @@ async fn those_of_the_role_alone(given: Given) {
         format!("jobset.x-k8s.io/jobsets: {all}"),
         format!("trainer.kubeflow.org/trainjobs: {all}"),
         "trainer.kubeflow.org/trainingruntimes: create patch".into(),
+        format!("kubeflow.org/pytorchjobs: {all}"),
     ];
     expected.sort();
     assert_eq!(own, expected);
     assert_eq!(rules(&task(&given).await, &given).await, anybody);
+}
+
+/// What the engine's account has was asked for in this namespace, and nothing else was.
+pub(crate) async fn were_all_used(given: &Given) {
+    let roles: Api<Role> = Api::namespaced(given.admin.clone(), &given.namespace);
+    let rules = roles.get("kf-engine").await.unwrap().rules.unwrap();
+    let rights = rules.into_iter().flat_map(|rule| {
+        let (group, resource) = (rule.api_groups.unwrap().concat(), rule.resources.unwrap().concat());
+        rule.verbs.into_iter().map(move |verb| format!("{verb} {group}/{resource}"))
+    });
+    let rights: BTreeSet<String> = rights.collect();
+    assert_eq!(given.asked.all(), rights, "asked for, and given");
+    assert_eq!(given.asked.granted(), rights);
 }
 
 async fn tasks_have_none(given: Given) {
@@ -269,6 +219,7 @@ async fn tasks_have_none(given: Given) {
         "JobSet of jobset.x-k8s.io/v1alpha2",
         "TrainJob of trainer.kubeflow.org/v1alpha1",
         "TrainingRuntime of trainer.kubeflow.org/v1alpha1",
+        "PyTorchJob of kubeflow.org/v1",
     ] {
         Attempts::at(&task, &given.namespace, of).are_denied(&VERBS).await;
     }

@@ -62,7 +62,8 @@ pub enum JobEvent {
         /// Why it was made.
         reason: String,
     },
-    /// An elastic job has no round, and waits for nodes; told once a second at most, where the reason is another.
+    /// A job waits: an elastic one for nodes, one on a cluster for a place, or to be let go on by who has suspended it. Told once
+    /// a second at most, where the reason is another.
     Waiting {
         /// For what.
         reason: String,

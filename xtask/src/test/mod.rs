@@ -184,7 +184,7 @@ fn closing(counts: &Counts, steps: &Steps) -> String {
 
 /// The crate whose tests run pods, and the controllers that these want.
 const PODS: &str = "kf-k8s";
-const CONTROLLERS: &[&str] = &["jobset", "trainer"];
+const CONTROLLERS: &[&str] = &["jobset", "trainer", "training-operator"];
 
 /// Arguments of clippy that make warnings errors.
 const DENY: &[&str] = &["--", "--deny", "warnings"];

@@ -204,7 +204,9 @@ impl JobStatus {
     }
 
     fn all_started(&self) -> bool {
-        self.ranks.iter().all(|rank| rank.state != RankState::Pending)
+        // One that has failed, or was ended, is yet to be started anew.
+        let started = |state: RankState| matches!(state, RankState::Running { .. } | RankState::Succeeded);
+        self.ranks.iter().all(|rank| started(rank.state))
     }
 
     fn progress(&mut self, now: Timestamp, rank: usize, progress: &Progress) {

@@ -50,6 +50,19 @@ fn conditions(status: &JobStatus) -> Vec<String> {
 }
 
 #[test]
+fn ranks_that_were_ended_while_a_job_waits_are_not_started_yet() {
+    let waiting = JobEvent::Waiting { reason: "it is suspended".into() };
+    let run = [(1, started(0)), (2, started(1)), (3, waiting), (4, ended(0, 143)), (5, ended(1, 143))];
+    let mut status = fold(2, &run);
+    status.apply(at(6), &started(0));
+    let created = "Created=True JobCreated @0";
+    assert_eq!(conditions(&status), [created, "Running=False WaitingForNodes @3"]);
+    status.apply(at(7), &started(1));
+    assert_eq!(conditions(&status), [created, "Running=True RanksStarted @7"]);
+    assert_eq!(status.ranks[1].restarts, 1);
+}
+
+#[test]
 fn conditions_follow_the_jobs_life() {
     let failed = || failure(RankEnd::Exited(Exit::Code(3)));
     let restarting = || JobEvent::Restarting { restarts: 1, failure: failed() };

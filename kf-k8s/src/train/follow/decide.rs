@@ -1,0 +1,197 @@
+//! What is to be done about a job, after all that is known of it.
+
+use std::time::{Duration, Instant};
+
+use kf_core::Timestamp;
+use kf_core::process::Exit;
+use kf_train::carrier::{ErrorFile, Suspect, culprit};
+use kf_train::{Failure, JobEnd, JobEvent, Program, RankEnd};
+use serde_json::Value;
+
+use super::super::kinds::State;
+use super::super::names::object_name;
+use super::seen::Seen;
+use super::{Carrier, Follow, Verdict};
+use crate::facts::ContainerEnd;
+
+/// How many of a failed rank's last lines are told.
+const LAST_LINES: usize = 20;
+/// How long an operator may take to see that a job's time is over before it is told again.
+const WAKE_AGAIN: Duration = Duration::from_secs(5);
+/// How long a pod may wait for what won't come by waiting.
+const HOPELESS_AFTER: Duration = Duration::from_secs(20);
+
+/// What is to be done.
+pub(super) enum Next {
+    Nothing,
+    End(JobEnd),
+    /// Its object is not there any more.
+    Gone,
+    /// Its operator does not see that its time is over.
+    Wake,
+    /// No rank is to blame for the object's failure.
+    Broken(String),
+    Restart(Box<Failure>),
+    Suspend(Verdict),
+}
+
+impl Follow {
+    /// Decides.
+    pub(super) fn next(&mut self) -> Next {
+        if self.listed.is_some() || self.lists_objects {
+            return Next::Nothing;
+        }
+        let Some(Carrier { state, verdict, due }) = self.object.clone() else { return Next::Nothing };
+        let ended = self.seen.iter().all(|seen| seen.ended || seen.started.is_none());
+        let quiet = ended && self.pods.values().all(|node| node.pod.over);
+        if self.gone {
+            return match (quiet, verdict) {
+                (false, _) => Next::Nothing,
+                (true, Some(Verdict::Canceled)) => Next::End(JobEnd::Canceled),
+                (true, _) => Next::Gone,
+            };
+        }
+        if let Some(verdict) = verdict {
+            return match verdict {
+                _ if !quiet => Next::Nothing,
+                Verdict::Canceled => Next::End(JobEnd::Canceled),
+                Verdict::Broken { reason, retryable } => Next::End(JobEnd::Broken { reason, retryable }),
+                Verdict::Failed(failure) => self.failed(failure),
+            };
+        }
+        match state {
+            State::Succeeded if ended => Next::End(self.succeeded()),
+            State::Failed { late, message } if quiet => {
+                if let (true, Some(after)) = (late, self.job.spec.timeout) {
+                    return Next::End(JobEnd::TimedOut { after });
+                }
+                match self.blame() {
+                    Some(failure) => self.failed(Box::new(failure)),
+                    None => {
+                        let evicted = self
+                            .pods
+                            .values()
+                            .find_map(|node| node.pod.evicted.as_ref().map(ToString::to_string));
+                        Next::Broken(evicted.unwrap_or(message))
+                    }
+                }
+            }
+            State::Succeeded | State::Failed { .. } => Next::Nothing,
+            State::Suspended { field } => {
+                self.tell_suspended(field, quiet);
+                Next::Nothing
+            }
+            State::Active => {
+                self.suspended = (false, false);
+                let late = due.is_some_and(|due| Timestamp::now().as_millis() / 1000 > due);
+                match late && self.woken.is_none_or(|at| at.elapsed() > WAKE_AGAIN) {
+                    true => Next::Wake,
+                    false => self.limits(),
+                }
+            }
+        }
+    }
+
+    /// Tells that somebody has suspended the job, and again when all its ranks have ended.
+    fn tell_suspended(&mut self, field: &str, quiet: bool) {
+        if self.suspended == (true, quiet) {
+            return;
+        }
+        // What its pods have waited for.
+        self.waits = None;
+        self.suspended = (true, quiet);
+        let kind = self.cluster.kind.resource().kind;
+        let name = object_name(&self.job.name, self.restart);
+        let then = if quiet { "it goes on when that is false" } else { "its ranks are ended" };
+        let reason = format!("it is suspended: {field} of the {kind} `{name}` is true; {then}");
+        self.job.feed.tell(JobEvent::Waiting { reason });
+    }
+
+    fn failed(&self, failure: Box<Failure>) -> Next {
+        match self.restart < self.job.spec.max_restarts {
+            true => Next::Restart(failure),
+            false => Next::End(JobEnd::Failed(failure)),
+        }
+    }
+
+    fn succeeded(&mut self) -> JobEnd {
+        match (&self.job.spec.program, self.result.take()) {
+            (Program::Ranks { .. }, None) => JobEnd::Broken {
+                reason: "rank 0 ended with exit code 0 but its log holds no result of it".into(),
+                retryable: false,
+            },
+            (_, result) => JobEnd::Succeeded { result: result.unwrap_or(Value::Null) },
+        }
+    }
+
+    /// The rank that failed first.
+    fn blame(&self) -> Option<Failure> {
+        let message =
+            |end: &ContainerEnd| end.message.as_ref().and_then(|text| ErrorFile::parse(text.as_bytes()));
+        let suspects = self.seen.iter().enumerate().filter_map(|(rank, seen)| {
+            let end = seen.end.as_ref().filter(|_| seen.failed())?;
+            let of_another_rank = message(end).is_some_and(|file| file.of_another_rank);
+            // Of a second's length, in which the others may have been asked to end.
+            let at = (end.at / 1_000_000_000, matches!(end.exit, Exit::Signal(_)), seen.order);
+            Some(Suspect { rank, exit: end.exit, at, of_another_rank })
+        });
+        let suspects: Vec<_> = suspects.collect();
+        let rank = culprit(&suspects)?.rank;
+        let end = self.seen.get(rank)?.end.as_ref()?;
+        let limit = self.job.spec.resources.memory;
+        let how = match end.out_of_memory {
+            true => RankEnd::OutOfMemory { used: limit, limit },
+            false => RankEnd::Exited(end.exit),
+        };
+        let mut failure = self.failure(rank, how);
+        failure.message = message(end).map(|file| file.message);
+        Some(failure)
+    }
+
+    fn failure(&self, rank: usize, end: RankEnd) -> Failure {
+        let mut failure = Failure::new(rank, self.job.spec.world_size(), end);
+        failure.progress = self.seen.get(rank).and_then(|seen| seen.progress.clone());
+        failure.last_lines = self.job.logs().get(&rank).map_or_else(Vec::new, |kept| kept.last(LAST_LINES));
+        failure
+    }
+
+    /// What breaks the job's limits, or keeps it from running.
+    fn limits(&mut self) -> Next {
+        let now = Instant::now();
+        let waits =
+            self.pods.values().filter_map(|node| node.pod.waits.clone()).min_by_key(|wait| !wait.hopeless);
+        match (waits, &mut self.waits) {
+            (Some(wait), Some((since, told))) if wait.hopeless == told.hopeless => {
+                if wait.hopeless && now - *since > HOPELESS_AFTER {
+                    return Next::Suspend(Verdict::Broken { reason: wait.reason, retryable: false });
+                }
+            }
+            (Some(wait), told) => {
+                self.job.feed.tell(JobEvent::Waiting { reason: wait.reason.clone() });
+                *told = Some((now, wait));
+            }
+            (None, told) => *told = None,
+        }
+        let spec = &self.job.spec;
+        // A pod goes on until all its containers have ended.
+        let failed = |seen: &Seen| seen.read && seen.failed();
+        if spec.ranks_per_node > 1
+            && self.seen.iter().any(failed)
+            && let Some(failure) = self.blame()
+        {
+            return Next::Suspend(Verdict::Failed(Box::new(failure)));
+        }
+        for (rank, seen) in self.seen.iter().enumerate().filter(|(_, seen)| !seen.ended) {
+            let (Some(started), Some(heard), None) = (seen.started, seen.heard, &seen.end) else { continue };
+            if !seen.begun && now - started > spec.start_timeout {
+                let end = RankEnd::NotStarted(spec.start_timeout.as_secs_f64());
+                return Next::Suspend(Verdict::Failed(Box::new(self.failure(rank, end))));
+            }
+            if let Some(limit) = spec.progress_timeout.filter(|limit| seen.begun && now - heard > *limit) {
+                let end = RankEnd::Hung(limit.as_secs_f64());
+                return Next::Suspend(Verdict::Failed(Box::new(self.failure(rank, end))));
+            }
+        }
+        Next::Nothing
+    }
+}

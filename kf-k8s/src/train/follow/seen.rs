@@ -1,0 +1,42 @@
+//! What is known of a rank.
+
+use std::time::Instant;
+
+use kf_core::process::Exit;
+use kf_train::Progress;
+
+use crate::facts::ContainerEnd;
+
+/// What is known of a rank since it was last started.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The id of the pod that it is in; none before that has told something of it.
+    pub(super) pod: Option<String>,
+    /// The number of the reading of its log.
+    pub(super) turn: u64,
+    pub(super) started: Option<Instant>,
+    /// Whether its function was reached, or it is a foreign program.
+    pub(super) begun: bool,
+    pub(super) heard: Option<Instant>,
+    pub(super) progress: Option<Progress>,
+    /// Whether all of its log was read.
+    pub(super) read: bool,
+    pub(super) end: Option<ContainerEnd>,
+    /// How many ends were seen before it.
+    pub(super) order: u64,
+    /// Whether it was asked to end.
+    pub(super) asked: bool,
+    pub(super) ended: bool,
+}
+
+impl Seen {
+    /// Whether it has ended badly, and not because it was asked to end.
+    pub(super) fn failed(&self) -> bool {
+        !self.asked && self.end.as_ref().is_some_and(|end| !end.exit.success())
+    }
+
+    /// How it ended; of one whose pod went before its end was seen, that it was asked to end.
+    pub(super) fn exit(&self) -> Exit {
+        self.end.as_ref().map_or(Exit::Signal(15), |end| end.exit)
+    }
+}
