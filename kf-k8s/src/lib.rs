@@ -42,4 +42,5 @@
 //! - Ranks that failed are started anew by a launcher that has the job in hand, not by the cluster alone.
 
 pub mod objects;
+pub mod tasks;
 pub mod train;

@@ -3,3 +3,4 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests say what is wrong by failing")]
 
 mod objects;
+mod platform;

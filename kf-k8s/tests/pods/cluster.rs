@@ -25,11 +25,11 @@ pub(crate) struct TestNamespace {
 }
 
 impl TestNamespace {
-    /// Whose pods have no rights beyond the least, as the cluster enforces.
-    pub(crate) async fn new(client: &Client, of: &str) -> Self {
+    /// Whose pods have no rights beyond this level of PodSecurity, as the cluster enforces.
+    pub(crate) async fn new(client: &Client, of: &str, level: &str) -> Self {
         let suffix: u32 = std::process::id();
         let name = format!("kf-{of}-{suffix}");
-        let labels = [("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())];
+        let labels = [("pod-security.kubernetes.io/enforce".to_owned(), level.to_owned())];
         let metadata =
             ObjectMeta { name: Some(name.clone()), labels: Some(labels.into()), ..Default::default() };
         let namespace = Namespace { metadata, ..Default::default() };

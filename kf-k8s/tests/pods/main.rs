@@ -6,6 +6,7 @@ mod cluster;
 mod conformance;
 mod image;
 mod jobs;
+mod platform;
 mod trouble;
 
 use std::process::ExitCode;
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
         }
     };
     let runtime = Arc::new(runtime);
-    let trials = [conformance::trials, jobs::trials, trouble::trials];
+    let trials = [conformance::trials, jobs::trials, platform::trials, trouble::trials];
     let trials = trials.into_iter().flat_map(|of| of(&runtime, &client)).collect();
     let ended = libtest_mimic::run(&arguments, trials);
     if !ended.has_failed() {
@@ -74,8 +75,22 @@ fn main() -> ExitCode {
     ended.exit_code()
 }
 
-/// A test in a namespace of its own, which goes afterwards.
+/// A test in a namespace of its own, which goes afterwards, and whose pods have the least rights.
 fn trial<F>(
+    runtime: &Arc<tokio::runtime::Runtime>,
+    client: &Client,
+    name: &str,
+    test: impl FnOnce(Given) -> F + Send + 'static,
+) -> Trial
+where
+    F: Future<Output = ()> + 'static,
+{
+    trial_at("restricted", runtime, client, name, test)
+}
+
+/// Such a test, whose pods have rights up to a level of PodSecurity.
+fn trial_at<F>(
+    level: &'static str,
     runtime: &Arc<tokio::runtime::Runtime>,
     client: &Client,
     name: &str,
@@ -88,7 +103,7 @@ where
     let of = name.rsplit("::").next().unwrap_or(name).replace('_', "-");
     Trial::test(name, move || {
         runtime.block_on(async {
-            let namespace = TestNamespace::new(&client, &of).await;
+            let namespace = TestNamespace::new(&client, &of, level).await;
             let given = Given { client, namespace: namespace.name.clone() };
             // A panic is the test's end, and the namespace goes all the same.
             let local = tokio::task::LocalSet::new();

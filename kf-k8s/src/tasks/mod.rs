@@ -1,0 +1,3 @@
+//! Tasks of pipelines on a cluster.
+
+pub mod platform;
