@@ -7,6 +7,7 @@ mod claims;
 mod files;
 mod refused;
 mod taken_over;
+mod unfit;
 
 use std::collections::BTreeSet;
 

@@ -90,7 +90,7 @@ pub(super) fn init() -> Vec<Row> {
                 "args": ["wget -O /config/settings.json $CONFIG_URL"],
                 "env": [
                     {"name": "CONFIG_URL", "value": "http://config-server/settings.json"},
-                    {"name": "EMPTY", "value": ""},
+                    {"name": "EMPTY"},
                 ],
                 "volumeMounts": [{"name": "config-volume", "mountPath": "/config"}],
                 "restartPolicy": "Always", "securityContext": restricted(),

@@ -1,5 +1,6 @@
 //! That the cluster takes what pipelines' configurations make of a pod, and the claims of their tasks.
 
+#[expect(dead_code, reason = "what a row should make is looked at without a cluster")]
 #[path = "../platform/mod.rs"]
 mod rows;
 
@@ -59,6 +60,23 @@ where
     let mut request = Request::new(path).create(&parameters, serde_json::to_vec(object).unwrap()).unwrap();
     let strict = format!("{}&fieldValidation=Strict", request.uri());
     *request.uri_mut() = strict.parse().unwrap();
-    let made = given.client.request::<Json>(request).await;
-    made.map(|_| ()).map_err(|error| error.to_string())
+    let kept = given.client.request::<Json>(request).await.map_err(|error| error.to_string())?;
+    match dropped(object, &kept) {
+        None => Ok(()),
+        Some(field) => Err(format!("the cluster drops {field}")),
+    }
+}
+
+/// The first part of an object that is not in what a cluster keeps, which may have more.
+fn dropped(object: &Json, kept: &Json) -> Option<String> {
+    match (object, kept) {
+        (Json::Object(fields), Json::Object(kept)) => fields.iter().find_map(|(key, value)| {
+            let within = dropped(value, kept.get(key).unwrap_or(&Json::Null))?;
+            Some(format!(".{key}{within}"))
+        }),
+        (Json::Array(items), Json::Array(kept)) => items.iter().enumerate().find_map(|(index, item)| {
+            Some(format!("[{index}]{}", dropped(item, kept.get(index).unwrap_or(&Json::Null))?))
+        }),
+        (object, kept) => (object != kept).then(|| format!(": {object}, it has {kept}")),
+    }
 }

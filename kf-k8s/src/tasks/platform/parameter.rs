@@ -55,8 +55,12 @@ pub struct Reference<'a> {
     pub selector: Option<&'a str>,
 }
 
-/// What gives the value that a reference stands for: none where there is no such parameter, `null` where an optional one
-/// was not given. A constant is asked for too, so that its placeholders can be replaced; none keeps it as it is.
+/// What gives the value that a reference stands for: none where there is no such parameter, which is an error; `null` where
+/// an optional one was not given, which leaves out what asks for it. A constant is asked for too, so that its placeholders
+/// can be replaced; none keeps it as it is.
+///
+/// Sources can be told apart by name. Where an engine has found all values before, as kf-pipeline does for
+/// `ContainerTask::kubernetes_parameter`, the pointer is enough.
 pub type Lookup<'a> = dyn Fn(&Reference<'_>) -> Option<Json> + 'a;
 
 /// How it is written.

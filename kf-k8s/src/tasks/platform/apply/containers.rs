@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::volumes::absolute;
-use super::{Draft, filled, given};
+use super::{Draft, filled, given, some};
 use crate::tasks::platform::quantity::quantity_at;
 use crate::tasks::platform::{InitContainer, InitResources, PlatformError};
 
@@ -136,7 +136,7 @@ fn variables(pointer: &str, item: &InitContainer) -> Result<Vec<EnvVar>, Platfor
     let entries = item.env.iter().enumerate();
     let variables = entries.map(|(index, entry)| {
         let name = given(&format!("{pointer}/env/{index}"), "name", &entry.name)?.to_owned();
-        Ok(EnvVar { name, value: Some(entry.value.clone()), value_from: None })
+        Ok(EnvVar { name, value: some(&entry.value), value_from: None })
     });
     variables.collect()
 }

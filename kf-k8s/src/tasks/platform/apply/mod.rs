@@ -100,11 +100,12 @@ impl Draft<'_> {
     fn value(&mut self, parameter: &InputParameter, pointer: &str) -> Result<Option<Json>, PlatformError> {
         let InputParameter { source, selector } = parameter;
         let given = (self.lookup)(&Reference { pointer, source, selector: selector.as_deref() });
-        let value = match (given, source) {
-            (Some(value), _) => value,
-            (None, Source::Constant(value)) => value.clone(),
-            (None, _) => {
-                let from = source.to_string();
+        let value = match (given, source, selector) {
+            (Some(value), ..) => value,
+            (None, Source::Constant(value), None) => value.clone(),
+            (None, _, selector) => {
+                let part = selector.as_ref().map(|selector| format!("`{selector}` of ")).unwrap_or_default();
+                let from = format!("{part}{source}");
                 return Err(PlatformError::Missing { pointer: pointer.to_owned(), from });
             }
         };
