@@ -37,6 +37,7 @@ mod executor;
 mod informer;
 mod options;
 mod pace;
+pub mod platform;
 mod pod;
 mod problem;
 

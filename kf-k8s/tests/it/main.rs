@@ -4,3 +4,4 @@
 
 mod discover;
 mod objects;
+mod platform;

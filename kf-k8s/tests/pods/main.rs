@@ -9,6 +9,7 @@ mod conformance;
 mod image;
 mod jobs;
 mod manifests;
+mod platform;
 mod rights;
 mod suspended;
 mod tasks;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         conformance::trials,
         jobs::trials,
         manifests::trials,
+        platform::trials,
         rights::trials,
         suspended::trials,
         tasks::trials,
