@@ -11,22 +11,31 @@ use k8s_openapi::api::core::v1::Pod;
 use kf_core::RunId;
 use kf_core::artifact::ArtifactStore;
 use kf_core::process::{LogFeed, LogStream};
-use kf_pipeline::{Attempt, AttemptHandle, AttemptStatus, Executor, ExecutorError, Submission, Work};
+use kf_pipeline::{
+    Attempt, AttemptHandle, AttemptStatus, ContainerTask, Executor, ExecutorError, Submission, Work,
+};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
+use serde_json::Value as Json;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::attempt::{Canceling, Carrying, Start, remove_pod};
+use super::claims;
 use super::create::{Again, with_causes};
 use super::informer::Informer;
 use super::options::TaskOptions;
 use super::pace::Pace;
+use super::platform::{
+    CREATE_CLAIM, ClaimTask, DELETE_CLAIM, KubernetesConfig, Lookup, PlatformError, Reference, Source,
+};
 use super::pod::{Draft, MOST_REQUEST, RUN, pod, pod_name};
 use super::problem::Known;
 use crate::pod::memory_limit;
 
+/// What the names of parameters begin with that only the platform document asks for.
+const PLATFORM: &str = "kubernetes:";
 /// The name of the file in an attempt's folder that its log is kept in.
 const LOG: &str = "log.txt";
 /// How long a pod may take to end that nobody of the engine tells to.
@@ -47,6 +56,7 @@ pub struct PodExecutor {
 /// What the attempts of an executor share.
 pub(super) struct Shared {
     pub(super) namespace: String,
+    pub(super) client: Client,
     pub(super) pods: Api<Pod>,
     pub(super) store: ArtifactStore,
     pub(super) pace: Pace,
@@ -89,7 +99,8 @@ impl PodExecutor {
         let namespace = namespace.into();
         Self {
             shared: Arc::new(Shared {
-                pods: Api::namespaced(client, &namespace),
+                pods: Api::namespaced(client.clone(), &namespace),
+                client,
                 namespace,
                 store,
                 pace: Pace::new(options.writes_per_second),
@@ -178,6 +189,13 @@ impl Shared {
         Submission { handle, status: status.boxed() }
     }
 
+    /// Makes or deletes a claim.
+    fn carry_claim(self: &Arc<Self>, handle: AttemptHandle, task: ClaimTask) -> Submission {
+        let (shared, attempt) = (Arc::clone(self), handle.clone());
+        let end = async move { AttemptStatus::Ended(claims::carry(&shared, &attempt, task).await) };
+        Submission { handle, status: stream::once(end).boxed() }
+    }
+
     /// Removes pods that have ended long ago and that nobody came for.
     async fn sweep(pods: Api<Pod>, keep: Duration) {
         let mut times = tokio::time::interval(SWEEP);
@@ -205,6 +223,20 @@ fn is_older(pod: &Pod, than: Duration) -> bool {
     ends.map(|end| end.0.as_millisecond()).max().is_some_and(|end| now.saturating_sub(end) > than)
 }
 
+/// The task's own inputs.
+fn inputs(attempt: &Attempt) -> serde_json::Map<String, Json> {
+    let own = attempt.parameters.iter().filter(|(name, _)| !name.starts_with(PLATFORM));
+    own.map(|(name, value)| (name.to_string(), Json::clone(value))).collect()
+}
+
+/// What a parameter of the platform document is; null where a component's input was left out.
+fn given(attempt: &Attempt, reference: &Reference<'_>) -> Option<Json> {
+    let name = ContainerTask::kubernetes_parameter(reference.pointer);
+    let found = attempt.parameters.iter().find(|(given, _)| given.as_ref() == name);
+    let absent = || matches!(reference.source, Source::ComponentInput(_)).then_some(Json::Null);
+    found.map(|(_, value)| Json::clone(value)).or_else(absent)
+}
+
 /// What is known of an attempt that is carried.
 struct Carried {
     handle: AttemptHandle,
@@ -229,6 +261,10 @@ impl Executor for PodExecutor {
         if container.image.is_empty() {
             return Err("names no image".into());
         }
+        KubernetesConfig::read(&task.kubernetes).map_err(|error| error.to_string())?;
+        if [CREATE_CLAIM, DELETE_CLAIM].contains(&container.image.as_str()) {
+            return Ok(());
+        }
         if container.command.is_empty() {
             return Err(format!(
                 "has no command, and what image `{}` runs by itself can't be put between fetching its inputs and keeping its \
@@ -246,21 +282,35 @@ impl Executor for PodExecutor {
             AbortOnDropHandle::new(tokio::spawn(sweep))
         });
         let handle = attempt.handle();
-        let image = match &attempt.work {
-            Work::Container(task) => Some(task.container.image.as_str()),
+        let task = match &attempt.work {
+            Work::Container(task) => Some(task),
             _ => None,
         };
+        let image = task.map(|task| task.container.image.as_str());
+        let wrong = |error: PlatformError| ExecutorError::Start(error.to_string());
+        if let Some(image) = image
+            && let Some(claim) = ClaimTask::of(image, &inputs(&attempt), &pod_name(&handle)).map_err(wrong)?
+        {
+            return Ok(shared.carry_claim(handle, claim));
+        }
+        let platform = match task {
+            Some(task) => Some(KubernetesConfig::read(&task.kubernetes).map_err(wrong)?),
+            None => None,
+        };
+        let request = attempt.to_request(MOST_REQUEST, &shared.store).await?;
+        let given = |reference: &Reference<'_>| given(&attempt, reference);
         let draft = Draft {
             handle: &handle,
             run: &attempt.run,
             image,
-            request: attempt.to_request(MOST_REQUEST, &shared.store).await?,
+            request,
             resources: &attempt.resources,
             timeout: attempt.timeout,
             grace: GRACE,
             options: &shared.options,
+            platform: platform.as_ref().map(|platform| (platform, &given as &Lookup<'_>)),
         };
-        let pod = pod(draft);
+        let pod = pod(draft).map_err(wrong)?;
         let carried = Carried {
             known: Known { timeout: attempt.timeout, memory: memory_limit(&attempt.resources) },
             log: Some(attempt.dir.join(LOG)),

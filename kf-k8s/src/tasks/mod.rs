@@ -23,6 +23,9 @@
 //! beside it ([`Install`](kf_pipeline::remote::Install) among the workers), which fetches and stores its artifacts. Content
 //! goes between pods and the artifact store; the engine sees references.
 //!
+//! What a pipeline's platform document asks for of `kubernetes` (secrets, claims, tolerations …) becomes part of the pod, by
+//! [`platform`]; tasks that make and delete volume claims do so without a pod.
+//!
 //! # Who may die
 //! A pod's name follows from its attempt, and its pod goes on without the engine. An engine that comes back finds it, or what
 //! it gave, under that name and starts nothing twice. What a pod gave stays until its end is committed; then the pod goes.
@@ -32,6 +35,7 @@
 //! the engine's [budget for lost attempts](kf_pipeline::EngineBuilder::max_lost) instead of the task's retries.
 
 mod attempt;
+mod claims;
 mod create;
 mod executor;
 mod informer;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, EnvFromSource, EnvVar, Pod, PodSpec, SecretEnvSource, Volume,
+    Container, EmptyDirVolumeSource, EnvFromSource, EnvVar, Pod, PodSpec, PodTemplateSpec, SecretEnvSource,
+    Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kf_core::RunId;
@@ -15,6 +16,7 @@ use kf_pipeline::remote::{self, INSTALL_ENTRY, INSTALLED};
 use sha2::{Digest, Sha256};
 
 use super::options::TaskOptions;
+use super::platform::{KubernetesConfig, Lookup, PlatformError};
 use crate::pod::{annotation_volume, container_security, mount, pod_security, resources, whole_seconds};
 
 /// The container that does the work.
@@ -39,7 +41,6 @@ const PROGRAM: &str = "/kf-program";
 pub(super) const MOST_REQUEST: usize = 64 << 10;
 
 /// What a pod is made of.
-#[derive(Debug)]
 pub(super) struct Draft<'a> {
     pub(super) handle: &'a AttemptHandle,
     pub(super) run: &'a RunId,
@@ -50,6 +51,8 @@ pub(super) struct Draft<'a> {
     pub(super) timeout: Option<Duration>,
     pub(super) grace: Duration,
     pub(super) options: &'a TaskOptions,
+    /// What the platform document asks for, and what its parameters are.
+    pub(super) platform: Option<(&'a KubernetesConfig, &'a Lookup<'a>)>,
 }
 
 /// The name of an attempt's pod: the same for the same attempt.
@@ -60,7 +63,10 @@ pub(super) fn pod_name(handle: &AttemptHandle) -> String {
 }
 
 /// The pod of an attempt.
-pub(super) fn pod(draft: Draft<'_>) -> Pod {
+///
+/// # Errors
+/// What the platform document asks for and can't be had.
+pub(super) fn pod(draft: Draft<'_>) -> Result<Pod, PlatformError> {
     let options = draft.options;
     let mut annotations =
         BTreeMap::from([(ATTEMPT.to_owned(), draft.handle.0.clone()), (ASKED.to_owned(), draft.request)]);
@@ -91,16 +97,11 @@ pub(super) fn pod(draft: Draft<'_>) -> Pod {
         }]);
     }
     volumes.push(annotation_volume("request", &files));
-    let mut env = asked(remote::ENTRY, ASKED_FILE);
-    env.push(variable(remote::FOLDER, FOLDER));
-    env.push(variable(remote::REPLY, "/dev/termination-log"));
-    env.extend(options.env.iter().map(|(name, value)| variable(name, value)));
     let secret = |name: &String| EnvFromSource {
         secret_ref: Some(SecretEnvSource { name: name.clone(), optional: None }),
         ..Default::default()
     };
     task.image_pull_policy = options.pod.image_pull_policy.clone();
-    task.env = Some(env);
     task.env_from =
         Some(options.secrets.iter().map(secret).collect::<Vec<_>>()).filter(|all| !all.is_empty());
     task.resources = resources(draft.resources);
@@ -109,13 +110,12 @@ pub(super) fn pod(draft: Draft<'_>) -> Pod {
     let mut labels = options.pod.labels.clone();
     labels.insert("app.kubernetes.io/managed-by".into(), "kf".into());
     labels.insert(RUN.into(), draft.run.to_string());
-    Pod {
-        metadata: ObjectMeta {
-            name: Some(pod_name(draft.handle)),
+    let mut made = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
             labels: Some(labels),
             annotations: Some(annotations),
             ..Default::default()
-        },
+        }),
         spec: Some(PodSpec {
             init_containers: before,
             containers: vec![task],
@@ -131,8 +131,23 @@ pub(super) fn pod(draft: Draft<'_>) -> Pod {
             security_context: Some(pod_security(options.pod.user)),
             ..Default::default()
         }),
-        status: None,
+    };
+    if let Some((platform, lookup)) = draft.platform {
+        for note in platform.apply(lookup, &mut made, CONTAINER)? {
+            tracing::warn!(attempt = %draft.handle.0, "{note}");
+        }
     }
+    let mut spec = made.spec.unwrap_or_default();
+    for container in spec.containers.iter_mut().filter(|container| container.name == CONTAINER) {
+        // Last, so that no pipeline has its say in them.
+        let env = container.env.get_or_insert_default();
+        env.extend(options.env.iter().map(|(name, value)| variable(name, value)));
+        env.extend(asked(remote::ENTRY, ASKED_FILE));
+        env.push(variable(remote::FOLDER, FOLDER));
+        env.push(variable(remote::REPLY, "/dev/termination-log"));
+    }
+    let metadata = ObjectMeta { name: Some(pod_name(draft.handle)), ..made.metadata.unwrap_or_default() };
+    Ok(Pod { metadata, spec: Some(spec), status: None })
 }
 
 /// What makes a process the worker of this entry.
@@ -170,7 +185,9 @@ mod tests {
                 timeout: Some(Duration::from_millis(1500)),
                 grace: Duration::from_secs(5),
                 options: &options,
+                platform: None,
             })
+            .unwrap()
         };
         let own = made(None);
         let spec = own.spec.unwrap();

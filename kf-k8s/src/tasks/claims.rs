@@ -1,0 +1,97 @@
+//! Tasks that make and delete volume claims: they have no pod.
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kf_core::artifact::Metadata;
+use kf_pipeline::{AttemptEnd, AttemptHandle, AttemptOutputs};
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+
+use super::create::{Again, Refusal, refusal};
+use super::executor::Shared;
+use super::platform::ClaimTask;
+use super::pod::ATTEMPT;
+use super::problem::PodProblem;
+
+/// Does what such a task does, once for an attempt.
+pub(super) async fn carry(shared: &Shared, handle: &AttemptHandle, task: ClaimTask) -> AttemptEnd {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(shared.client.clone(), &shared.namespace);
+    let done = match task {
+        ClaimTask::Create { mut claim, outputs } => {
+            let annotations = claim.metadata.annotations.get_or_insert_default();
+            annotations.insert(ATTEMPT.to_owned(), handle.0.clone());
+            make(shared, &claims, handle, &claim).await.map(|()| outputs.into_iter().collect())
+        }
+        ClaimTask::Delete { name } => delete(shared, &claims, &name).await.map(|()| Metadata::new()),
+    };
+    match done {
+        Ok(parameters) => {
+            let mut outputs = AttemptOutputs::default();
+            outputs.parameters = parameters;
+            AttemptEnd::Succeeded(outputs)
+        }
+        Err(end) => end,
+    }
+}
+
+async fn make(
+    shared: &Shared,
+    claims: &Api<PersistentVolumeClaim>,
+    handle: &AttemptHandle,
+    claim: &PersistentVolumeClaim,
+) -> Result<(), AttemptEnd> {
+    let name = claim.metadata.name.as_deref().unwrap_or_default();
+    let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
+    let mut again = Again::default();
+    loop {
+        shared.pace.turn().await;
+        let Err(error) = claims.create(&params, claim).await else { return Ok(()) };
+        if refusal(&error) != Refusal::There {
+            later(shared, name, &error)?;
+        } else if let Ok(Some(there)) = claims.get_opt(name).await {
+            let of = there.metadata.annotations.as_ref().and_then(|all| all.get(ATTEMPT));
+            if of == Some(&handle.0) {
+                return Ok(());
+            }
+            let message = format!(
+                "volume claim `{name}` is there in namespace `{}` already: give it another name, or leave out the task that \
+                 makes it",
+                shared.namespace
+            );
+            return Err(AttemptEnd::Failed { message, permanent: true });
+        }
+        again.wait().await;
+    }
+}
+
+async fn delete(shared: &Shared, claims: &Api<PersistentVolumeClaim>, name: &str) -> Result<(), AttemptEnd> {
+    let mut again = Again::default();
+    loop {
+        shared.pace.turn().await;
+        match claims.delete(name, &DeleteParams::background()).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                let message =
+                    format!("there is no volume claim `{name}` in namespace `{}`", shared.namespace);
+                return Err(AttemptEnd::Failed { message, permanent: false });
+            }
+            Err(error) => later(shared, name, &error)?,
+        }
+        again.wait().await;
+    }
+}
+
+/// Nothing, where it is worth trying again.
+fn later(shared: &Shared, name: &str, error: &kube::Error) -> Result<(), AttemptEnd> {
+    let namespace = || shared.namespace.clone();
+    match refusal(error) {
+        Refusal::Forbidden(reason) => Err(PodProblem::Forbidden { namespace: namespace(), reason }.end()),
+        Refusal::Refused(reason) => {
+            let message = format!("namespace `{}` refuses volume claim `{name}`: {reason}", namespace());
+            Err(AttemptEnd::Failed { message, permanent: true })
+        }
+        Refusal::There | Refusal::Quota(_) | Refusal::Later(_) => {
+            tracing::debug!(claim = name, %error, "it is tried again");
+            Ok(())
+        }
+    }
+}
