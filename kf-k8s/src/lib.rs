@@ -38,8 +38,8 @@
 //!
 //! # Suspended jobs
 //! Whoever sets `suspend` of a job's object (Kueue does, until there is room) takes its pods away. That is no failure, and
-//! uses up no restart: [`JobEvent::Waiting`](kf_train::JobEvent::Waiting) names the field, and tells once more when all ranks
-//! have ended. When it is set back, the ranks start anew, from where they can; of a Job, a JobSet or a TrainJob, those ranks
+//! uses up no restart: [`JobEvent::Waiting`](kf_train::JobEvent::Waiting) names the field, and tells once more when the pods
+//! have gone. When it is set back, the ranks start anew, from where they can; of a Job, a JobSet or a TrainJob, those ranks
 //! that had succeeded by then stay so. The time that the job may take is counted from there.
 //!
 //! ```sh

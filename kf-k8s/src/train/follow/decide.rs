@@ -78,7 +78,9 @@ impl Follow {
             }
             State::Succeeded | State::Failed { .. } => Next::Nothing,
             State::Suspended { field } => {
-                self.tell_suspended(field, quiet);
+                // What still leaves would count as failed if it went on, at the training operator's.
+                let gone = quiet && !self.pods.values().any(|pod| pod.leaves);
+                self.tell_suspended(field, gone);
                 Next::Nothing
             }
             State::Active => {
@@ -92,17 +94,17 @@ impl Follow {
         }
     }
 
-    /// Tells that somebody has suspended the job, and again when all its ranks have ended.
-    fn tell_suspended(&mut self, field: &str, quiet: bool) {
-        if self.suspended == (true, quiet) {
+    /// Tells that somebody has suspended the job, and again when its pods have gone.
+    fn tell_suspended(&mut self, field: &str, gone: bool) {
+        if self.suspended == (true, gone) {
             return;
         }
         // What its pods have waited for.
         self.waits = None;
-        self.suspended = (true, quiet);
+        self.suspended = (true, gone);
         let kind = self.cluster.kind.resource().kind;
         let name = object_name(&self.job.name, self.restart);
-        let then = if quiet { "it goes on when that is false" } else { "its ranks are ended" };
+        let then = if gone { "it goes on when that is false" } else { "its ranks are ended" };
         let reason = format!("it is suspended: {field} of the {kind} `{name}` is true; {then}");
         self.job.feed.tell(JobEvent::Waiting { reason });
     }

@@ -126,7 +126,7 @@ struct Follow {
     gone: bool,
     result: Option<Value>,
     waits: Option<(Instant, Wait)>,
-    /// Whether it was told that the job is suspended, and that its ranks have ended.
+    /// Whether it was told that the job is suspended, and that its pods have gone.
     suspended: (bool, bool),
     /// When the operator was last told that the job's time is over.
     woken: Option<Instant>,
@@ -143,7 +143,8 @@ impl Follow {
             job,
             restart,
             pods: BTreeMap::new(),
-            listed: None,
+            // The first one is waited for.
+            listed: Some(BTreeMap::new()),
             lists_objects: false,
             there: false,
             ends: 0,

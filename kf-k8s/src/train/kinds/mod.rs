@@ -33,7 +33,7 @@ pub enum Kind {
     TrainJob,
     /// A PyTorchJob of the training operator (`kubeflow.org/v1`), of workers alone. A
     /// [`timeout`](kf_train::JobSpec::timeout) is kept only while a launcher has the job in hand, since the operator does not
-    /// look at the time by itself. One that was suspended may be resumed once its pods are gone: the operator takes those that
+    /// look at the time by itself. One that was suspended may be resumed once its pods have gone: the operator takes those that
     /// still end for failed ones.
     PyTorchJob,
 }
