@@ -79,7 +79,7 @@ impl Follow {
             State::Succeeded | State::Failed { .. } => Next::Nothing,
             State::Suspended { field } => {
                 // What still leaves would count as failed if it went on, at the training operator's.
-                let gone = quiet && !self.pods.values().any(|pod| pod.leaves);
+                let gone = quiet && !self.pods.values().any(|node| node.pod.leaves);
                 self.tell_suspended(field, gone);
                 Next::Nothing
             }
