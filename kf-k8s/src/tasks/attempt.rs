@@ -1,12 +1,11 @@
 //! One attempt from the making of its pod to its end.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kf_core::CancellationToken;
-use kf_core::process::{Log, LogWriter};
+use kf_core::process::LogWriter;
 use kf_pipeline::{AttemptEnd, AttemptHandle, AttemptStatus, remote};
 use kube::api::{DeleteParams, PostParams};
 use tokio::sync::mpsc;
@@ -56,8 +55,8 @@ pub(super) struct Carrying {
     pub(super) handle: AttemptHandle,
     pub(super) name: String,
     pub(super) known: Known,
-    /// Where its log is kept; nowhere where not known.
-    pub(super) log: Option<PathBuf>,
+    /// What keeps its log, until it is followed; none where that is not kept.
+    pub(super) log: Mutex<Option<LogWriter>>,
     pub(super) canceling: Arc<Canceling>,
     pub(super) tell: mpsc::Sender<AttemptStatus>,
     /// Whether it is a command, whose last lines say what its exit code does not.
@@ -350,10 +349,7 @@ impl Logging {
             rank: 0,
             told,
         };
-        let writer = carrying.log.as_ref().map(|path| LogWriter::new(&Log::to(path)));
-        if let Some(writer) = &writer {
-            carrying.shared.feed(&carrying.handle, writer.feed());
-        }
+        let writer = carrying.log.lock().unwrap_or_else(PoisonError::into_inner).take();
         let reading = async move {
             let (mut writer, mut kept) = (writer, Kept::default());
             let read = async {

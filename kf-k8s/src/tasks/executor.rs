@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kf_core::RunId;
 use kf_core::artifact::ArtifactStore;
-use kf_core::process::{LogFeed, LogStream};
+use kf_core::process::{Log, LogFeed, LogStream, LogWriter};
 use kf_pipeline::{
     Attempt, AttemptHandle, AttemptStatus, ContainerTask, Executor, ExecutorError, Submission, Work,
 };
@@ -138,13 +138,6 @@ impl Shared {
         self.informer.get_or_init(|| Informer::start(self.pods.clone()))
     }
 
-    /// An attempt's log can be followed.
-    pub(super) fn feed(&self, handle: &AttemptHandle, feed: LogFeed) {
-        if let Some(running) = self.running().get_mut(handle) {
-            running.log = Some(feed);
-        }
-    }
-
     /// The pod of this name is the attempt's.
     pub(super) fn is_ours(&self, handle: &AttemptHandle) {
         self.ours.lock().unwrap_or_else(PoisonError::into_inner).insert(handle.clone());
@@ -164,7 +157,10 @@ impl Shared {
         let Carried { handle, known, log, command } = what;
         let (tell, told) = mpsc::channel(STATES);
         let canceling = Arc::<Canceling>::default();
-        let running = Running { canceling: Arc::clone(&canceling), log: None };
+        // It can be followed before the pod runs.
+        let log = log.map(|path| LogWriter::new(&Log::to(path)));
+        let feed = log.as_ref().map(LogWriter::feed);
+        let running = Running { canceling: Arc::clone(&canceling), log: feed };
         self.running().insert(handle.clone(), running);
         let under = Under { shared: Arc::clone(self), handle: handle.clone() };
         let carrying = Carrying {
@@ -172,7 +168,7 @@ impl Shared {
             name: pod_name(&handle),
             handle: handle.clone(),
             known,
-            log,
+            log: Mutex::new(log),
             canceling,
             tell: tell.clone(),
             command,

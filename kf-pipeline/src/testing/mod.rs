@@ -241,6 +241,8 @@ pub async fn cancelling_ends_it(setup: &Setup) {
         p.add(linger(60.0).executor(&setup.executor));
     });
     let run = setup.start(&pipeline.unwrap(), args! {}).await;
+    let mut events = run.events();
+    while !matches!(events.next().await, Some(RunEvent::TaskStarted { .. })) {}
     let begun = setup.engine.logs(run.id(), "linger", 1);
     let line = tokio::time::timeout(PATIENCE, async { log_lines(begun.await.unwrap()).next().await });
     assert_eq!(line.await.unwrap().unwrap().unwrap(), "here");
