@@ -25,6 +25,9 @@ pub struct Options {
     /// Whether the engine may make pods by themselves, with claims of storage, and follow their events, as what runs tasks as
     /// pods does.
     pub single_pods: bool,
+    /// Whether the engine may make PodGroups, of scheduler-plugins and of Volcano, for jobs that are
+    /// [gangs](crate::train::Gang).
+    pub pod_groups: bool,
     /// What pods may reach outside the cluster's names and their jobs: object stores above all.
     pub egress: Vec<Endpoint>,
 }
@@ -116,6 +119,7 @@ impl Options {
             pod_security: PodSecurity::default(),
             kinds: [Kind::Job].into_iter().chain(Kind::INSTALLED).collect(),
             single_pods: true,
+            pod_groups: false,
             egress: Vec::new(),
         }
     }

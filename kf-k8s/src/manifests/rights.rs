@@ -31,7 +31,7 @@ pub(super) fn binding(options: &Options) -> RoleBinding {
 }
 
 fn rules(options: &Options) -> Vec<PolicyRule> {
-    let Options { kinds, single_pods, .. } = options;
+    let Options { kinds, single_pods, pod_groups, .. } = options;
     let mut rules: Vec<PolicyRule> = Vec::new();
     for kind in kinds {
         let resource = kind.resource();
@@ -49,6 +49,10 @@ fn rules(options: &Options) -> Vec<PolicyRule> {
     }
     if kinds.iter().any(|kind| kind.needs_service()) {
         rules.push(rule("", "services", &["create"]));
+    }
+    if *pod_groups {
+        rules.push(rule("scheduling.x-k8s.io", "podgroups", &["create"]));
+        rules.push(rule("scheduling.volcano.sh", "podgroups", &["create"]));
     }
     rules.push(rule("", "pods", if *single_pods { &ALL } else { &["get", "list", "watch"] }));
     rules.push(rule("", "pods/log", &["get"]));

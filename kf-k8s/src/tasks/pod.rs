@@ -128,6 +128,7 @@ pub(super) fn pod(draft: Draft<'_>) -> Result<Pod, PlatformError> {
             enable_service_links: Some(false),
             node_selector: Some(options.pod.node_selector.clone()).filter(|labels| !labels.is_empty()),
             priority_class_name: options.pod.priority_class.clone(),
+            tolerations: Some(options.pod.tolerations.clone()).filter(|all| !all.is_empty()),
             security_context: Some(pod_security(options.pod.user)),
             ..Default::default()
         }),

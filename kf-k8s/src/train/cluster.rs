@@ -10,7 +10,7 @@ use kf_core::Timestamp;
 use kf_train::{Error, JobEnd, JobSpec, Result};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::follow::{Job as Followed, Verdict};
 use super::kinds::{Draft, Kind, LATE, Made};
@@ -119,7 +119,11 @@ impl Cluster {
             kind: self.kind,
             options: &self.options,
         };
-        let template = template(&start).map_err(wrong)?;
+        let mut template = template(&start).map_err(wrong)?;
+        let gang = self.options.gang.as_ref().map(|gang| {
+            gang.mark(&object_name, spec.nodes, &spec.resources, spec.ranks_per_node, &mut template)
+        });
+        let gang = gang.unwrap_or_default();
         let left = spec.timeout.map(|timeout| {
             let spent = Timestamp::now().as_millis() / 1000 - began;
             // 0 is refused.
@@ -127,11 +131,15 @@ impl Cluster {
         });
         let draft = Draft { spec, options: &self.options, name: &object_name, template, seconds: left };
         let Made { spec: body, runtime } = self.kind.make(draft).map_err(|error| wrong(error.to_string()))?;
+        let mut body = body;
+        if gang.suspended {
+            merge(&mut body, self.kind.suspended());
+        }
         let as_text = |value: serde_json::Result<String>| value.map_err(|error| wrong(error.to_string()));
         let mut object = DynamicObject::new(&object_name, &self.kind.resource()).data(json!({"spec": body}));
         let mut all = self.options.labels.clone();
         all.extend(labels(name, restart));
-        object.metadata.labels = Some(all.clone());
+        object.metadata.labels = Some([gang.labels, all.clone()].into_iter().flatten().collect());
         object.metadata.annotations = Some(
             [
                 (ATTEMPT.to_owned(), attempt_id.to_owned()),
@@ -170,6 +178,17 @@ impl Cluster {
             Err(error) => return Err(refused("start", &spec.name)(error)),
         };
         let owner = self.owner(&object_name, &made);
+        if let Some((resource, mut group)) = gang.group {
+            group.metadata.labels = Some(all.clone());
+            group.metadata.owner_references = Some(vec![owner.clone()]);
+            let groups: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+            match groups.create(&PostParams::default(), &group).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(refused("make the pod group of", name)(error)),
+            }
+        }
         if self.kind.needs_service() {
             self.make_service(&object_name, &owner, all, name, restart).await?;
         }
@@ -324,6 +343,18 @@ impl Cluster {
         let list = ListParams::default().labels(&selector(name));
         let deleted = self.objects().delete_collection(&DeleteParams::background(), &list).await;
         deleted.map(drop).map_err(refused("delete", name))
+    }
+}
+
+/// Puts the fields of an object into another.
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (name, value) in from {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod follow;
+mod gang;
 mod indexed;
 mod kinds;
 mod launcher;
@@ -10,6 +11,7 @@ mod node;
 mod options;
 mod pods;
 
+pub use gang::{Gang, Nearness};
 pub use kinds::Kind;
 pub use launcher::KubeLauncher;
 pub use options::PodOptions;

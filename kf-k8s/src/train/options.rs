@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Toleration;
+
+use super::gang::Gang;
+
 /// What all pods of a launcher have in common.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -21,6 +25,10 @@ pub struct PodOptions {
     pub priority_class: Option<String>,
     /// Further labels of the job's objects and pods, such as the queue's name for Kueue.
     pub labels: BTreeMap<String, String>,
+    /// What pods bear of nodes that others keep away from, such as those of spot machines.
+    pub tolerations: Vec<Toleration>,
+    /// Who gives a job's pods their places, all at once or not at all; the cluster's scheduler, one by one, where not given.
+    pub gang: Option<Gang>,
     /// How long an ended job's objects stay; a day where not given.
     pub keep: Duration,
 }
@@ -36,6 +44,8 @@ impl PodOptions {
             node_selector: BTreeMap::new(),
             priority_class: None,
             labels: BTreeMap::new(),
+            tolerations: Vec::new(),
+            gang: None,
             keep: Duration::from_secs(24 * 3600),
         }
     }

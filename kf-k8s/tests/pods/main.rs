@@ -6,6 +6,7 @@ mod asked;
 mod attempts;
 mod cluster;
 mod conformance;
+mod gangs;
 mod image;
 mod jobs;
 mod manifests;
@@ -58,7 +59,9 @@ impl Given {
 
 fn main() -> ExitCode {
     let double = |_: &Rank, number: u64| Ok::<_, String>(number * 2);
-    if let Some(code) = run_if_asked(&tasks::workers(Workers::new().with(ranks("double", double)))) {
+    if let Some(code) = run_if_asked(&tasks::workers(
+        Workers::new().with(ranks("double", double)).with(ranks("meet", gangs::meet)),
+    )) {
         return code;
     }
     let mut arguments = Arguments::from_args();
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
     }
     let trials = [
         conformance::trials,
+        gangs::trials,
         jobs::trials,
         manifests::trials,
         platform::trials,
