@@ -41,5 +41,7 @@
 //! - A rank with an accelerator is a node of its own.
 //! - Ranks that failed are started anew by a launcher that has the job in hand, not by the cluster alone.
 
+#[cfg(feature = "argo")]
+pub mod argo;
 pub mod objects;
 pub mod train;

@@ -1,0 +1,313 @@
+//! The tasks of one DAG, and where what goes into them comes from.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use kf_pipeline::placeholder::{Placeholder, may_hold};
+use kf_pipeline::spec::{
+    ComponentSpec, DagSpec, Items, ParameterInput, ParameterSource, RuntimeValue, TaskParameter, TaskSpec,
+    TriggerStrategy,
+};
+use serde_json::Value as Json;
+
+use super::exporter::Exporter;
+use super::shape::Shape;
+use super::text::{Reference, Text, quoted};
+use super::{cel, fill, names};
+
+/// One DAG while its template is made.
+pub(super) struct Scope<'a> {
+    /// The component's name.
+    pub(super) place: &'a str,
+    pub(super) component: &'a ComponentSpec,
+    pub(super) dag: &'a DagSpec,
+    /// The component's inputs that it is not given.
+    pub(super) absent: &'a BTreeSet<String>,
+    /// Tasks as they are called in the workflow.
+    pub(super) names: BTreeMap<String, String>,
+    /// Tasks that may be skipped though all goes well.
+    pub(super) may_skip: HashSet<String>,
+    /// Whether it runs at the end of the workflow, with nothing but the workflow's arguments.
+    pub(super) at_exit: bool,
+}
+
+/// A value that goes into a task.
+pub(super) enum Found {
+    /// None.
+    Absent,
+    /// One that is known.
+    Constant(Json),
+    /// One that is known but for its placeholders.
+    Filled(Text, Shape),
+    /// One that is known when the workflow runs, and the task, as it is called in the workflow, that may have failed to
+    /// give it.
+    Dynamic(Text, Shape, Option<String>),
+}
+
+/// How a task is called, and what is before it.
+pub(super) fn at_any_end(task: &TaskSpec) -> bool {
+    let strategy = task.trigger_policy.as_ref().and_then(|policy| policy.strategy);
+    strategy == Some(TriggerStrategy::AllUpstreamTasksCompleted)
+}
+
+/// The condition of a task, where it has one.
+pub(super) fn condition(task: &TaskSpec) -> Option<&str> {
+    let text = task.trigger_policy.as_ref()?.condition.as_deref()?;
+    (!text.trim().is_empty()).then_some(text)
+}
+
+/// Whether a task runs once for each of a list.
+pub(super) fn is_loop(task: &TaskSpec) -> bool {
+    task.parameter_iterator.is_some() || task.artifact_iterator.is_some()
+}
+
+/// Whether a task may turn out to run not once, its list being empty; Argo calls it skipped then.
+pub(super) fn may_be_empty(task: &TaskSpec) -> bool {
+    task.parameter_iterator.as_ref().is_some_and(|iterator| match &iterator.items {
+        Items::InputParameter(_) => true,
+        Items::Raw(text) => text.trim_start_matches('[').trim_end_matches(']').trim().is_empty(),
+    })
+}
+
+/// The tasks before a task: those that it takes something from, and those that it names.
+pub(super) fn upstream(task: &TaskSpec, more: &[TaskParameter]) -> BTreeSet<String> {
+    let parameters = task.inputs.parameters.values().chain(more);
+    let parameters = parameters.filter_map(|given| match &given.source {
+        ParameterSource::TaskOutputParameter { producer_task, .. }
+        | ParameterSource::TaskFinalStatus { producer_task } => Some(producer_task),
+        _ => None,
+    });
+    let artifacts = task.inputs.artifacts.values().filter_map(|given| match &given.source {
+        kf_pipeline::spec::ArtifactSource::TaskOutputArtifact { producer_task, .. } => Some(producer_task),
+        kf_pipeline::spec::ArtifactSource::ComponentInputArtifact(_) => None,
+    });
+    parameters.chain(artifacts).chain(&task.dependent_tasks).cloned().collect()
+}
+
+/// The names of those tasks that may be skipped: by a condition, or since one before them was.
+pub(super) fn skippable(dag: &DagSpec) -> HashSet<String> {
+    let mut found: HashSet<String> = dag
+        .tasks
+        .iter()
+        .filter(|(_, task)| condition(task).is_some())
+        .map(|(name, _)| name.clone())
+        .collect();
+    let mut follows: BTreeMap<String, Vec<&String>> = BTreeMap::new();
+    for (name, task) in dag.tasks.iter().filter(|(_, task)| !at_any_end(task)) {
+        for before in upstream(task, &[]) {
+            follows.entry(before).or_default().push(name);
+        }
+    }
+    let mut left: Vec<String> = found.iter().cloned().collect();
+    while let Some(before) = left.pop() {
+        for name in follows.get(&before).into_iter().flatten() {
+            if found.insert((*name).clone()) {
+                left.push((*name).clone());
+            }
+        }
+    }
+    found
+}
+
+impl<'a> Scope<'a> {
+    /// As the workflow calls a task.
+    pub(super) fn name(&self, task: &str) -> String {
+        self.names.get(task).cloned().unwrap_or_default()
+    }
+
+    fn input(&self, name: &str) -> Reference {
+        let ports = names::parameters(self.component.input_definitions.parameters.keys());
+        let port = ports.get(name).cloned().unwrap_or_else(|| name.to_owned());
+        if self.at_exit { Reference::Argument(port) } else { Reference::Input(port) }
+    }
+
+    /// What an output of a task of this DAG is.
+    pub(super) fn output(
+        &self,
+        exporter: &Exporter<'_>,
+        task: &str,
+        key: &str,
+    ) -> Result<(Text, Shape), String> {
+        let spec = self.dag.tasks.get(task).ok_or_else(|| format!("there is no task `{task}`"))?;
+        let producer = exporter.component(&spec.component_ref.name).map_err(|error| error.to_string())?;
+        let outputs = &producer.output_definitions.parameters;
+        let declared = outputs.get(key).ok_or_else(|| format!("task `{task}` has no output `{key}`"))?;
+        let port = names::parameters(outputs.keys()).get(key).cloned().unwrap_or_default();
+        let (task, shape) = (self.name(task), Shape::from(declared.kind()));
+        let text = Text::from(Reference::Output { task: task.clone(), name: port });
+        if !is_loop(spec) {
+            return Ok((text, shape));
+        }
+        let list = shape.collected(&text);
+        match may_be_empty(spec) {
+            false => Ok((list, Shape::List)),
+            true => {
+                let code = format!("tasks['{task}'].status == 'Skipped' ? '[]' : {}", list.code());
+                Ok((Text::of_code(code), Shape::List))
+            }
+        }
+    }
+
+    /// What goes into a task's parameter.
+    pub(super) fn find(
+        &self,
+        exporter: &Exporter<'_>,
+        task: &TaskSpec,
+        given: &TaskParameter,
+    ) -> Result<Found, String> {
+        let found = self.source(exporter, task, &given.source)?;
+        let selector = given.parameter_expression_selector.as_deref().filter(|text| !text.is_empty());
+        let Some(selector) = selector else { return Ok(found) };
+        let (text, shape, of) = match found {
+            Found::Absent => return Ok(Found::Absent),
+            Found::Constant(value) => {
+                let shape = if value.is_string() { Shape::Text } else { Shape::Any };
+                (Text::literal(shape.text_of(&value)), shape, None)
+            }
+            Found::Filled(text, shape) => (text, shape, None),
+            Found::Dynamic(text, shape, of) => (text, shape, of),
+        };
+        let (text, shape) = cel::selected(selector, &text, shape)?;
+        Ok(Found::Dynamic(text, shape, of))
+    }
+
+    fn source(
+        &self,
+        exporter: &Exporter<'_>,
+        task: &TaskSpec,
+        source: &ParameterSource,
+    ) -> Result<Found, String> {
+        match source {
+            ParameterSource::RuntimeValue(RuntimeValue::Constant(value)) => match may_hold(value) {
+                true => self.fill(exporter, task, value),
+                false => Ok(Found::Constant(value.clone())),
+            },
+            ParameterSource::RuntimeValue(RuntimeValue::ConstantValue(value)) => {
+                value.to_json().map(Found::Constant)
+            }
+            ParameterSource::RuntimeValue(RuntimeValue::RuntimeParameter(name))
+            | ParameterSource::ComponentInputParameter(name) => {
+                if self.absent.contains(name) {
+                    return Ok(Found::Absent);
+                }
+                let declared = self.component.input_definitions.parameters.get(name);
+                let declared = declared.ok_or_else(|| format!("there is no input `{name}`"))?;
+                Ok(Found::Dynamic(self.input(name).into(), declared.kind().into(), None))
+            }
+            ParameterSource::TaskOutputParameter { producer_task, output_parameter_key } => {
+                let (text, shape) = self.output(exporter, producer_task, output_parameter_key)?;
+                let of = at_any_end(task).then(|| self.name(producer_task));
+                Ok(Found::Dynamic(text, shape, of))
+            }
+            ParameterSource::TaskFinalStatus { producer_task } => {
+                Ok(Found::Dynamic(self.final_status(producer_task), Shape::Any, None))
+            }
+            _ => Err("a kind of value that this version does not know".to_owned()),
+        }
+    }
+
+    /// How a task ended, as KFP's `PipelineTaskFinalStatus`.
+    fn final_status(&self, task: &str) -> Text {
+        let status = match self.at_exit {
+            true => "workflow.status".to_owned(),
+            false => format!("tasks['{}'].status", self.name(task)),
+        };
+        let state = format!(
+            "{status} == 'Succeeded' ? 'SUCCEEDED' : ({status} == 'Skipped' || {status} == 'Omitted' ? 'SKIPPED' : 'FAILED')"
+        );
+        let message = format!("Argo says that {task} has not succeeded");
+        let error = format!(",\"error\":{}", serde_json::json!({ "message": message }));
+        let mut text = Text::literal("{\"state\":\"");
+        text.push(Text::of_code(state));
+        text.push_literal("\",\"pipelineJobResourceName\":\"");
+        text.push(Reference::Other("workflow.name").into());
+        text.push_literal(&format!("\",\"pipelineTaskName\":{}", Json::from(task)));
+        text.push(Text::of_code(format!("{status} == 'Succeeded' ? '' : {}", quoted(&error))));
+        text.push_literal("}");
+        text
+    }
+
+    /// A constant with placeholders, which stand for the task's other inputs and for the run.
+    fn fill(&self, exporter: &Exporter<'_>, task: &TaskSpec, value: &Json) -> Result<Found, String> {
+        let target = exporter.component(&task.component_ref.name).map_err(|error| error.to_string())?;
+        let other = |name: &str| -> Result<Found, String> {
+            let default = || target.input_definitions.parameters.get(name)?.default_value.clone();
+            match task.inputs.parameters.get(name) {
+                Some(given) => match &given.source {
+                    ParameterSource::RuntimeValue(RuntimeValue::Constant(value)) if may_hold(value) => {
+                        Err(format!("it is made of input `{name}`, which is made of others itself"))
+                    }
+                    _ => self.find(exporter, task, given),
+                },
+                None => default()
+                    .map(Found::Constant)
+                    .ok_or_else(|| format!("it is made of input `{name}`, which has no value")),
+            }
+        };
+        let find: &fill::Find<'_> = &|placeholder| match placeholder {
+            Placeholder::InputParameter(name) => match other(name)?.fit(Shape::Text, None)? {
+                Some(text) => Ok(Some(text)),
+                None => Err(format!("it is made of input `{name}`, which has no value")),
+            },
+            Placeholder::Run(field) => run_field(field).map(Some),
+            _ => Ok(None),
+        };
+        if let Json::String(text) = value {
+            let lone =
+                text.strip_prefix("{{$.inputs.parameters['").and_then(|rest| rest.strip_suffix("']}}"));
+            if let Some(name) = lone.filter(|name| !name.contains('\'')) {
+                return other(name);
+            }
+            return Ok(Found::Filled(fill::text(text, find)?, Shape::Text));
+        }
+        Ok(Found::Filled(fill::json(value, find)?, Shape::Any))
+    }
+}
+
+/// What a placeholder says of the run.
+pub(super) fn run_field(field: kf_pipeline::placeholder::RunField) -> Result<Text, String> {
+    use kf_pipeline::placeholder::RunField;
+    match field {
+        RunField::ResourceName => Ok(Reference::Other("workflow.name").into()),
+        RunField::Uuid => Ok(Reference::Other("workflow.uid").into()),
+        RunField::CreatedAt => Ok(Reference::Other("workflow.creationTimestamp.RFC3339").into()),
+        RunField::Root => {
+            Err("it asks for the folder of the run's artifacts, which Argo does not tell".to_owned())
+        }
+        RunField::Workspace => Err("it asks for the run's workspace, which Argo has none of".to_owned()),
+    }
+}
+
+impl Found {
+    /// The value as the text of a parameter of this shape; none where there is no value. `default` is the parameter's own.
+    pub(super) fn fit(
+        self,
+        wanted: Shape,
+        declared: Option<&ParameterInput>,
+    ) -> Result<Option<Text>, String> {
+        let default =
+            declared.and_then(|declared| declared.default_value.as_ref()).filter(|value| !value.is_null());
+        match self {
+            Self::Absent => Ok(None),
+            Self::Constant(Json::Null) => {
+                match declared.is_none_or(|declared| declared.is_optional) && default.is_none() {
+                    true => Ok(None),
+                    false => Err("it is given a null, which Argo has no text for".to_owned()),
+                }
+            }
+            Self::Constant(value) => Ok(Some(Text::literal(wanted.text_of(&value)))),
+            Self::Filled(text, shape) => Ok(Some(shape.convert(text, wanted))),
+            Self::Dynamic(text, shape, None) => Ok(Some(shape.convert(text, wanted))),
+            Self::Dynamic(text, shape, Some(task)) => {
+                let default = default.ok_or_else(|| {
+                    format!(
+                        "it takes what `{task}` gives though that may have failed, and has no default instead"
+                    )
+                })?;
+                let default = quoted(&wanted.text_of(default));
+                let text = shape.convert(text, wanted).code();
+                let code = format!("tasks['{task}'].status == 'Succeeded' ? {text} : {default}");
+                Ok(Some(Text::of_code(code)))
+            }
+        }
+    }
+}
