@@ -32,7 +32,7 @@ impl<'a> Command<'a> {
         Ok(Self {
             component,
             variant,
-            parameters: names::parameters(inputs.parameters.keys()),
+            parameters: names::parameters(inputs.parameters.keys().chain(&variant.undeclared)),
             artifacts: names::parameters(inputs.artifacts.keys()),
             output_parameters: names::parameters(outputs.parameters.keys()),
             output_artifacts: names::parameters(outputs.artifacts.keys()),
@@ -41,6 +41,11 @@ impl<'a> Command<'a> {
 
     pub(super) fn outputs(&self) -> &OutputDefinitions {
         &self.component.output_definitions
+    }
+
+    /// What an input parameter is called in the workflow.
+    pub(super) fn port(&self, name: &str) -> String {
+        self.parameters.get(name).cloned().unwrap_or_default()
     }
 
     pub(super) fn output_port(&self, name: &str) -> String {
@@ -98,9 +103,10 @@ impl<'a> Command<'a> {
     }
 
     fn parameter(&self, name: &str) -> Option<(Text, Shape)> {
-        let declared = self.component.input_definitions.parameters.get(name)?;
+        let declared = self.component.input_definitions.parameters.get(name);
         let port = self.parameters.get(name).filter(|_| !self.variant.absent.contains(name))?;
-        Some((Reference::Input(port.clone()).into(), declared.kind().into()))
+        let shape = declared.map_or(Shape::Text, |declared| declared.kind().into());
+        Some((Reference::Input(port.clone()).into(), shape))
     }
 
     fn find(&self, placeholder: Placeholder<'_>) -> Result<Option<Text>, String> {

@@ -20,6 +20,8 @@ pub(super) struct Variant {
     pub(super) component: String,
     /// The optional inputs without a default that it is not given.
     pub(super) absent: BTreeSet<String>,
+    /// Inputs that its command asks for though the component does not declare them.
+    pub(super) undeclared: BTreeSet<String>,
     /// The retry policy as JSON, since Argo has it with the template.
     pub(super) retry: Option<String>,
     /// The task, where the command asks for its name.

@@ -88,6 +88,9 @@ pub(super) fn template(
         made.resources = asked.known;
         template.pod_spec_patch = asked.patch;
     }
+    for name in &variant.undeclared {
+        template.inputs.parameters.push(Parameter { name: command.port(name), ..Parameter::default() });
+    }
     if !template.outputs.is_empty() {
         let name = "kf-out".to_owned();
         let mount = VolumeMount { name: name.clone(), mount_path: OUT.into(), ..VolumeMount::default() };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use kf_pipeline::placeholder::{Placeholder, may_hold};
+use kf_pipeline::placeholder::{Placeholder, TaskField, may_hold};
 use kf_pipeline::spec::{
     ComponentSpec, DagSpec, Items, ParameterInput, ParameterSource, RuntimeValue, TaskParameter, TaskSpec,
     TriggerStrategy,
@@ -114,6 +114,12 @@ impl<'a> Scope<'a> {
         self.names.get(task).cloned().unwrap_or_default()
     }
 
+    /// What a task of this DAG is called in the pipeline.
+    fn own_name(&self, task: &TaskSpec) -> &str {
+        let mut all = self.dag.tasks.iter();
+        all.find(|(_, other)| std::ptr::eq(*other, task)).map_or("", |(name, _)| name)
+    }
+
     fn input(&self, name: &str) -> Reference {
         let ports = names::parameters(self.component.input_definitions.parameters.keys());
         let port = ports.get(name).cloned().unwrap_or_else(|| name.to_owned());
@@ -211,9 +217,11 @@ impl<'a> Scope<'a> {
             true => "workflow.status".to_owned(),
             false => format!("tasks['{}'].status", self.name(task)),
         };
-        let state = format!(
-            "{status} == 'Succeeded' ? 'SUCCEEDED' : ({status} == 'Skipped' || {status} == 'Omitted' ? 'SKIPPED' : 'FAILED')"
-        );
+        let otherwise = match self.at_exit {
+            true => "'FAILED'".to_owned(),
+            false => format!("({status} == 'Skipped' || {status} == 'Omitted' ? 'SKIPPED' : 'FAILED')"),
+        };
+        let state = format!("{status} == 'Succeeded' ? 'SUCCEEDED' : {otherwise}");
         let message = format!("Argo says that {task} has not succeeded");
         let error = format!(",\"error\":{}", serde_json::json!({ "message": message }));
         let mut text = Text::literal("{\"state\":\"");
@@ -249,6 +257,10 @@ impl<'a> Scope<'a> {
                 None => Err(format!("it is made of input `{name}`, which has no value")),
             },
             Placeholder::Run(field) => run_field(field).map(Some),
+            Placeholder::Task(TaskField::Name) => Ok(Some(Text::literal(self.own_name(task)))),
+            Placeholder::Task(TaskField::Uuid) => {
+                Err("it is made of the task's own id, which in Argo its pod alone knows".to_owned())
+            }
             _ => Ok(None),
         };
         if let Json::String(text) = value {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kf_pipeline::spec::{
-    ArtifactSource, ComponentSpec, ContainerSpec, ExecutorSpec, Items, KfTask, ParameterIterator, TaskSpec,
+    ArtifactSource, ComponentSpec, ExecutorSpec, Items, KfTask, ParameterIterator, TaskSpec,
 };
 use serde_json::Value as Json;
 
@@ -48,7 +48,7 @@ pub(super) fn task(
     let more: Vec<_> = more.into_iter().map(|(_, _, given)| given).collect();
     let mut call = DagTask { name: scope.name(name), ..DagTask::default() };
     if let Some(iterator) = spec.parameter_iterator.as_deref() {
-        each(exporter, scope, spec, target, iterator, &mut call).map_err(refuse)?;
+        each(exporter, scope, spec, target, iterator, &mut call, &mut arguments).map_err(refuse)?;
         variant.serial = one_at_a_time(scope, name, spec).map_err(refuse)?;
     }
     if let Some(label) = label {
@@ -57,7 +57,9 @@ pub(super) fn task(
             .as_ref()
             .filter(|policy| policy.max_retry_count > 0)
             .map(|policy| serde_json::to_string(policy).unwrap_or_default());
-        variant.task = names_task(exporter, label).then(|| name.to_owned());
+        let asked = asked(exporter, label);
+        variant.task = asked.contains("pipeline_task_name").then(|| name.to_owned());
+        undeclared(exporter, scope, spec, target, &asked, &mut variant, &mut arguments).map_err(refuse)?;
     } else if spec.retry_policy.as_ref().is_some_and(|policy| policy.max_retry_count > 0) {
         return Err(refuse(
             "a group of tasks is tried again, of which only single tasks are carried over".into(),
@@ -218,13 +220,14 @@ fn each(
     target: &ComponentSpec,
     iterator: &ParameterIterator,
     call: &mut DagTask,
+    arguments: &mut Arguments,
 ) -> Result<(), String> {
     let declared = &target.input_definitions.parameters;
     let item = declared.get(&iterator.item_input).ok_or("there is no input for the loop's item")?;
     let shape = Shape::from(item.kind());
     let port = names::parameters(declared.keys()).get(&iterator.item_input).cloned().unwrap_or_default();
     let value = Text::from(Reference::Item).template()?;
-    call.arguments.parameters.push(Parameter { name: port, value: Some(value), ..Parameter::default() });
+    arguments.parameters.push(Parameter { name: port, value: Some(value), ..Parameter::default() });
     match &iterator.items {
         Items::Raw(text) => {
             let items: Vec<Json> =
@@ -321,14 +324,40 @@ fn depends(scope: &Scope<'_>, spec: &TaskSpec, before: &BTreeSet<String>) -> Opt
     (!before.is_empty()).then(|| before.iter().map(ended).collect::<Vec<_>>().join(" && "))
 }
 
-/// Whether an executor's command asks what its task is called.
-fn names_task(exporter: &Exporter<'_>, label: &str) -> bool {
-    let Some(ExecutorSpec::Container(container)) =
-        exporter.spec.deployment_spec.executors.get(label).map(|executor| &executor.spec)
-    else {
-        return false;
-    };
-    let ContainerSpec { command, args, env, .. } = container.as_ref();
-    let env = env.iter().map(|variable| &variable.value);
-    command.iter().chain(args).chain(env).any(|text| text.contains("pipeline_task_name"))
+/// The text of an executor's container: its command, and all else that may have placeholders.
+fn asked(exporter: &Exporter<'_>, label: &str) -> String {
+    let executor = exporter.spec.deployment_spec.executors.get(label);
+    match executor.map(|executor| &executor.spec) {
+        Some(ExecutorSpec::Container(container)) => serde_json::to_string(container).unwrap_or_default(),
+        _ => String::new(),
+    }
+}
+
+/// Gives what the command asks for though the component does not declare it: KFP's compiler hands on so what resources
+/// are made of.
+fn undeclared(
+    exporter: &Exporter<'_>,
+    scope: &Scope<'_>,
+    spec: &TaskSpec,
+    target: &ComponentSpec,
+    asked: &str,
+    variant: &mut Variant,
+    arguments: &mut Arguments,
+) -> Result<(), String> {
+    let declared = &target.input_definitions.parameters;
+    let others = spec.inputs.parameters.iter().filter(|(name, _)| {
+        !declared.contains_key(name) && asked.contains(&format!("inputs.parameters['{name}']"))
+    });
+    let others: Vec<_> = others.collect();
+    variant.undeclared = others.iter().map(|(name, _)| (*name).clone()).collect();
+    let ports = names::parameters(declared.keys().chain(&variant.undeclared));
+    for (name, given) in others {
+        let value = scope.find(exporter, spec, given).and_then(|found| found.fit(Shape::Text, None));
+        let value = value.and_then(|value| value.ok_or_else(|| "it has no value".to_owned()));
+        let value = value.and_then(|text| text.template());
+        let value = value.map_err(|problem| format!("input `{name}`: {problem}"))?;
+        let name = ports.get(name).cloned().unwrap_or_default();
+        arguments.parameters.push(Parameter { name, value: Some(value), ..Parameter::default() });
+    }
+    Ok(())
 }

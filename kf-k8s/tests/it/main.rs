@@ -2,4 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests say what is wrong by failing")]
 
+#[cfg(feature = "argo")]
+mod argo;
 mod objects;

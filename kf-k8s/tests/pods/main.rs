@@ -7,6 +7,8 @@ mod conformance;
 mod image;
 mod jobs;
 mod trouble;
+#[cfg(feature = "argo")]
+mod workflows;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,7 +45,10 @@ impl Given {
 
 fn main() -> ExitCode {
     let double = |_: &Rank, number: u64| Ok::<_, String>(number * 2);
-    if let Some(code) = run_if_asked(&Workers::new().with(ranks("double", double))) {
+    let workers = Workers::new().with(ranks("double", double));
+    #[cfg(feature = "argo")]
+    let workers = workers.with(workflows::components());
+    if let Some(code) = run_if_asked(&workers) {
         return code;
     }
     let mut arguments = Arguments::from_args();
@@ -66,7 +71,10 @@ fn main() -> ExitCode {
     };
     let runtime = Arc::new(runtime);
     let trials = [conformance::trials, jobs::trials, trouble::trials];
-    let trials = trials.into_iter().flat_map(|of| of(&runtime, &client)).collect();
+    let trials = trials.into_iter().flat_map(|of| of(&runtime, &client));
+    #[cfg(feature = "argo")]
+    let trials = trials.chain(workflows::trials(&runtime, &client));
+    let trials = trials.collect();
     let ended = libtest_mimic::run(&arguments, trials);
     if !ended.has_failed() {
         println!("JUDGE kubernetes passed");
