@@ -30,6 +30,10 @@
 //! every launcher; all its objects and pods have the label `kf.dev/job` with that name. What is typed in [`objects`] can be
 //! made and read by itself, too.
 //!
+//! # Workflows of Argo
+//! With feature `argo`, the module `argo` makes a pipeline of `kf-pipeline` a `Workflow`, for those who stay on that
+//! engine.
+//!
 //! # Rights
 //! A launcher needs, in its namespace: `create`, `get`, `list`, `watch`, `patch`, `delete` and `deletecollection` of the jobs'
 //! kind (of `trainingruntimes` `create` and `patch`), `get`, `list` and `watch` of `pods` and `get` of `pods/log`, `create` of

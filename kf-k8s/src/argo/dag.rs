@@ -7,10 +7,10 @@ use kf_pipeline::spec::{
 };
 
 use super::exporter::{Exporter, Variant};
-use super::scope::{self, Scope};
+use super::scope::Scope;
 use super::shape::Shape;
 use super::text::Text;
-use super::{Error, Result, inputs, names, task};
+use super::{Error, Result, inputs, names, order, task};
 use crate::objects::argo::{Artifact, Dag, Mutex, Outputs, Parameter, Synchronization, Template, ValueFrom};
 
 /// The template of a DAG, but for the tasks that are left out of it.
@@ -31,7 +31,7 @@ pub(super) fn template(
         dag,
         absent: &variant.absent,
         names: names::tasks(dag.tasks.keys()),
-        may_skip: scope::skippable(dag),
+        may_skip: order::skippable(dag),
         at_exit: false,
     };
     let mut tasks = Vec::with_capacity(dag.tasks.len());
@@ -43,7 +43,7 @@ pub(super) fn template(
     }
     // By default only what no task comes after decides whether the whole has failed: a task that runs although another
     // failed would hide that.
-    let hides = |spec: &TaskSpec| scope::at_any_end(spec) && !scope::upstream(spec, &[]).is_empty();
+    let hides = |spec: &TaskSpec| order::at_any_end(spec) && !order::upstream(spec, &[]).is_empty();
     let target = dag.tasks.iter().any(|(name, spec)| !left_out.contains(name) && hides(spec));
     let target = target.then(|| tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(" "));
     Ok(Template {

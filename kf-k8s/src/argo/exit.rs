@@ -6,15 +6,15 @@ use kf_pipeline::spec::{DagOutputSource, DagSpec, ParameterSource, TaskSpec};
 
 use super::Result;
 use super::exporter::Exporter;
-use super::scope::{self, Scope};
-use super::{names, task};
+use super::scope::Scope;
+use super::{names, order, task};
 use crate::objects::argo::{Dag, Template};
 
 /// The outermost tasks that run after the one other task, whatever becomes of that, and that take nothing from it: Argo's
 /// own exit handler runs them also where the workflow was stopped or took too long. Where it is otherwise there are none.
 pub(super) fn tasks(dag: &DagSpec) -> HashSet<String> {
     let last = |task: &TaskSpec| {
-        scope::at_any_end(task) && scope::condition(task).is_none() && !scope::is_loop(task)
+        order::at_any_end(task) && order::condition(task).is_none() && !order::is_loop(task)
     };
     let (ends, others): (Vec<_>, Vec<_>) = dag.tasks.iter().partition(|(_, task)| last(task));
     let [(only, _)] = others.as_slice() else { return HashSet::new() };
@@ -33,7 +33,7 @@ pub(super) fn tasks(dag: &DagSpec) -> HashSet<String> {
     let artifacts_from = artifacts_from.map(|one| one.producer_subtask.as_str());
     let given: BTreeSet<&str> = parameters_from.chain(artifacts_from).collect();
     let fits = ends.iter().all(|(name, task)| {
-        let before = scope::upstream(task, &[]);
+        let before = order::upstream(task, &[]);
         let after_all = before.len() == 1 && before.contains(only.as_str());
         after_all && takes_nothing(task) && !given.contains(name.as_str())
     });

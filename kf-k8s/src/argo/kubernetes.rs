@@ -1,12 +1,12 @@
 //! What KFP's platform `kubernetes` says of an executor, as KFP's `KubernetesExecutorConfig`. A field that is not carried
 //! over is refused by its name.
 
-use std::collections::BTreeMap;
+mod config;
 
 use k8s_openapi::api::core::v1::{
     ConfigMapKeySelector, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource,
     ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSecurityContext, SecretKeySelector,
-    SecretVolumeSource, Toleration, Volume, VolumeMount,
+    SecretVolumeSource, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -14,94 +14,9 @@ use kf_pipeline::spec::TaskParameter;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::text::Reference;
-use super::text::Text;
+use super::text::{Reference, Text};
 use crate::objects::argo::{Template, TemplateMetadata};
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-struct Config {
-    secret_as_env: Vec<AsEnv>,
-    secret_as_volume: Vec<AsVolume>,
-    config_map_as_env: Vec<AsEnv>,
-    config_map_as_volume: Vec<AsVolume>,
-    pvc_mount: Vec<Json>,
-    empty_dir_mounts: Vec<EmptyDir>,
-    field_path_as_env: Vec<Field>,
-    node_selector: NodeSelector,
-    tolerations: Vec<Toleration>,
-    pod_metadata: Metadata,
-    image_pull_policy: Option<String>,
-    active_deadline_seconds: Option<i32>,
-    security_context: Option<SecurityContext>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-struct AsEnv {
-    #[serde(alias = "configMapName")]
-    secret_name: Option<String>,
-    #[serde(alias = "configMapNameParameter")]
-    secret_name_parameter: Option<Json>,
-    key_to_env: Vec<KeyToEnv>,
-    optional: Option<bool>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-struct KeyToEnv {
-    #[serde(alias = "configMapKey")]
-    secret_key: String,
-    env_var: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-struct AsVolume {
-    #[serde(alias = "configMapName")]
-    secret_name: Option<String>,
-    #[serde(alias = "configMapNameParameter")]
-    secret_name_parameter: Option<Json>,
-    mount_path: String,
-    optional: Option<bool>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-struct EmptyDir {
-    volume_name: String,
-    mount_path: String,
-    medium: Option<String>,
-    size_limit: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-struct Field {
-    name: String,
-    field_path: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-struct NodeSelector {
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-struct Metadata {
-    labels: BTreeMap<String, String>,
-    annotations: BTreeMap<String, String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-struct SecurityContext {
-    run_as_user: Option<i64>,
-    run_as_group: Option<i64>,
-    run_as_non_root: Option<bool>,
-}
+use config::{AsEnv, AsVolume, Config, KeyToEnv, Metadata};
 
 /// The parameters that it is filled in from: the pointer of each, what it is called, and where it comes from.
 type Parameters = [(String, String, TaskParameter)];

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use kf_pipeline::placeholder::{Placeholder, TaskField, may_hold};
-use kf_pipeline::spec::{
-    ComponentSpec, DagSpec, Items, ParameterInput, ParameterSource, RuntimeValue, TaskParameter, TaskSpec,
-    TriggerStrategy,
-};
+use kf_pipeline::spec::{ComponentSpec, DagSpec, ParameterSource, RuntimeValue, TaskParameter, TaskSpec};
 use serde_json::Value as Json;
 
 use super::exporter::Exporter;
+use super::found::Found;
+use super::order::{at_any_end, is_loop, may_be_empty};
 use super::shape::Shape;
 use super::text::{Reference, Text, quoted};
 use super::{cel, fill, names};
@@ -28,84 +27,6 @@ pub(super) struct Scope<'a> {
     pub(super) may_skip: HashSet<String>,
     /// Whether it runs at the end of the workflow, with nothing but the workflow's arguments.
     pub(super) at_exit: bool,
-}
-
-/// A value that goes into a task.
-pub(super) enum Found {
-    /// None.
-    Absent,
-    /// One that is known.
-    Constant(Json),
-    /// One that is known but for its placeholders.
-    Filled(Text, Shape),
-    /// One that is known when the workflow runs, and the task, as it is called in the workflow, that may have failed to
-    /// give it.
-    Dynamic(Text, Shape, Option<String>),
-}
-
-/// How a task is called, and what is before it.
-pub(super) fn at_any_end(task: &TaskSpec) -> bool {
-    let strategy = task.trigger_policy.as_ref().and_then(|policy| policy.strategy);
-    strategy == Some(TriggerStrategy::AllUpstreamTasksCompleted)
-}
-
-/// The condition of a task, where it has one.
-pub(super) fn condition(task: &TaskSpec) -> Option<&str> {
-    let text = task.trigger_policy.as_ref()?.condition.as_deref()?;
-    (!text.trim().is_empty()).then_some(text)
-}
-
-/// Whether a task runs once for each of a list.
-pub(super) fn is_loop(task: &TaskSpec) -> bool {
-    task.parameter_iterator.is_some() || task.artifact_iterator.is_some()
-}
-
-/// Whether a task may turn out to run not once, its list being empty; Argo calls it skipped then.
-pub(super) fn may_be_empty(task: &TaskSpec) -> bool {
-    task.parameter_iterator.as_ref().is_some_and(|iterator| match &iterator.items {
-        Items::InputParameter(_) => true,
-        Items::Raw(text) => text.trim_start_matches('[').trim_end_matches(']').trim().is_empty(),
-    })
-}
-
-/// The tasks before a task: those that it takes something from, and those that it names.
-pub(super) fn upstream(task: &TaskSpec, more: &[TaskParameter]) -> BTreeSet<String> {
-    let parameters = task.inputs.parameters.values().chain(more);
-    let parameters = parameters.filter_map(|given| match &given.source {
-        ParameterSource::TaskOutputParameter { producer_task, .. }
-        | ParameterSource::TaskFinalStatus { producer_task } => Some(producer_task),
-        _ => None,
-    });
-    let artifacts = task.inputs.artifacts.values().filter_map(|given| match &given.source {
-        kf_pipeline::spec::ArtifactSource::TaskOutputArtifact { producer_task, .. } => Some(producer_task),
-        kf_pipeline::spec::ArtifactSource::ComponentInputArtifact(_) => None,
-    });
-    parameters.chain(artifacts).chain(&task.dependent_tasks).cloned().collect()
-}
-
-/// The names of those tasks that may be skipped: by a condition, or since one before them was.
-pub(super) fn skippable(dag: &DagSpec) -> HashSet<String> {
-    let mut found: HashSet<String> = dag
-        .tasks
-        .iter()
-        .filter(|(_, task)| condition(task).is_some())
-        .map(|(name, _)| name.clone())
-        .collect();
-    let mut follows: BTreeMap<String, Vec<&String>> = BTreeMap::new();
-    for (name, task) in dag.tasks.iter().filter(|(_, task)| !at_any_end(task)) {
-        for before in upstream(task, &[]) {
-            follows.entry(before).or_default().push(name);
-        }
-    }
-    let mut left: Vec<String> = found.iter().cloned().collect();
-    while let Some(before) = left.pop() {
-        for name in follows.get(&before).into_iter().flatten() {
-            if found.insert((*name).clone()) {
-                left.push((*name).clone());
-            }
-        }
-    }
-    found
 }
 
 impl<'a> Scope<'a> {
@@ -286,40 +207,5 @@ pub(super) fn run_field(field: kf_pipeline::placeholder::RunField) -> Result<Tex
             Err("it asks for the folder of the run's artifacts, which Argo does not tell".to_owned())
         }
         RunField::Workspace => Err("it asks for the run's workspace, which Argo has none of".to_owned()),
-    }
-}
-
-impl Found {
-    /// The value as the text of a parameter of this shape; none where there is no value. `default` is the parameter's own.
-    pub(super) fn fit(
-        self,
-        wanted: Shape,
-        declared: Option<&ParameterInput>,
-    ) -> Result<Option<Text>, String> {
-        let default =
-            declared.and_then(|declared| declared.default_value.as_ref()).filter(|value| !value.is_null());
-        match self {
-            Self::Absent => Ok(None),
-            Self::Constant(Json::Null) => {
-                match declared.is_none_or(|declared| declared.is_optional) && default.is_none() {
-                    true => Ok(None),
-                    false => Err("it is given a null, which Argo has no text for".to_owned()),
-                }
-            }
-            Self::Constant(value) => Ok(Some(Text::literal(wanted.text_of(&value)))),
-            Self::Filled(text, shape) => Ok(Some(shape.convert(text, wanted))),
-            Self::Dynamic(text, shape, None) => Ok(Some(shape.convert(text, wanted))),
-            Self::Dynamic(text, shape, Some(task)) => {
-                let default = default.ok_or_else(|| {
-                    format!(
-                        "it takes what `{task}` gives though that may have failed, and has no default instead"
-                    )
-                })?;
-                let default = quoted(&wanted.text_of(default));
-                let text = shape.convert(text, wanted).code();
-                let code = format!("tasks['{task}'].status == 'Succeeded' ? {text} : {default}");
-                Ok(Some(Text::of_code(code)))
-            }
-        }
     }
 }

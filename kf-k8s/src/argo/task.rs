@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use kf_pipeline::spec::{
-    ArtifactSource, ComponentSpec, ExecutorSpec, Items, KfTask, ParameterIterator, TaskSpec,
-};
+use kf_pipeline::spec::{ArtifactSource, ComponentSpec, ExecutorSpec, KfTask, TaskSpec};
 use serde_json::Value as Json;
 
 use super::exporter::{Exporter, Variant};
-use super::scope::{Found, Scope, at_any_end, condition, is_loop, may_be_empty, upstream};
+use super::found::Found;
+use super::order::{at_any_end, condition, is_loop, may_be_empty, upstream};
+use super::scope::Scope;
 use super::shape::Shape;
-use super::text::{Reference, Text};
-use super::{Error, Result, cel, inputs, names};
+use super::text::Text;
+use super::{Error, Result, cel, inputs, loops, names};
 use crate::objects::argo::{Arguments, Artifact, DagTask, Parameter};
 
 pub(super) fn task(
@@ -33,7 +33,11 @@ pub(super) fn task(
         Some(label) => exporter.kubernetes_parameters(&place, label)?,
         None => Vec::new(),
     };
+    let taken = names::parameters(target.input_definitions.parameters.keys());
     for (pointer, port, given) in &more {
+        if taken.values().any(|other| other == port) {
+            return Err(refuse(format!("its input `{port}` is called what the platform `kubernetes` needs")));
+        }
         let value = scope.find(exporter, spec, given).and_then(|found| found.fit(Shape::Text, None));
         let value = value.and_then(|value| value.ok_or_else(|| "it has no value".to_owned()));
         let value = value.and_then(|value| value.template());
@@ -48,8 +52,8 @@ pub(super) fn task(
     let more: Vec<_> = more.into_iter().map(|(_, _, given)| given).collect();
     let mut call = DagTask { name: scope.name(name), ..DagTask::default() };
     if let Some(iterator) = spec.parameter_iterator.as_deref() {
-        each(exporter, scope, spec, target, iterator, &mut call, &mut arguments).map_err(refuse)?;
-        variant.serial = one_at_a_time(scope, name, spec).map_err(refuse)?;
+        loops::each(exporter, scope, spec, target, iterator, &mut call, &mut arguments).map_err(refuse)?;
+        variant.serial = loops::one_at_a_time(scope, name, spec).map_err(refuse)?;
     }
     if let Some(label) = label {
         variant.retry = spec
@@ -209,74 +213,6 @@ pub(super) fn produced(
             Ok((scope.name(task), names::parameters(outputs.keys()).get(key).cloned().unwrap_or_default()))
         }
         None => Err(format!("task `{task}` has no output artifact `{key}`")),
-    }
-}
-
-/// Calls a task once for each of a list.
-fn each(
-    exporter: &Exporter<'_>,
-    scope: &Scope<'_>,
-    spec: &TaskSpec,
-    target: &ComponentSpec,
-    iterator: &ParameterIterator,
-    call: &mut DagTask,
-    arguments: &mut Arguments,
-) -> Result<(), String> {
-    let declared = &target.input_definitions.parameters;
-    let item = declared.get(&iterator.item_input).ok_or("there is no input for the loop's item")?;
-    let shape = Shape::from(item.kind());
-    let port = names::parameters(declared.keys()).get(&iterator.item_input).cloned().unwrap_or_default();
-    let value = Text::from(Reference::Item).template()?;
-    arguments.parameters.push(Parameter { name: port, value: Some(value), ..Parameter::default() });
-    match &iterator.items {
-        Items::Raw(text) => {
-            let items: Vec<Json> =
-                serde_json::from_str(text).map_err(|error| format!("the loop's items: {error}"))?;
-            if items.is_empty() {
-                call.with_param = Some("[]".to_owned());
-            }
-            for item in items {
-                if item.is_null() {
-                    return Err("one of the loop's items is a null, which Argo has no text for".to_owned());
-                }
-                call.with_items.push(Text::literal(shape.text_of(&item)).template()?.into());
-            }
-        }
-        Items::InputParameter(name) => {
-            let given = spec.inputs.parameters.get(name);
-            let given =
-                given.ok_or_else(|| format!("the loop goes over input `{name}`, which is not given"))?;
-            let list = match scope.find(exporter, spec, given)? {
-                Found::Dynamic(text, Shape::Text | Shape::List | Shape::Any, None) => text,
-                Found::Constant(value @ Json::Array(_)) => Text::literal(value.to_string()),
-                Found::Constant(Json::String(text)) => Text::literal(text),
-                _ => return Err(format!("the loop goes over input `{name}`, which is no list")),
-            };
-            // An item's own text, for those that may be any: Argo leaves out the quotes of texts.
-            let list = match shape {
-                Shape::Any => {
-                    Text::of_code(format!("toJson(map(jsonpath({}, '$'), {{toJson(#)}}))", list.code()))
-                }
-                _ => list,
-            };
-            call.with_param = Some(list.template()?);
-        }
-    }
-    Ok(())
-}
-
-/// What iterations hold where only one is to run at a time.
-fn one_at_a_time(scope: &Scope<'_>, name: &str, spec: &TaskSpec) -> Result<Option<String>, String> {
-    match spec.iterator_policy.as_ref().map_or(0, |policy| policy.parallelism_limit) {
-        0 => Ok(None),
-        1 => {
-            // Of its own for each loop: one inside another would wait for ever.
-            let digest = kf_core::Digest::of(format!("{}/{name}", scope.place)).to_hex();
-            Ok(Some(format!("{{{{workflow.uid}}}}-{}-{}", scope.name(name), &digest[..12])))
-        }
-        limit => {
-            Err(format!("{limit} iterations may run at once, and Argo counts pods, or has one at a time"))
-        }
     }
 }
 
