@@ -16,6 +16,7 @@ fn load(data: Output<Dataset>) -> TaskResult<i64> {
 #[derive(Clone, serde::Serialize, serde::Deserialize, Param)]
 pub(crate) enum Mode {
     Exact,
+    Within(f64),
 }
 
 #[derive(Outputs)]
@@ -29,7 +30,8 @@ pub(crate) struct Fitted {
 fn fit(data: Input<Dataset>, rate: f64, label: String, model: Output<Model>) -> TaskResult<Fitted> {
     let _ = data;
     model.write(label.clone())?;
-    Ok(Fitted { accuracy: rate, mode: Mode::Exact, name: label })
+    let mode = if rate > 0.0 { Mode::Exact } else { Mode::Within(rate) };
+    Ok(Fitted { accuracy: rate, mode, name: label })
 }
 
 #[component]
