@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, HashSet};
 /// How long a name may be; Argo allows 128 characters.
 const LONGEST: usize = 120;
 
+/// Words of the expressions that `depends` is one of.
+const WORDS: [&str; 11] = ["and", "else", "false", "if", "in", "let", "matches", "nil", "not", "or", "true"];
+
 /// Names in the form that Argo takes, each of its own. Those that are in that form already stay as they are.
 pub(super) fn parameters<'a>(names: impl Iterator<Item = &'a String> + Clone) -> BTreeMap<String, String> {
-    all(names, |c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    all(names, |c| c.is_ascii_alphanumeric() || c == '-' || c == '_', &[])
 }
 
 /// As [`parameters`], for tasks and templates, which have no `_`.
 pub(super) fn tasks<'a>(names: impl Iterator<Item = &'a String> + Clone) -> BTreeMap<String, String> {
-    all(names, |c| c.is_ascii_alphanumeric() || c == '-')
+    all(names, |c| c.is_ascii_alphanumeric() || c == '-', &WORDS)
 }
 
 /// The name of a template, another than those `taken`.
@@ -31,15 +34,20 @@ pub(super) fn workflow(pipeline: &str) -> String {
 fn all<'a>(
     names: impl Iterator<Item = &'a String> + Clone,
     allowed: fn(char) -> bool,
+    words: &[&str],
 ) -> BTreeMap<String, String> {
-    let fits = |name: &&String| fitted(name, allowed) == **name;
+    let fits = |name: &&String| fitted(name, allowed) == **name && !words.contains(&name.as_str());
     let mut taken: HashSet<String> = names.clone().filter(fits).cloned().collect();
     names
         .map(|name| {
             if fits(&name) {
                 return (name.clone(), name.clone());
             }
-            let other = apart(&fitted(name, allowed), &taken);
+            let mut other = fitted(name, allowed);
+            if words.contains(&other.as_str()) {
+                other.push_str("-task");
+            }
+            let other = apart(&other, &taken);
             taken.insert(other.clone());
             (name.clone(), other)
         })
@@ -70,6 +78,7 @@ mod tests {
         assert_eq!((found["a b"].as_str(), found["a/b"].as_str()), ("a-b-2", "a-b-3"));
         assert_eq!(found["é"], "unnamed");
         assert_eq!(tasks(names.iter())["a_b"], "a-b-3");
+        assert_eq!(tasks(["in".to_owned()].iter())["in"], "in-task");
         assert_eq!(workflow("My Pipeline_2!"), "my-pipeline-2");
     }
 }
