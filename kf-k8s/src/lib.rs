@@ -30,6 +30,10 @@
 //! every launcher; all its objects and pods have the label `kf.dev/job` with that name. What is typed in [`objects`] can be
 //! made and read by itself, too.
 //!
+//! # Workflows of Argo
+//! The module [`argo`] makes a pipeline of `kf-pipeline` a `Workflow`, for those who stay on that
+//! engine.
+//!
 //! # Rights
 //! A launcher needs, in its namespace: `create`, `get`, `list`, `watch`, `patch`, `delete` and `deletecollection` of the jobs'
 //! kind (of `trainingruntimes` `create` and `patch`), `get`, `list` and `watch` of `pods` and `get` of `pods/log`, `create` of
@@ -54,6 +58,7 @@
 //! - Ranks that failed are started anew by a launcher that has the job in hand, not by the cluster alone. Nor does a
 //!   PyTorchJob without one end when its time is over.
 
+pub mod argo;
 mod facts;
 mod log;
 pub mod manifests;

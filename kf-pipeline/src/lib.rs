@@ -296,7 +296,7 @@ mod fuzz;
 mod journal;
 mod mutex;
 mod partition;
-mod placeholder;
+pub mod placeholder;
 mod plan;
 pub mod report;
 mod scheduler;

@@ -2,50 +2,73 @@
 //!
 //! The forms are those of the KFP v2 IR. What is not among them stays as it is written. What a placeholder was
 //! replaced by is not looked at again, so that a value never turns into a placeholder.
+//!
+//! Who carries pipelines elsewhere finds with [`replace_text`], [`replace`] and [`words`] what a text, a value or a command
+//! asks for.
 
 use serde_json::{Map, Value as Json};
 
+pub use crate::container::{Present, words};
+
 /// What stands between `{{$` and `}}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Placeholder<'a> {
-    /// The whole executor input as JSON, escaped as inside of so many JSON texts.
+#[non_exhaustive]
+pub enum Placeholder<'a> {
+    /// The whole executor input as JSON.
     ExecutorInput {
+        /// Inside of how many JSON texts it lies, for each of which it is escaped once.
         escapes: u32,
     },
+    /// The value of an input parameter.
     InputParameter(&'a str),
+    /// Something of an input artifact.
     InputArtifact(&'a str, ArtifactPart<'a>),
+    /// Something of an output artifact.
     OutputArtifact(&'a str, ArtifactPart<'a>),
     /// The file that an output parameter is written to.
     OutputFile(&'a str),
     /// The file that the executor output is written to.
     OutputMetadata,
+    /// Something of the run.
     Run(RunField),
+    /// Something of the task.
     Task(TaskField),
 }
 
 /// What of an artifact is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ArtifactPart<'a> {
+pub enum ArtifactPart<'a> {
+    /// All that is known of it, as KFP's `RuntimeArtifact`.
     Whole,
+    /// Where it lies.
     Uri,
+    /// The file or folder with its content.
     Path,
+    /// What is said of it, or what is said under this key.
     Metadata(Option<&'a str>),
 }
 
 /// What of a run is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RunField {
+pub enum RunField {
+    /// The name of its resource: the pipeline's, and a part of the run's id.
     ResourceName,
+    /// Its id.
     Uuid,
+    /// When it was made, in RFC 3339.
     CreatedAt,
+    /// Where its artifacts lie.
     Root,
+    /// The folder that its tasks share.
     Workspace,
 }
 
 /// What of a task is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TaskField {
+pub enum TaskField {
+    /// Its name.
     Name,
+    /// An id that it has in its run.
     Uuid,
 }
 
@@ -99,7 +122,7 @@ fn task_uuid(run: &str, path: &str) -> String {
 }
 
 /// Whether there may be a placeholder in a value.
-pub(crate) fn may_hold(value: &Json) -> bool {
+pub fn may_hold(value: &Json) -> bool {
     match value {
         Json::String(text) => text.contains("{{$"),
         Json::Array(items) => items.iter().any(may_hold),
@@ -109,10 +132,13 @@ pub(crate) fn may_hold(value: &Json) -> bool {
 }
 
 /// Says what a placeholder stands for; none where it is to stay.
-pub(crate) type Lookup<'a> = dyn Fn(Placeholder<'_>) -> Result<Option<Json>, String> + 'a;
+pub type Lookup<'a> = dyn Fn(Placeholder<'_>) -> Result<Option<Json>, String> + 'a;
 
 /// Text with its placeholders replaced.
-pub(crate) fn replace_text(text: &str, lookup: &Lookup<'_>) -> Result<String, String> {
+///
+/// # Errors
+/// What `lookup` refuses.
+pub fn replace_text(text: &str, lookup: &Lookup<'_>) -> Result<String, String> {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("{{$") {
@@ -145,7 +171,10 @@ pub(crate) fn replace_text(text: &str, lookup: &Lookup<'_>) -> Result<String, St
 
 /// A value with the placeholders in its texts and keys replaced. A text that is nothing but a placeholder becomes the
 /// value that this stands for; inside of lists and structs it becomes its text, as upstream does.
-pub(crate) fn replace(value: &Json, lookup: &Lookup<'_>) -> Result<Json, String> {
+///
+/// # Errors
+/// What `lookup` refuses.
+pub fn replace(value: &Json, lookup: &Lookup<'_>) -> Result<Json, String> {
     if let Json::String(text) = value {
         let inner = text.strip_prefix("{{$").and_then(|rest| rest.strip_suffix("}}"));
         if let Some(placeholder) = inner.filter(|inner| !inner.contains("}}")).and_then(parse)
@@ -184,7 +213,7 @@ const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// A value as it stands in a command: text as it is, numbers as Go's `FormatFloat(x, 'f', -1, 64)` prints them,
 /// anything else as JSON, nothing for a null.
-pub(crate) fn as_text(value: &Json) -> String {
+pub fn as_text(value: &Json) -> String {
     match value {
         Json::Null => String::new(),
         Json::String(text) => text.clone(),

@@ -25,6 +25,7 @@
 #[macro_use]
 mod resource;
 
+pub mod argo;
 pub mod job_status;
 pub mod jobset;
 pub mod kueue;
@@ -37,6 +38,7 @@ pub mod trainjob;
 pub mod v1_jobs;
 pub mod volcano;
 
+pub use argo::Workflow;
 pub use jobset::JobSet;
 pub use pytorchjob::PyTorchJob;
 pub use training_runtime::{ClusterTrainingRuntime, TrainingRuntime};

@@ -17,7 +17,7 @@ use serde_json::Value as Json;
 use schema::Schema;
 
 /// Upstream's CRDs; none where they are not at hand, which is said.
-fn crds() -> Option<PathBuf> {
+pub(crate) fn crds() -> Option<PathBuf> {
     let folder = match std::env::var_os("KF_CONFORMANCE").filter(|folder| !folder.is_empty()) {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance"),
@@ -31,7 +31,7 @@ fn crds() -> Option<PathBuf> {
 }
 
 /// How a CRD calls a scope.
-trait Scope {
+pub(crate) trait Scope {
     const NAME: &'static str;
 }
 
@@ -44,7 +44,7 @@ impl Scope for ClusterResourceScope {
 }
 
 /// A CRD, and the schema of one of its versions.
-fn schema_of<K: k8s_openapi::Resource>(crds: &Path) -> (Json, Schema) {
+pub(crate) fn schema_of<K: k8s_openapi::Resource>(crds: &Path) -> (Json, Schema) {
     let path = crds.join(format!("{}_{}.yaml", K::GROUP, K::URL_PATH_SEGMENT));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let options = serde_saphyr::options! { budget: None };
@@ -57,7 +57,7 @@ fn schema_of<K: k8s_openapi::Resource>(crds: &Path) -> (Json, Schema) {
 }
 
 /// What of an object is not as its CRD has it. The bounds are those of `kube::Api` and its watchers.
-fn problems<K>(crds: &Path, object: &K) -> Vec<String>
+pub(crate) fn problems<K>(crds: &Path, object: &K) -> Vec<String>
 where
     K: kube::Resource<DynamicType = ()> + k8s_openapi::Resource<Scope: Scope>,
     K: Serialize + DeserializeOwned + Clone + Debug + PartialEq + Send + Sync + 'static,

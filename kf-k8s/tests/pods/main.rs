@@ -15,6 +15,7 @@ mod rights;
 mod suspended;
 mod tasks;
 mod trouble;
+mod workflows;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -60,7 +61,10 @@ impl Given {
 fn main() -> ExitCode {
     let double = |_: &Rank, number: u64| Ok::<_, String>(number * 2);
     if let Some(code) = run_if_asked(&tasks::workers(
-        Workers::new().with(ranks("double", double)).with(ranks("meet", gangs::meet)),
+        Workers::new()
+            .with(ranks("double", double))
+            .with(ranks("meet", gangs::meet))
+            .with(workflows::components()),
     )) {
         return code;
     }
@@ -101,6 +105,7 @@ fn main() -> ExitCode {
         suspended::trials,
         tasks::trials,
         trouble::trials,
+        workflows::trials,
     ];
     let trials = trials.into_iter().flat_map(|of| of(&runtime, &client)).collect();
     let ended = libtest_mimic::run(&arguments, trials);

@@ -5,14 +5,13 @@ use serde_json::Value as Json;
 use crate::placeholder::{ArtifactPart, Lookup, Placeholder, replace_text};
 
 /// Whether an input is there, by name: `IfPresent` asks.
-pub(super) type Present<'a> = dyn Fn(&str) -> bool + 'a;
+pub type Present<'a> = dyn Fn(&str) -> bool + 'a;
 
-/// The words of a command. `Concat` becomes one word, `IfPresent` any number.
-pub(super) fn words(
-    command: &[String],
-    lookup: &Lookup<'_>,
-    present: &Present<'_>,
-) -> Result<Vec<String>, String> {
+/// The words of a command with their placeholders replaced. `Concat` becomes one word, `IfPresent` any number.
+///
+/// # Errors
+/// What `lookup` refuses, and structures that are neither of the two.
+pub fn words(command: &[String], lookup: &Lookup<'_>, present: &Present<'_>) -> Result<Vec<String>, String> {
     let mut words = Vec::with_capacity(command.len());
     for word in command {
         match structure(word) {

@@ -12,6 +12,7 @@ mod python;
 mod rules;
 mod traceback;
 
+pub use command::{Present, words};
 pub use executor::LocalContainers;
 pub(crate) use executor_input::local_path;
 pub use rules::Runner;

@@ -14,6 +14,7 @@ use crate::component::checkpoint::Place;
 use crate::component::{ComponentDef, Components, TaskError};
 use crate::container::local_path;
 use crate::placeholder::as_text;
+use crate::spec::ParameterType;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -122,7 +123,11 @@ pub(super) fn run(
     for (name, parameter) in &input.outputs.parameters {
         let Some(value) = given.0.get(name) else { continue };
         make_parent(&parameter.output_file)?;
-        std::fs::write(&parameter.output_file, as_text(value)).map_err(|error| {
+        let text = match is_text(definition, name) {
+            true => as_text(value),
+            false => value.to_string(),
+        };
+        std::fs::write(&parameter.output_file, text).map_err(|error| {
             TaskError::new(format!("write `{}`: {error}", parameter.output_file.display()))
         })?;
     }
@@ -138,6 +143,13 @@ pub(super) fn run(
     }
     make_parent(&input.outputs.output_file)?;
     Ok(write_whole(&input.outputs.output_file, &output)?)
+}
+
+/// Whether an output is text, which its file holds as it is. Others it holds as JSON: text among what may be anything has
+/// quotes.
+fn is_text(definition: &ComponentDef, output: &str) -> bool {
+    let kind = definition.output_parameters.iter().find(|(name, _)| *name == output).map(|(_, kind)| *kind);
+    kind == Some(ParameterType::String)
 }
 
 /// Writes a file that is there whole or not at all.

@@ -152,8 +152,11 @@ pub enum PrimitiveValue {
 }
 
 impl PrimitiveValue {
-    /// The value as JSON; what was found where it is none.
-    pub(crate) fn to_json(&self) -> Result<serde_json::Value, String> {
+    /// The value as JSON.
+    ///
+    /// # Errors
+    /// What was found where it is none.
+    pub fn to_json(&self) -> Result<serde_json::Value, String> {
         match self {
             Self::IntValue(value) => {
                 let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());

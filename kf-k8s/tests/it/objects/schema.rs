@@ -8,17 +8,17 @@ use serde_json::Value as Json;
 const PASSED_OVER: [&str; 5] = ["default", "description", "format", "pattern", "anyOf"];
 
 /// The schema of an object, or of a part of it.
-pub(super) struct Schema(Json);
+pub(crate) struct Schema(Json);
 
 impl Schema {
     /// The schema of a whole object, whose metadata is the API server's own matter.
-    pub(super) fn of_object(mut schema: Json) -> Self {
+    pub(crate) fn of_object(mut schema: Json) -> Self {
         schema["properties"]["metadata"]["x-kubernetes-preserve-unknown-fields"] = true.into();
         Self(schema)
     }
 
     /// All that is wrong with a value, each with its place.
-    pub(super) fn problems(&self, value: &Json) -> Vec<String> {
+    pub(crate) fn problems(&self, value: &Json) -> Vec<String> {
         let mut problems = Vec::new();
         check(&self.0, value, "", &mut problems);
         problems
