@@ -13,6 +13,7 @@ pub(crate) fn all() -> Components {
         .with::<witness>()
         .with::<talker>()
         .with::<crate::logs::speak>()
+        .with::<crate::remote::counts>()
         .with::<crate::spans::emits>()
         .with::<crate::spans::panics>()
         .with::<crate::logs::says_its_number>()

@@ -19,6 +19,7 @@ mod ir;
 mod kill;
 mod logs;
 mod recursion;
+mod remote;
 mod report;
 mod rerun;
 #[cfg(all(feature = "postgres", feature = "s3"))]
@@ -43,7 +44,8 @@ fn main() -> ExitCode {
         .with(containers::worker())
         .with(backfill::worker())
         .with(checkpoints::worker())
-        .with(spans::worker());
+        .with(spans::worker())
+        .with(remote::worker());
     if let Some(code) = run_if_asked(&workers) {
         return code;
     }
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         kill::tests(),
         logs::tests(),
         recursion::tests(),
+        remote::tests(),
         report::tests(),
         rerun::tests(),
         #[cfg(all(feature = "postgres", feature = "s3"))]

@@ -184,7 +184,7 @@ fn closing(counts: &Counts, steps: &Steps) -> String {
 
 /// The crate whose tests run pods, and the controllers that these want.
 const PODS: &str = "kf-k8s";
-const CONTROLLERS: &[&str] = &["jobset", "trainer", "training-operator"];
+const CONTROLLERS: &[&str] = &["jobset", "trainer", "training-operator", "scheduler-plugins"];
 
 /// Arguments of clippy that make warnings errors.
 const DENY: &[&str] = &["--", "--deny", "warnings"];

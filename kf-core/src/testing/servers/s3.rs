@@ -38,7 +38,8 @@ impl S3Server {
         let folder =
             tempfile::Builder::new().prefix("kf-s3-").tempdir().map_err(|error| error.to_string())?;
         let port = free_port().map_err(|error| error.to_string())?;
-        let arguments = ["-m", "moto.server", "-H", &host.to_string(), "-p", &port.to_string()].map(str::to_owned);
+        let arguments =
+            ["-m", "moto.server", "-H", &host.to_string(), "-p", &port.to_string()].map(str::to_owned);
         let mut server = Supervised::start("KILL", folder.path(), None, &PathBuf::from(python), &arguments)
             .map_err(|error| format!("moto: {error}"))?;
         until(&mut server, || TcpStream::connect((host, port)).is_ok())

@@ -1,0 +1,247 @@
+//! What runs attempts away from the engine, here in processes that know the artifact store alone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use kf_core::artifact::ArtifactStore;
+use kf_core::metadata::RunState;
+use kf_core::process::{Child, Command, Log, LogFeed, LogStream, Spawner};
+use kf_core::worker::{ENTRY, Entry, REQUEST};
+use kf_pipeline::prelude::*;
+use kf_pipeline::remote::{self, RemoteTasks};
+use kf_pipeline::testing::{Setup, executor_conformance};
+use kf_pipeline::{
+    Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, ExecutorError, RunEvent, Submission, Work,
+};
+use libtest_mimic::Trial;
+
+use crate::containers::shell;
+use crate::{Done, test};
+
+/// Where the processes find the store.
+const STORE: &str = "KF_TEST_STORE";
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        test("attempts_in_other_places_conform", conforms),
+        test("commands_run_in_other_places", commands),
+        test("lost_attempts_are_tried_again_at_no_task_s_cost", lost),
+    ]
+}
+
+pub(crate) fn worker() -> impl Entry {
+    RemoteTasks::new(crate::components::all(), || {
+        ArtifactStore::local(std::env::var(STORE).unwrap_or_default())
+    })
+}
+
+/// Runs each attempt in a process that shares nothing but a store with its engine.
+struct Elsewhere {
+    store: ArtifactStore,
+    folder: PathBuf,
+    spawner: Spawner,
+    running: Mutex<HashMap<AttemptHandle, Arc<Child>>>,
+    /// How many attempts are lost before one is carried.
+    loses: Mutex<u32>,
+    released: Mutex<Vec<AttemptHandle>>,
+}
+
+impl std::fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Elsewhere")
+    }
+}
+
+impl Elsewhere {
+    fn new(folder: &std::path::Path, loses: u32) -> Self {
+        Self {
+            store: ArtifactStore::local(folder.join("store")).unwrap(),
+            folder: folder.to_owned(),
+            spawner: Spawner::new().unwrap(),
+            running: Mutex::default(),
+            loses: Mutex::new(loses),
+            released: Mutex::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Executor for Elsewhere {
+    fn outlives_engine(&self) -> bool {
+        true
+    }
+
+    fn on_this_machine(&self) -> bool {
+        false
+    }
+
+    fn accepts(&self, _: &Work) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn submit(&self, attempt: Arc<Attempt>) -> Result<Submission, ExecutorError> {
+        let handle = attempt.handle();
+        assert!(attempt.artifacts.values().flatten().all(|(_, path)| path.is_none()), "nothing was fetched");
+        {
+            let mut loses = self.loses.lock().unwrap();
+            if *loses > 0 {
+                *loses -= 1;
+                let told = [
+                    AttemptStatus::Pending { reason: "for a place".into() },
+                    AttemptStatus::Ended(AttemptEnd::Lost { message: "the place is gone".into() }),
+                ];
+                return Ok(Submission { handle, status: stream::iter(told).boxed() });
+            }
+        }
+        let place = self.folder.join(handle.0.replace(['/', '#'], "-"));
+        std::fs::create_dir_all(&place).unwrap();
+        let (request, reply) = (place.join("request.json"), place.join("reply"));
+        // Some go by reference.
+        std::fs::write(&request, attempt.to_request(2000, &self.store).await?).unwrap();
+        let env = [
+            (ENTRY, remote::ENTRY.to_owned()),
+            (REQUEST, request.display().to_string()),
+            (remote::FOLDER, place.join("work").display().to_string()),
+            (remote::REPLY, reply.display().to_string()),
+            (STORE, self.folder.join("store").display().to_string()),
+        ];
+        let env = env.map(|(name, value)| (name.to_owned(), value));
+        let env: BTreeMap<String, String> = std::env::vars().chain(env).collect();
+        let program = std::env::current_exe().unwrap().display().to_string();
+        let command = Command::program_with_env(program, Vec::<String>::new(), env);
+        let log = Log::to(&attempt.dir.join("log.txt")).on_demand();
+        let child = Arc::new(self.spawner.spawn(command.log(log)).await.unwrap());
+        self.running.lock().unwrap().insert(handle.clone(), Arc::clone(&child));
+        let store = self.store.clone();
+        let end = async move {
+            child.wait().await;
+            let end = match std::fs::read_to_string(&reply) {
+                Ok(reply) => remote::end_of(&reply, &store).await.unwrap(),
+                Err(error) => AttemptEnd::Failed { message: format!("no reply: {error}"), permanent: false },
+            };
+            AttemptStatus::Ended(end)
+        };
+        Ok(Submission { handle, status: stream::once(end).boxed() })
+    }
+
+    async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError> {
+        Err(ExecutorError::Gone(handle.clone()))
+    }
+
+    async fn release(&self, handle: &AttemptHandle) {
+        self.released.lock().unwrap().push(handle.clone());
+    }
+
+    async fn cancel(&self, handle: &AttemptHandle, grace: Duration) {
+        let child = self.running.lock().unwrap().get(handle).cloned();
+        if let Some(child) = child {
+            child.terminate(grace).await;
+        }
+    }
+
+    async fn logs(&self, handle: &AttemptHandle) -> Result<Option<LogStream>, ExecutorError> {
+        let running = self.running.lock().unwrap();
+        Ok(running.get(handle).and_then(|child| child.log()).map(LogFeed::follow))
+    }
+}
+
+async fn engine(
+    folder: &std::path::Path,
+    loses: u32,
+) -> Result<(Engine, Arc<Elsewhere>), kf_pipeline::Error> {
+    let executor = Arc::new(Elsewhere::new(folder, loses));
+    let builder = Engine::builder().artifacts(executor.store.clone()).grace(Duration::from_secs(2));
+    let builder = builder.default_executor(executor.clone()).executor("elsewhere", executor.clone());
+    Ok((builder.open(folder.join("home")).await?, executor))
+}
+
+async fn conforms() -> Done {
+    let folder = tempfile::tempdir()?;
+    let (engine, executor) = engine(folder.path(), 0).await?;
+    executor_conformance(&Setup::new(engine, "elsewhere")).await;
+    // Each attempt of the suite, once: 11 behaviours, one of which has eight tasks and two of which have two attempts or tasks.
+    let mut released = executor.released.lock().unwrap().clone();
+    let all = released.len();
+    released.sort_by(|one, other| one.0.cmp(&other.0));
+    released.dedup();
+    assert_eq!((all, released.len()), (20, 20));
+    Ok(())
+}
+
+/// With the files and placeholders of Kubeflow Pipelines.
+async fn commands() -> Done {
+    let artifact =
+        serde_json::json!({"artifactType": {"schemaTitle": "system.Dataset", "schemaVersion": "0.0.1"}});
+    let make = shell(
+        "echo hello > {{$.outputs.artifacts['said'].path}}; printf 42 > {{$.outputs.parameters['number'].output_file}}",
+    );
+    let take = shell(
+        "read text < {{$.inputs.artifacts['heard'].path}}; \
+        printf '%s %s' \"$text\" \"{{$.inputs.parameters['number']}}\" > {{$.outputs.parameters['all'].output_file}}; \
+        echo '{\"x\": 1}' > /dev/null",
+    );
+    let file = serde_json::from_value(serde_json::json!({"pipeline_spec": {
+        "pipelineInfo": {"name": "commands"},
+        "deploymentSpec": {"executors": {"make": make, "take": take, "fail": shell("exit 7")}},
+        "components": {
+            "make": {"executorLabel": "make", "outputDefinitions": {
+                "parameters": {"number": {"parameterType": "NUMBER_INTEGER"}}, "artifacts": {"said": artifact}}},
+            "take": {"executorLabel": "take",
+                "inputDefinitions": {"parameters": {"number": {"parameterType": "NUMBER_INTEGER"}}, "artifacts": {"heard": artifact}},
+                "outputDefinitions": {"parameters": {"all": {"parameterType": "STRING"}}}},
+            "fail": {"executorLabel": "fail"},
+        },
+        "root": {"dag": {"tasks": {
+            "make": {"componentRef": {"name": "make"}},
+            "take": {"componentRef": {"name": "take"}, "inputs": {
+                "parameters": {"number": {"taskOutputParameter": {"producerTask": "make", "outputParameterKey": "number"}}},
+                "artifacts": {"heard": {"taskOutputArtifact": {"producerTask": "make", "outputArtifactKey": "said"}}}}},
+            "fail": {"componentRef": {"name": "fail"}, "dependentTasks": ["take"]},
+        }}},
+    }}))?;
+    let pipeline = Pipeline::from_file(file, Components::new())?;
+    let folder = tempfile::tempdir()?;
+    let (engine, _) = engine(folder.path(), 0).await?;
+    let run = engine.start(&pipeline, args! {}).await?;
+    let outcome = run.wait().await?;
+    let report = engine.report(run.id()).await?;
+    assert_eq!(report.task("take").unwrap().output::<String>("all")?, "hello 42");
+    assert!(outcome.error.unwrap().contains("its command ended with exit code 7"));
+    Ok(())
+}
+
+#[component(cache = false)]
+pub(crate) async fn counts(context: Context) -> i64 {
+    context.attempt().into()
+}
+
+async fn lost() -> Done {
+    let pipeline = Pipeline::build("lost", |p| {
+        let told = p.add(counts());
+        p.output("attempt", told.output);
+    })?;
+    for (loses, succeeds) in [(1, true), (9, false)] {
+        let folder = tempfile::tempdir()?;
+        let executor = Arc::new(Elsewhere::new(folder.path(), loses));
+        let builder = Engine::builder().artifacts(executor.store.clone()).default_executor(executor);
+        let engine = builder.max_lost(1).open(folder.path().join("home")).await?;
+        let run = engine.start(&pipeline, args! {}).await?;
+        let events: Vec<RunEvent> = run.events().collect().await;
+        let waits = |event: &&RunEvent| matches!(event, RunEvent::TaskWaiting { reason, .. } if reason == "for a place");
+        assert_eq!(events.iter().filter(waits).count(), if succeeds { 1 } else { 2 });
+        let outcome = run.wait().await?;
+        if succeeds {
+            assert_eq!(outcome.output::<i64>("attempt")?, 2);
+        } else {
+            assert_eq!(outcome.state, RunState::Failed);
+            assert!(outcome.error.unwrap().contains("the place is gone"));
+        }
+        let report = engine.report(run.id()).await?;
+        assert_eq!(report.task("counts").unwrap().attempts, 2);
+    }
+    Ok(())
+}
