@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Toleration;
+
 /// What all pods of a launcher have in common.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -17,6 +19,8 @@ pub struct PodOptions {
     pub user: Option<i64>,
     /// Labels of nodes that pods go to.
     pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that keep these pods off no more, such as that of nodes with accelerators.
+    pub tolerations: Vec<Toleration>,
     /// The class that says which pods go before which.
     pub priority_class: Option<String>,
     /// Further labels of the job's objects and pods, such as the queue's name for Kueue.
@@ -34,6 +38,7 @@ impl PodOptions {
             service_account: None,
             user: Some(65_532),
             node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
             priority_class: None,
             labels: BTreeMap::new(),
             keep: Duration::from_secs(24 * 3600),
