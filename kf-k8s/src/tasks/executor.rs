@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::attempt::{Canceling, Carrying, Start, remove_pod};
 use super::claims;
 use super::create::{Again, with_causes};
-use super::informer::Informer;
+use super::informer::{Informer, facts_of};
 use super::options::TaskOptions;
 use super::pace::Pace;
 use super::platform::{
@@ -196,6 +196,22 @@ impl Shared {
         Submission { handle, status: stream::once(end).boxed() }
     }
 
+    /// Removes pods that have not ended. A pod's phase says so only a while after its container has.
+    async fn remove_unfinished(&self, list: &ListParams, params: &DeleteParams) -> kube::Result<()> {
+        let ended = |pod: &Pod| {
+            let facts = facts_of(pod);
+            facts.is_some_and(|pod| pod.over || pod.containers.iter().any(|container| container.end.is_some()))
+        };
+        let found = self.pods.list(list).await?.items;
+        for name in found.iter().filter(|pod| !ended(pod)).filter_map(|pod| pod.metadata.name.as_ref()) {
+            match self.pods.delete(name, params).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                removed => drop(removed?),
+            }
+        }
+        Ok(())
+    }
+
     /// Removes pods that have ended long ago and that nobody came for.
     async fn sweep(pods: Api<Pod>, keep: Duration) {
         let mut times = tokio::time::interval(SWEEP);
@@ -360,17 +376,19 @@ impl Executor for PodExecutor {
     }
 
     async fn end_run(&self, run: &RunId) -> Result<(), ExecutorError> {
-        let mut list = ListParams::default().labels(&format!("{RUN}={run}"));
-        if !self.shared.options.keep_finished.is_zero() {
-            list = list.fields("status.phase!=Succeeded,status.phase!=Failed");
-        }
+        let list = ListParams::default().labels(&format!("{RUN}={run}"));
         let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::background() };
+        let keeps = !self.shared.options.keep_finished.is_zero();
         let mut again = Again::default();
         let mut left = 10;
         loop {
             self.shared.pace.turn().await;
-            match self.shared.pods.delete_collection(&params, &list).await {
-                Ok(_) => return Ok(()),
+            let removed = match keeps {
+                true => self.shared.remove_unfinished(&list, &params).await,
+                false => self.shared.pods.delete_collection(&params, &list).await.map(drop),
+            };
+            match removed {
+                Ok(()) => return Ok(()),
                 Err(error) if left == 0 => return Err(ExecutorError::Remove(with_causes(&error))),
                 Err(error) => tracing::debug!(%run, %error, "its pods can't be removed yet"),
             }
