@@ -19,8 +19,6 @@ use super::{Asked, Outcome, bare, store};
 const TURNS: usize = 30;
 const CHAIN: usize = 10;
 const CHAIN_TURNS: usize = 5;
-/// The executor whose pods stay.
-const KEPT: &str = "kept";
 
 #[component(cache = false)]
 pub(crate) async fn nothing() {}
@@ -39,18 +37,22 @@ fn chain() -> kf_pipeline::Result<Pipeline> {
     })
 }
 
-async fn engine(namespace: &Namespace, server: &S3Server, home: &Path) -> Outcome<Engine> {
+/// An engine whose pods stay for so long.
+async fn engine(
+    namespace: &Namespace,
+    server: &S3Server,
+    home: &Path,
+    keep: Duration,
+) -> Outcome<Engine> {
     let store = store::of_the_engine(server, &home.join("fetched"))?;
-    let executor = |keep: Duration| {
-        let mut options = TaskOptions::new("");
-        options.pod = namespace.pod_options();
-        options.secrets = vec![store::SECRET.into()];
-        options.env = store::env(server);
-        options.keep_finished = keep;
-        Arc::new(PodExecutor::new(namespace.client.clone(), &namespace.name, store.clone(), options))
-    };
-    let builder = Engine::builder().artifacts(store.clone()).default_executor(executor(Duration::ZERO));
-    let builder = builder.executor(KEPT, executor(Duration::from_secs(3600)));
+    let mut options = TaskOptions::new("");
+    options.pod = namespace.pod_options();
+    options.secrets = vec![store::SECRET.into()];
+    options.env = store::env(server);
+    options.keep_finished = keep;
+    let client = namespace.client.clone();
+    let executor = Arc::new(PodExecutor::new(client, &namespace.name, store.clone(), options));
+    let builder = Engine::builder().artifacts(store).default_executor(executor);
     Ok(builder.open(home.join("home")).await?)
 }
 
@@ -75,9 +77,10 @@ async fn ours(engine: &Engine, pipeline: &Pipeline) -> Outcome<Duration> {
 }
 
 /// The pod of a task that does nothing.
-pub(crate) async fn pod_of(namespace: &Namespace, engine: &Engine) -> Outcome<Pod> {
-    let kept = Pipeline::build("kept", |p| _ = p.add(nothing().executor(KEPT)))?;
-    ours(engine, &kept).await?;
+async fn pod_of(namespace: &Namespace, server: &S3Server, one: &Pipeline) -> Outcome<Pod> {
+    let home = tempfile::tempdir()?;
+    let engine = engine(namespace, server, home.path(), Duration::from_secs(3600)).await?;
+    ours(&engine, one).await?;
     let pods = namespace.pods();
     let made = pods.list(&ListParams::default().labels("kf.dev/run")).await?.items;
     let pod = made.first().ok_or("the task left no pod")?;
@@ -92,9 +95,9 @@ pub(crate) async fn measure(
     table: &mut Table,
 ) -> Outcome<()> {
     let (home, pods) = (tempfile::tempdir()?, namespace.pods());
-    let engine = engine(namespace, server, home.path()).await?;
-    let template = pod_of(namespace, &engine).await?;
     let (one, ten) = (Pipeline::build("one", |p| _ = p.add(nothing()))?, chain()?);
+    let template = pod_of(namespace, server, &one).await?;
+    let engine = engine(namespace, server, home.path(), Duration::ZERO).await?;
     let millis = |took: Duration| took.as_secs_f64() * 1e3;
 
     let (mut with_engine, mut alone) = (Vec::new(), Vec::new());
