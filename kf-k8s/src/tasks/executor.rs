@@ -42,6 +42,8 @@ const LOG: &str = "log.txt";
 const GRACE: Duration = Duration::from_secs(30);
 /// How many states of an attempt may wait to be heard.
 const STATES: usize = 16;
+/// How many logs of ended containers are read at once.
+const LAST_LOGS: usize = 32;
 /// How often pods are looked for that nobody came for.
 const SWEEP: Duration = Duration::from_secs(600);
 
@@ -62,6 +64,8 @@ pub(super) struct Shared {
     pub(super) pace: Pace,
     /// Places for logs that are followed.
     pub(super) logs: Arc<Semaphore>,
+    /// Places for logs that are read when their containers have ended.
+    pub(super) last_logs: Arc<Semaphore>,
     options: TaskOptions,
     /// Started with the first attempt.
     informer: OnceLock<Informer>,
@@ -105,6 +109,7 @@ impl PodExecutor {
                 store,
                 pace: Pace::new(options.writes_per_second),
                 logs: Arc::new(Semaphore::new(options.followed_logs)),
+                last_logs: Arc::new(Semaphore::new(LAST_LOGS)),
                 options,
                 informer: OnceLock::new(),
                 sweeping: OnceLock::new(),
@@ -382,10 +387,12 @@ impl Executor for PodExecutor {
         let mut again = Again::default();
         let mut left = 10;
         loop {
-            self.shared.pace.turn().await;
             let removed = match keeps {
-                true => self.shared.remove_unfinished(&list, &params).await,
-                false => self.shared.pods.delete_collection(&params, &list).await.map(drop),
+                true => self.shared.pace.send(self.shared.remove_unfinished(&list, &params)).await,
+                false => {
+                    let removing = self.shared.pods.delete_collection(&params, &list);
+                    self.shared.pace.send(removing).await.map(drop)
+                }
             };
             match removed {
                 Ok(()) => return Ok(()),

@@ -1,6 +1,7 @@
 //! A pod without an engine: made, and watched until it has ended.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
@@ -10,10 +11,13 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams, WatchEvent, WatchParams};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Outcome;
 
+/// How many requests are under way at once, as of an engine.
+const AT_ONCE: usize = 32;
 /// How long it takes until the server is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -83,13 +87,14 @@ pub(crate) async fn to_completion(pods: &Api<Pod>, template: &Pod, name: String)
     Err(format!("the watch of pod `{name}` has ended before it").into())
 }
 
-/// Makes so many at once, and waits for the end of all by one watch; each is removed once it has ended.
+/// Makes so many as fast as they are taken, and waits for the end of all by one watch; each is removed once it has ended.
 pub(crate) async fn many(pods: &Api<Pod>, template: &Pod, count: usize) -> Outcome<()> {
     let config = watcher::Config::default().labels(BARE);
     let mut events = std::pin::pin!(watcher(pods.clone(), config).default_backoff());
-    let mut requests = JoinSet::new();
+    let (mut requests, places) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
     for at in 0..count {
-        requests.spawn(create(pods.clone(), named(template, format!("bare-{at}"))));
+        let making = create(pods.clone(), named(template, format!("bare-{at}")));
+        requests.spawn(within(places.clone(), making));
     }
     let mut over = HashSet::new();
     while over.len() < count {
@@ -105,7 +110,7 @@ pub(crate) async fn many(pods: &Api<Pod>, template: &Pod, count: usize) -> Outco
         match ended(&pod) {
             Some(true) if !over.contains(&name) => {
                 over.insert(name.clone());
-                requests.spawn(remove(pods.clone(), name));
+                requests.spawn(within(places.clone(), remove(pods.clone(), name)));
             }
             Some(false) => return Err(format!("pod `{name}` has failed: {:?}", pod.status).into()),
             _ => {}
@@ -123,6 +128,12 @@ fn later(error: &kube::Error) -> bool {
         kube::Error::Api(status) => status.code == 429 || status.code >= 500,
         _ => true,
     }
+}
+
+async fn within<T>(places: Arc<Semaphore>, request: impl Future<Output = T>) -> T {
+    // They are never closed.
+    let _place = places.acquire().await;
+    request.await
 }
 
 async fn create(pods: Api<Pod>, pod: Pod) -> kube::Result<()> {

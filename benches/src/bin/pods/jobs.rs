@@ -231,9 +231,9 @@ pub(crate) async fn measure(namespace: &Namespace, asked: &Asked, table: &mut Ta
             }
         }
         let over = launched.iter().zip(&made).map(|(ours, bare)| ours - bare).collect();
-        let ours = Measured::new(format!("{name} of 2 ranks, launched until both have begun"), "s", launched);
+        let ours = Measured::new(format!("{name} of 2 ranks, until both have begun"), "s", launched);
         let peer = Measured::new("  the same object made bare", "s", made);
-        table.add(Measured::new(format!("overhead of launching a {name}, of each turn"), "s", over), None, "≤ 1");
+        table.add(Measured::new(format!("overhead of a launched {name}, of each turn"), "s", over), None, "≤ 1");
         table.add(ours, Some(peer), "");
     }
     table.note(

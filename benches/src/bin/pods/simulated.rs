@@ -6,7 +6,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
 use kf_k8s::train::PodOptions;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -26,7 +26,14 @@ pub(crate) async fn played(client: &Client) -> Result<(), String> {
     let pods: Api<Pod> = Api::all(client.clone());
     let list = ListParams::default().labels("app=kwok-controller").fields("status.phase=Running");
     let found = pods.list(&list).await.map_err(|error| error.to_string())?;
-    if found.items.is_empty() { Err("no KWOK runs on the cluster".to_owned()) } else { Ok(()) }
+    if found.items.is_empty() {
+        return Err("no KWOK runs on the cluster".to_owned());
+    }
+    let stages = stages(client).0.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+    match stages.items.iter().any(|stage| stage.name_any().starts_with("node-")) {
+        true => Ok(()),
+        false => Err("the KWOK of the cluster has no stages that make nodes ready; apply its stages".to_owned()),
+    }
 }
 
 /// Lets pods go to these nodes, and to no others.

@@ -1,6 +1,7 @@
 //! Thousands of tasks on simulated nodes, beside a plain loop that makes the same pods: each turn in a process of its own.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -64,6 +65,11 @@ struct Told {
 pub(crate) fn worker() -> impl Entry {
     entry(NAME, |request: Request| {
         let turn: Turn = request.parse()?;
+        std::thread::spawn(|| {
+            // Open as long as whoever has started this is there.
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            std::process::exit(1);
+        });
         let runtime = tokio::runtime::Runtime::new().map_err(WorkerError::failed)?;
         let told = runtime.block_on(turn.take());
         let told = told.and_then(|told| Ok(serde_json::to_string(&told)?)).map_err(WorkerError::failed)?;
@@ -142,8 +148,10 @@ impl Turn {
         let request = tempfile::NamedTempFile::new()?;
         std::fs::write(request.path(), serde_json::to_vec(self)?)?;
         let mut command = tokio::process::Command::new(std::env::current_exe()?);
-        command.env(ENTRY, NAME).env(REQUEST, request.path()).stdin(Stdio::null()).stderr(Stdio::inherit());
-        let output = command.kill_on_drop(true).output().await?;
+        command.env(ENTRY, NAME).env(REQUEST, request.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.kill_on_drop(true).spawn()?;
+        let _open = process.stdin.take();
+        let output = process.wait_with_output().await?;
         let text = String::from_utf8_lossy(&output.stdout);
         serde_json::from_str(&text).map_err(|error| format!("a turn gave {text:?}: {error}").into())
     }
