@@ -84,7 +84,11 @@ async fn bench() -> Outcome<()> {
     let asked = Asked::of_arguments();
     let mut table = Table::default();
     let namespace = Namespace::new(&client).await?;
-    let measured = measure(&namespace, &asked, &mut table).await;
+    let measured = tokio::select! {
+        measured = measure(&namespace, &asked, &mut table) => measured,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    };
+    simulated::stop(&client).await?;
     namespace.remove().await?;
     measured?;
     let version = client.apiserver_version().await?.git_version;

@@ -176,12 +176,9 @@ pub(crate) async fn measure(namespace: &Namespace, asked: &Asked, table: &mut Ta
         return Ok(());
     }
     namespace.settle().await?;
-    let measured = match simulated::start(&namespace.client, NODES, REPLY).await {
-        Ok(()) => turns(namespace, asked, table).await,
-        Err(error) => Err(error),
-    };
-    simulated::stop(&namespace.client).await?;
-    measured
+    simulated::start(&namespace.client, NODES, REPLY).await?;
+    turns(namespace, asked, table).await?;
+    simulated::stop(&namespace.client).await
 }
 
 async fn turns(namespace: &Namespace, asked: &Asked, table: &mut Table) -> Outcome<()> {
