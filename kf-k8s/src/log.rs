@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::{AsyncBufReadExt, AsyncReadExt};
 use k8s_openapi::api::core::v1::Pod;
+use kf_core::CancellationToken;
 use kube::Api;
 use kube::api::LogParams;
 use tokio::sync::mpsc;
@@ -44,6 +45,8 @@ pub(crate) struct Followed {
     pub(crate) turn: u64,
     pub(crate) rank: usize,
     pub(crate) told: mpsc::Sender<Read>,
+    /// Fires when the container is known to have ended, where whoever reads hears of that.
+    pub(crate) over: CancellationToken,
 }
 
 impl Followed {
@@ -66,13 +69,16 @@ impl Followed {
             if over {
                 break;
             }
-            tokio::time::sleep(AGAIN).await;
+            let _ = tokio::time::timeout(AGAIN, self.over.cancelled()).await;
         }
         let _ = self.tell(None).await;
     }
 
     /// Where the container is.
     async fn at(&self) -> At {
+        if self.over.is_cancelled() {
+            return At::Ended;
+        }
         let Ok(pod) = self.pods.get_opt(&self.pod).await else { return At::Work };
         let ours = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(self.uid.as_str()));
         let Some(status) = ours.and_then(|pod| pod.status) else { return At::Gone };

@@ -25,7 +25,7 @@ const HOPELESS_AFTER: Duration = Duration::from_secs(20);
 /// How long it takes until a quota is asked again.
 const QUOTA_AGAIN: Duration = Duration::from_secs(3);
 /// How often a pod is looked at of which nothing is heard.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(300);
 /// How long the rest of a log is waited for.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How many of the last lines are told.
@@ -110,8 +110,7 @@ impl Carrying {
         let (namespace, mut again) = (|| namespace.clone(), Again::default());
         let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
         while !self.canceling.asked.is_cancelled() {
-            pace.turn().await;
-            let error = match pods.create(&params, pod).await {
+            let error = match pace.send(pods.create(&params, pod)).await {
                 Ok(_) => {
                     self.shared.is_ours(&self.handle);
                     return Ok(());
@@ -302,8 +301,7 @@ pub(super) async fn remove_pod(shared: &Shared, name: &str, grace: Option<u32>) 
     params.grace_period_seconds = grace;
     let mut again = Again::default();
     for _ in 0..20 {
-        shared.pace.turn().await;
-        match shared.pods.delete(name, &params).await {
+        match shared.pace.send(shared.pods.delete(name, &params)).await {
             Ok(_) => return,
             Err(kube::Error::Api(status)) if status.code == 404 => return,
             Err(error) => tracing::debug!(pod = name, %error, "it can't be removed yet"),
@@ -325,6 +323,8 @@ async fn wait_until(at: Option<Instant>) {
 struct Logging {
     following: Option<AbortOnDropHandle<Kept>>,
     followed: bool,
+    /// Fires when the container has ended.
+    over: CancellationToken,
 }
 
 impl Logging {
@@ -348,6 +348,7 @@ impl Logging {
             turn: 0,
             rank: 0,
             told,
+            over: self.over.clone(),
         };
         let writer = carrying.log.lock().unwrap_or_else(PoisonError::into_inner).take();
         let reading = async move {
@@ -373,8 +374,10 @@ impl Logging {
 
     /// The last lines, once all of it is kept.
     async fn end(mut self, carrying: &Carrying, uid: &str) -> Vec<String> {
+        self.over.cancel();
         if self.following.is_none() {
-            self.start(carrying, uid, None);
+            let room = Arc::clone(&carrying.shared.last_logs).acquire_owned().await.ok();
+            self.start(carrying, uid, room);
         }
         match self.following {
             Some(following) => match tokio::time::timeout(LAST_WORDS, following).await {

@@ -43,8 +43,8 @@ async fn make(
     let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
     let mut again = Again::default();
     loop {
-        shared.pace.turn().await;
-        let Err(error) = claims.create(&params, claim).await else { return Ok(()) };
+        let made = shared.pace.send(claims.create(&params, claim)).await;
+        let Err(error) = made else { return Ok(()) };
         if refusal(&error) != Refusal::There {
             later(shared, name, &error)?;
         } else if let Ok(Some(there)) = claims.get_opt(name).await {
@@ -66,8 +66,7 @@ async fn make(
 async fn delete(shared: &Shared, claims: &Api<PersistentVolumeClaim>, name: &str) -> Result<(), AttemptEnd> {
     let mut again = Again::default();
     loop {
-        shared.pace.turn().await;
-        match claims.delete(name, &DeleteParams::background()).await {
+        match shared.pace.send(claims.delete(name, &DeleteParams::background())).await {
             Ok(_) => return Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 let message =

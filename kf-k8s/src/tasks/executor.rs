@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::attempt::{Canceling, Carrying, Start, remove_pod};
 use super::claims;
 use super::create::{Again, with_causes};
-use super::informer::Informer;
+use super::informer::{Informer, facts_of};
 use super::options::TaskOptions;
 use super::pace::Pace;
 use super::platform::{
@@ -42,6 +42,8 @@ const LOG: &str = "log.txt";
 const GRACE: Duration = Duration::from_secs(30);
 /// How many states of an attempt may wait to be heard.
 const STATES: usize = 16;
+/// How many logs of ended containers are read at once.
+const LAST_LOGS: usize = 32;
 /// How often pods are looked for that nobody came for.
 const SWEEP: Duration = Duration::from_secs(600);
 
@@ -62,6 +64,8 @@ pub(super) struct Shared {
     pub(super) pace: Pace,
     /// Places for logs that are followed.
     pub(super) logs: Arc<Semaphore>,
+    /// Places for logs that are read when their containers have ended.
+    pub(super) last_logs: Arc<Semaphore>,
     options: TaskOptions,
     /// Started with the first attempt.
     informer: OnceLock<Informer>,
@@ -105,6 +109,7 @@ impl PodExecutor {
                 store,
                 pace: Pace::new(options.writes_per_second),
                 logs: Arc::new(Semaphore::new(options.followed_logs)),
+                last_logs: Arc::new(Semaphore::new(LAST_LOGS)),
                 options,
                 informer: OnceLock::new(),
                 sweeping: OnceLock::new(),
@@ -190,6 +195,22 @@ impl Shared {
         let (shared, attempt) = (Arc::clone(self), handle.clone());
         let end = async move { AttemptStatus::Ended(claims::carry(&shared, &attempt, task).await) };
         Submission { handle, status: stream::once(end).boxed() }
+    }
+
+    /// Removes pods that have not ended. A pod's phase says so only a while after its container has.
+    async fn remove_unfinished(&self, list: &ListParams, params: &DeleteParams) -> kube::Result<()> {
+        let ended = |pod: &Pod| {
+            let facts = facts_of(pod);
+            facts.is_some_and(|pod| pod.over || pod.containers.iter().any(|container| container.end.is_some()))
+        };
+        let found = self.pods.list(list).await?.items;
+        for name in found.iter().filter(|pod| !ended(pod)).filter_map(|pod| pod.metadata.name.as_ref()) {
+            match self.pods.delete(name, params).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                removed => drop(removed?),
+            }
+        }
+        Ok(())
     }
 
     /// Removes pods that have ended long ago and that nobody came for.
@@ -356,17 +377,21 @@ impl Executor for PodExecutor {
     }
 
     async fn end_run(&self, run: &RunId) -> Result<(), ExecutorError> {
-        let mut list = ListParams::default().labels(&format!("{RUN}={run}"));
-        if !self.shared.options.keep_finished.is_zero() {
-            list = list.fields("status.phase!=Succeeded,status.phase!=Failed");
-        }
+        let list = ListParams::default().labels(&format!("{RUN}={run}"));
         let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::background() };
+        let keeps = !self.shared.options.keep_finished.is_zero();
         let mut again = Again::default();
         let mut left = 10;
         loop {
-            self.shared.pace.turn().await;
-            match self.shared.pods.delete_collection(&params, &list).await {
-                Ok(_) => return Ok(()),
+            let removed = match keeps {
+                true => self.shared.pace.send(self.shared.remove_unfinished(&list, &params)).await,
+                false => {
+                    let removing = self.shared.pods.delete_collection(&params, &list);
+                    self.shared.pace.send(removing).await.map(drop)
+                }
+            };
+            match removed {
+                Ok(()) => return Ok(()),
                 Err(error) if left == 0 => return Err(ExecutorError::Remove(with_causes(&error))),
                 Err(error) => tracing::debug!(%run, %error, "its pods can't be removed yet"),
             }

@@ -127,8 +127,8 @@ pub(super) fn pod(draft: Draft<'_>) -> Result<Pod, PlatformError> {
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             node_selector: Some(options.pod.node_selector.clone()).filter(|labels| !labels.is_empty()),
+            tolerations: Some(options.pod.tolerations.clone()).filter(|taints| !taints.is_empty()),
             priority_class_name: options.pod.priority_class.clone(),
-            tolerations: Some(options.pod.tolerations.clone()).filter(|all| !all.is_empty()),
             security_context: Some(pod_security(options.pod.user)),
             ..Default::default()
         }),
@@ -168,11 +168,14 @@ fn folder(name: &str) -> Volume {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Toleration;
+
     use super::*;
 
     #[test]
     fn a_pod_has_one_container_and_with_an_image_of_its_own_one_before_it() {
-        let options = TaskOptions::new("kf:1");
+        let mut options = TaskOptions::new("kf:1");
+        options.pod.tolerations = vec![Toleration { key: Some("gpu".into()), ..Default::default() }];
         let run: RunId = "r-1".parse().unwrap();
         let handle = AttemptHandle("r-1/fit#1".into());
         let resources = Resources::default();
@@ -197,6 +200,7 @@ mod tests {
         assert_eq!(spec.containers[0].image.as_deref(), Some("kf:1"));
         assert_eq!(spec.active_deadline_seconds, Some(2));
         assert_eq!(spec.automount_service_account_token, Some(false));
+        assert_eq!(spec.tolerations.as_ref(), Some(&options.pod.tolerations));
         let other = made(Some("busybox")).spec.unwrap();
         assert_eq!(other.containers[0].image.as_deref(), Some("busybox"));
         assert_eq!(other.containers[0].command.as_ref().unwrap()[0], "/kf-program/run");

@@ -21,12 +21,12 @@ pub struct PodOptions {
     pub user: Option<i64>,
     /// Labels of nodes that pods go to.
     pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that keep these pods off no more, such as those of spot machines and of nodes with accelerators.
+    pub tolerations: Vec<Toleration>,
     /// The class that says which pods go before which.
     pub priority_class: Option<String>,
     /// Further labels of the job's objects and pods, such as the queue's name for Kueue.
     pub labels: BTreeMap<String, String>,
-    /// What pods bear of nodes that others keep away from, such as those of spot machines.
-    pub tolerations: Vec<Toleration>,
     /// Who gives a job's pods their places, all at once or not at all; the cluster's scheduler, one by one, where not given.
     pub gang: Option<Gang>,
     /// How long an ended job's objects stay; a day where not given.

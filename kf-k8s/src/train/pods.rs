@@ -97,8 +97,8 @@ pub(super) fn template(start: &Start<'_>) -> Result<PodTemplateSpec, String> {
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             node_selector: Some(options.node_selector.clone()).filter(|labels| !labels.is_empty()),
+            tolerations: Some(options.tolerations.clone()).filter(|taints| !taints.is_empty()),
             priority_class_name: options.priority_class.clone(),
-            tolerations: Some(options.tolerations.clone()).filter(|all| !all.is_empty()),
             termination_grace_period_seconds: Some(whole_seconds(spec.stop_grace)),
             security_context: Some(pod_security(options.user)),
             ..Default::default()

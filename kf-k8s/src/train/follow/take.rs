@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Pod;
+use kf_core::CancellationToken;
 use kf_train::carrier::Note;
 use kf_train::{JobEvent, Program};
 use kube::api::DynamicObject;
@@ -68,6 +69,7 @@ impl Follow {
                     turn: seen.turn,
                     rank,
                     told: self.tell.clone(),
+                    over: CancellationToken::new(),
                 };
                 self.logs.spawn(followed.read());
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kf_core::metadata::RunState;
-use kf_k8s::tasks::PodExecutor;
+use kf_k8s::tasks::{PodExecutor, TaskOptions};
 use kf_pipeline::spec::PipelineFile;
 use kf_pipeline::testing::{Setup, executor_conformance};
 use kf_pipeline::{Components, Engine, Executor, Pipeline, args};
@@ -24,6 +24,7 @@ pub(super) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
         trial(runtime, client, "executor_conformance", conforms),
         trial(runtime, client, "commands_run_in_images_of_their_own", commands),
         trial(runtime, client, "nothing_stays_of_a_run", nothing_stays),
+        trial(runtime, client, "finished_pods_stay_as_long_as_asked", finished_pods_stay),
         trial(runtime, client, "a_cancelled_task_s_pod_is_gone_in_its_grace", cancelled),
         trial(runtime, client, "tasks_have_the_least_rights", least_rights),
         trial(runtime, client, "an_attempt_is_attached_to_by_its_handle", attached),
@@ -103,6 +104,20 @@ async fn nothing_stays(given: Given) {
     let run = fixture.engine.start(&pipeline, args! {}).await.unwrap();
     assert_eq!(run.wait().await.unwrap().state, RunState::Succeeded);
     assert!(pods_of(&given, run.id().as_str()).await.is_empty());
+}
+
+/// Also that of the last task, whose phase says so only after the run's end.
+async fn finished_pods_stay(given: Given) {
+    let keep = |options: &mut TaskOptions| options.keep_finished = Duration::from_secs(600);
+    let fixture = Fixture::with(&given, keep, |builder| builder).await;
+    let pipeline = Pipeline::build("kept", |p| {
+        let first = p.add(last(0.0));
+        p.add(last(0.0).after(first));
+    })
+    .unwrap();
+    let run = fixture.engine.start(&pipeline, args! {}).await.unwrap();
+    assert_eq!(run.wait().await.unwrap().state, RunState::Succeeded);
+    assert_eq!(pods_of(&given, run.id().as_str()).await.len(), 2);
 }
 
 /// The pods of a run that are there and not on their way out.
