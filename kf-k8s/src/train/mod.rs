@@ -12,4 +12,4 @@ mod pods;
 
 pub use kinds::Kind;
 pub use launcher::KubeLauncher;
-pub use options::PodOptions;
+pub use options::{ClaimMount, PodOptions};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What all pods of a launcher have in common.
+/// What all pods of a launcher, or of an executor of tasks, have in common.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PodOptions {
@@ -21,6 +21,11 @@ pub struct PodOptions {
     pub priority_class: Option<String>,
     /// Further labels of the job's objects and pods, such as the queue's name for Kueue.
     pub labels: BTreeMap<String, String>,
+    /// Volume claims of the namespace that all pods have mounted, such as one for checkpoints.
+    pub claims: Vec<ClaimMount>,
+    /// Secrets of the namespace whose keys are environment variables of the pods, such as the credentials of an object
+    /// store.
+    pub secrets: Vec<String>,
     /// How long an ended job's objects stay; a day where not given.
     pub keep: Duration,
 }
@@ -36,7 +41,38 @@ impl PodOptions {
             node_selector: BTreeMap::new(),
             priority_class: None,
             labels: BTreeMap::new(),
+            claims: Vec::new(),
+            secrets: Vec::new(),
             keep: Duration::from_secs(24 * 3600),
         }
+    }
+}
+
+/// A volume claim as a folder of pods.
+///
+/// Pods run as [`PodOptions::user`], and write where the claim's volume lets that user's group: most kinds of volumes are given
+/// to it when they are mounted. Folders of a node (`hostPath`) are not; whoever makes such a volume sets its rights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClaimMount {
+    /// The claim's name.
+    pub claim: String,
+    /// Where it is mounted: an absolute path, and none of `/kf`, `/kf-program` and `/etc/kf`, which pods have for their own.
+    pub path: String,
+    /// Whether pods can't write there.
+    pub read_only: bool,
+}
+
+impl ClaimMount {
+    /// A claim that pods write to.
+    pub fn new(claim: impl Into<String>, path: impl Into<String>) -> Self {
+        Self { claim: claim.into(), path: path.into(), read_only: false }
+    }
+
+    /// The same, and pods can't write there.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
     }
 }
