@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kf_core::Home;
+use kf_pipeline::EngineBuilder;
 use kf_pipeline::prelude::*;
 use kf_pipeline::report::Report;
 use kf_registry::{Registry, SqliteRegistry};
