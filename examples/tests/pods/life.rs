@@ -75,7 +75,7 @@ async fn goes_on(given: Namespace) {
         }
     };
     let run_id = tokio::time::timeout(Duration::from_secs(120), started).await.unwrap();
-    pods.delete(ENGINE, &DeleteParams::default().grace_period(0)).await.unwrap();
+    pods.delete(ENGINE, &DeleteParams::default()).await.unwrap();
     first.kill().await.unwrap();
 
     let last = run(&given).await;

@@ -68,7 +68,7 @@ async fn train(given: Namespace, kind: Kind) {
     let handle = launcher.submit(job(Path::new(MOUNT)).spec().unwrap().clone(), "trains").await.unwrap();
     let mut told = Told::default();
     assert_eq!(to_the_end(&launcher, &handle, |event| told.add(event)).await, expected);
-    assert!(told.restarts.is_empty(), "{:?}", told.restarts);
+    assert!(told.failures.is_empty(), "{:?}", told.failures);
     for rank in 0..2 {
         assert_eq!(told.epochs[rank], (1..=EPOCHS).collect::<Vec<_>>(), "of rank {rank}");
     }
@@ -100,11 +100,12 @@ async fn resume(given: Namespace, kind: Kind) {
     .await;
     let deleted = deletes.unwrap().await.unwrap();
     assert_eq!(fitted, expected, "after {deleted} was deleted");
-    assert!(!told.restarts.is_empty(), "{deleted} was deleted after the end");
+    assert!(!told.failures.is_empty(), "{deleted} was deleted after the end");
     // The epochs before the restart, then those from its checkpoint on: not from the first.
     let again = told.again.unwrap();
     assert!(again >= 10, "it went on with epoch {again}");
-    has_succeeded(&launcher.status(&handle).await.unwrap(), told.restarts.len() as u64);
+    println!("{}", told.failures.join("\n"));
+    has_succeeded(&launcher.status(&handle).await.unwrap(), told.failures.len() as u64);
 }
 
 /// What was told of a job.
@@ -112,7 +113,8 @@ async fn resume(given: Namespace, kind: Kind) {
 struct Told {
     /// That each rank has ended.
     epochs: [Vec<u64>; 2],
-    restarts: Vec<u64>,
+    /// Why its ranks were started anew.
+    failures: Vec<String>,
     /// The first epoch of rank 0 after the last restart.
     again: Option<u64>,
 }
@@ -123,12 +125,13 @@ impl Told {
             JobEvent::Progress { rank, progress } => {
                 assert!(progress.metrics.contains_key("loss"), "{progress:?}");
                 self.epochs[*rank].extend(progress.epoch);
-                if *rank == 0 && !self.restarts.is_empty() && self.again.is_none() {
+                if *rank == 0 && !self.failures.is_empty() && self.again.is_none() {
                     self.again = progress.epoch;
                 }
             }
-            JobEvent::Restarting { restarts, .. } => {
-                self.restarts.push(*restarts);
+            JobEvent::Restarting { restarts, failure } => {
+                self.failures.push(failure.to_string());
+                assert_eq!(self.failures.len() as u64, *restarts);
                 self.again = None;
             }
             _ => {}

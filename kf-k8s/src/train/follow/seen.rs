@@ -35,6 +35,12 @@ impl Seen {
         !self.asked && self.end.as_ref().is_some_and(|end| !end.exit.success())
     }
 
+    /// Whether it ran, and its pod went without a failure of its own and before it was done.
+    pub(super) fn was_lost(&self) -> bool {
+        let badly = self.end.as_ref().is_none_or(|end| !end.exit.success());
+        self.started.is_some() && badly && !self.failed()
+    }
+
     /// How it ended; of one whose pod went before its end was seen, that it was asked to end.
     pub(super) fn exit(&self) -> Exit {
         self.end.as_ref().map_or(Exit::Signal(15), |end| end.exit)
