@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn claims_are_volumes_and_mounts() {
-        let claimed = |name: &str, claim: &str| json!({"name": name, "persistentVolumeClaim": {"claimName": claim}});
+        let claimed =
+            |name: &str, claim: &str| json!({"name": name, "persistentVolumeClaim": {"claimName": claim}});
         for (claims, volumes, mounts) in [
             (vec![], json!([]), json!([])),
             (

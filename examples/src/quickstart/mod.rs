@@ -26,7 +26,9 @@ pub fn pipeline() -> Result<Pipeline, kf_pipeline::Error> {
         let seed = p.required_param::<i64>("seed");
         let raw = p.import::<Dataset>(digits::FILE);
         let parts = p.add(steps::split(raw, seed));
-        let fits = p.parallel_for(rates, |p, rate| p.add(steps::fit(parts.train, rate, seed).cpu(1.0).executor(HERE)));
+        let fits = p.parallel_for(rates, |p, rate| {
+            p.add(steps::fit(parts.train, rate, seed).cpu(1.0).executor(HERE))
+        });
         let best = p.add(steps::pick_best(fits.collect().model, rates, parts.valid));
         let quality = p.add(steps::evaluate(best.best, parts.test));
         p.when(quality.output.ge(0.95), |p| {

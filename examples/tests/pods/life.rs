@@ -47,7 +47,10 @@ async fn run(given: &Namespace) -> Json {
 async fn from_data_to_served_model(given: Namespace) {
     given.claim(CLAIM).await;
     let first = run(&given).await;
-    assert_eq!((&first["state"], &first["ranks"], &first["version"]), (&"SUCCEEDED".into(), &2.into(), &1.into()));
+    assert_eq!(
+        (&first["state"], &first["ranks"], &first["version"]),
+        (&"SUCCEEDED".into(), &2.into(), &1.into())
+    );
     assert!(first["accuracy"].as_f64().unwrap() >= 0.95, "{first}");
     let over_http = first["endpoint_accuracy"].as_f64().unwrap();
     assert!((over_http - first["accuracy"].as_f64().unwrap()).abs() < 1e-6, "{first}");
@@ -56,7 +59,11 @@ async fn from_data_to_served_model(given: Namespace) {
 
     // Importing, registering and reporting are done anew; everything else is known.
     let second = run(&given).await;
-    assert_eq!((&second["tasks"]["succeeded"], &second["tasks"]["cached"]), (&3.into(), &5.into()), "{second}");
+    assert_eq!(
+        (&second["tasks"]["succeeded"], &second["tasks"]["cached"]),
+        (&3.into(), &5.into()),
+        "{second}"
+    );
     assert_eq!((&second["version"], &second["accuracy"]), (&first["version"], &first["accuracy"]));
 }
 
@@ -79,5 +86,8 @@ async fn goes_on(given: Namespace) {
     first.kill().await.unwrap();
 
     let last = run(&given).await;
-    assert_eq!((&last["run_id"], &last["state"], &last["version"]), (&run_id.into(), &"SUCCEEDED".into(), &1.into()));
+    assert_eq!(
+        (&last["run_id"], &last["state"], &last["version"]),
+        (&run_id.into(), &"SUCCEEDED".into(), &1.into())
+    );
 }

@@ -30,7 +30,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let runtime = Arc::new(Runtime::new().unwrap());
-    let client = match runtime.block_on(cluster::client()).and_then(|client| image::import().map(|()| client)) {
+    let client = match runtime.block_on(cluster::client()).and_then(|client| image::import().map(|()| client))
+    {
         Ok(client) if !arguments.list => client,
         Ok(_) => return ExitCode::SUCCESS,
         Err(why) => {

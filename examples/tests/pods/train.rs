@@ -30,9 +30,12 @@ pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client, kinds: &[(&str, Ki
         trials.push(trial(runtime, client, &format!("{name}::train_as_on_one_machine"), move |given| {
             train(given, kind)
         }));
-        trials.push(trial(runtime, client, &format!("{name}::resume_from_the_last_checkpoint"), move |given| {
-            resume(given, kind)
-        }));
+        trials.push(trial(
+            runtime,
+            client,
+            &format!("{name}::resume_from_the_last_checkpoint"),
+            move |given| resume(given, kind),
+        ));
     }
     trials
 }
@@ -81,19 +84,21 @@ async fn resume(given: Namespace, kind: Kind) {
     let launcher = given.launcher(kind, CLAIM).await;
     let handle = launcher.submit(job(Path::new(MOUNT)).spec().unwrap().clone(), "resumes").await.unwrap();
     let mut told = Told::default();
+    // That which saves, or the other.
+    let node = usize::from(matches!(kind, Kind::Job | Kind::TrainJob));
     let mut deletes = None;
     let fitted = to_the_end(&launcher, &handle, |event| {
         told.add(event);
         if deletes.is_none() && told.epochs[0].last() >= Some(&10) {
             let (pods, job) = (given.pods(), KubeLauncher::name(&handle));
             deletes = Some(tokio::spawn(async move {
-                let all = pods.list(&ListParams::default().labels(&format!("kf.dev/job={job}"))).await.unwrap();
-                // The rank that does not save.
+                let all =
+                    pods.list(&ListParams::default().labels(&format!("kf.dev/job={job}"))).await.unwrap();
                 let mut names: Vec<_> = all.items.into_iter().filter_map(|pod| pod.metadata.name).collect();
                 names.sort();
-                let last = names.pop().unwrap();
-                pods.delete(&last, &DeleteParams::default().grace_period(0)).await.unwrap();
-                last
+                let name = names.swap_remove(node);
+                pods.delete(&name, &DeleteParams::default().grace_period(1)).await.unwrap();
+                name
             }));
         }
     })

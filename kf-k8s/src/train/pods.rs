@@ -222,7 +222,12 @@ mod tests {
                 assert_eq!(mounts.iter().filter(|mount| mount.mount_path == "/saved").count(), 1);
                 assert_eq!(container.env_from, env_from(&options.secrets));
             }
-            let claims: Vec<_> = spec.volumes.unwrap().into_iter().filter_map(|volume| volume.persistent_volume_claim).collect();
+            let claims: Vec<_> = spec
+                .volumes
+                .unwrap()
+                .into_iter()
+                .filter_map(|volume| volume.persistent_volume_claim)
+                .collect();
             assert_eq!(claims.len(), 1);
             assert_eq!(claims[0].claim_name, "saved");
         }

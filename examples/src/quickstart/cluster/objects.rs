@@ -63,13 +63,23 @@ mod tests {
 
     #[test]
     fn objects_say_what_was_asked_for() {
-        let options =
-            Options::parse_from(["k8s_quickstart", "--image", "i:1", "--volume", "5Gi", "--storage-class", "fast"]);
+        let options = Options::parse_from([
+            "k8s_quickstart",
+            "--image",
+            "i:1",
+            "--volume",
+            "5Gi",
+            "--storage-class",
+            "fast",
+        ]);
         let claim = json!(claim(&options).unwrap());
         assert_eq!(claim["spec"]["storageClassName"], "fast");
         assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "5Gi");
         let spec = engine(&options, "someone").unwrap().spec.unwrap();
-        assert_eq!((spec.service_account_name.as_deref(), spec.automount_service_account_token), (Some("someone"), Some(true)));
+        assert_eq!(
+            (spec.service_account_name.as_deref(), spec.automount_service_account_token),
+            (Some("someone"), Some(true))
+        );
         let container = &spec.containers[0];
         assert_eq!(container.image.as_deref(), Some("i:1"));
         assert!(container.args.as_ref().unwrap().contains(&"--inside".to_owned()));

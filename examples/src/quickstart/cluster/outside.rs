@@ -31,7 +31,10 @@ pub async fn start(options: &Options) -> Result<ExitCode, BoxError> {
     }
     let pods: Api<Pod> = Api::namespaced(client, &options.namespace);
     start_engine(&pods, &objects::engine(options, &made.engine)?).await?;
-    eprintln!("the engine is pod `{ENGINE}` of namespace `{}`; it goes on without this program", options.namespace);
+    eprintln!(
+        "the engine is pod `{ENGINE}` of namespace `{}`; it goes on without this program",
+        options.namespace
+    );
     let (code, words) = follow(&pods).await?;
     if !words.starts_with('{') {
         return Err(format!("the engine has ended with code {code} and no summary: {words}").into());

@@ -6,10 +6,16 @@ use k8s_openapi::api::core::v1::Pod;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// It does not run yet; why, and whether waiting won't help.
-    Waits { reason: String, hopeless: bool },
+    Waits {
+        reason: String,
+        hopeless: bool,
+    },
     Runs,
     /// It has ended, with its last words.
-    Ended { code: i32, words: String },
+    Ended {
+        code: i32,
+        words: String,
+    },
 }
 
 const HOPELESS: [&str; 5] = [

@@ -46,3 +46,27 @@ impl Seen {
         self.end.as_ref().map_or(Exit::Signal(15), |end| end.exit)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lost_are_told_from_the_failed_and_the_done() {
+        let end = |exit| Some(ContainerEnd { exit, at: 0, out_of_memory: false, message: None });
+        let (done, code, signal) = (Exit::Code(0), Exit::Code(1), Exit::Signal(9));
+        for (started, end, asked, failed, lost) in [
+            (false, None, false, false, false),
+            (false, end(signal), true, false, false),
+            (true, None, false, false, true),
+            (true, end(done), true, false, false),
+            (true, end(done), false, false, false),
+            (true, end(code), false, true, false),
+            (true, end(code), true, false, true),
+            (true, end(signal), true, false, true),
+        ] {
+            let seen = Seen { started: started.then(Instant::now), end, asked, ..Seen::default() };
+            assert_eq!((seen.failed(), seen.was_lost()), (failed, lost), "{seen:?}");
+        }
+    }
+}
