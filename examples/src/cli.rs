@@ -79,15 +79,26 @@ impl Summary {
         self.p99_us = Some(answers.p99.as_micros());
     }
 
+    /// Whether the run has succeeded.
+    pub fn succeeded(&self) -> bool {
+        self.error.is_none()
+    }
+
+    /// As JSON, with the time until now.
+    pub fn json(&mut self) -> String {
+        self.seconds = self.began.elapsed().as_secs_f64();
+        serde_json::json!(self).to_string()
+    }
+
     /// Prints what happened to standard error, and as JSON to standard output where that is wanted.
     pub fn print(mut self, json: bool) {
-        self.seconds = self.began.elapsed().as_secs_f64();
+        let text = self.json();
         if let Some(error) = &self.error {
             eprintln!("error: {error}");
         }
         eprintln!("{} in {:.1} s; report: {}", self.state, self.seconds, self.report.display());
         if json {
-            println!("{}", serde_json::json!(self));
+            println!("{text}");
         }
     }
 }

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector,
-    PodSecurityContext, ResourceRequirements, SeccompProfile, SecurityContext, Volume, VolumeMount,
+    Capabilities, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvFromSource, EnvVar, EnvVarSource,
+    ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSecurityContext, ResourceRequirements,
+    SeccompProfile, SecretEnvSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kf_core::resources::Resources;
+
+use crate::train::ClaimMount;
 
 /// What PodSecurity's `restricted` asks of a pod.
 pub(crate) fn pod_security(user: Option<i64>) -> PodSecurityContext {
@@ -41,6 +44,39 @@ pub(crate) fn annotation_volume(name: &str, files: &[(&str, &str)]) -> Volume {
     let items = files.iter().map(file).collect();
     let source = DownwardAPIVolumeSource { items: Some(items), ..Default::default() };
     Volume { name: name.to_owned(), downward_api: Some(source), ..Default::default() }
+}
+
+/// Volumes of claims, and where containers have them mounted.
+pub(crate) fn claim_volumes(claims: &[ClaimMount]) -> (Vec<Volume>, Vec<VolumeMount>) {
+    // A claim that is mounted twice is one volume, whose mounts say who may write.
+    let mut names: BTreeMap<&str, String> = BTreeMap::new();
+    let mut volumes = Vec::new();
+    let mut mounts = Vec::new();
+    for claim in claims {
+        let next = format!("kf-claim-{}", names.len());
+        let name = names.entry(&claim.claim).or_insert_with(|| {
+            let source =
+                PersistentVolumeClaimVolumeSource { claim_name: claim.claim.clone(), read_only: None };
+            volumes.push(Volume {
+                name: next.clone(),
+                persistent_volume_claim: Some(source),
+                ..Default::default()
+            });
+            next
+        });
+        let read_only = claim.read_only.then_some(true);
+        mounts.push(VolumeMount { read_only, ..mount(name, &claim.path) });
+    }
+    (volumes, mounts)
+}
+
+/// The keys of secrets as variables; of a key that several have, the last one's.
+pub(crate) fn env_from(secrets: &[String]) -> Option<Vec<EnvFromSource>> {
+    let secret = |name: &String| EnvFromSource {
+        secret_ref: Some(SecretEnvSource { name: name.clone(), optional: None }),
+        ..Default::default()
+    };
+    Some(secrets.iter().map(secret).collect::<Vec<_>>()).filter(|all| !all.is_empty())
 }
 
 pub(crate) fn resources(asked: &Resources) -> Option<ResourceRequirements> {
@@ -89,7 +125,44 @@ pub(crate) fn from_field(name: &str, path: &str) -> EnvVar {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn claims_are_volumes_and_mounts() {
+        let claimed =
+            |name: &str, claim: &str| json!({"name": name, "persistentVolumeClaim": {"claimName": claim}});
+        for (claims, volumes, mounts) in [
+            (vec![], json!([]), json!([])),
+            (
+                vec![ClaimMount::new("data", "/data"), ClaimMount::new("saved", "/saved").read_only()],
+                json!([claimed("kf-claim-0", "data"), claimed("kf-claim-1", "saved")]),
+                json!([
+                    {"name": "kf-claim-0", "mountPath": "/data"},
+                    {"name": "kf-claim-1", "mountPath": "/saved", "readOnly": true},
+                ]),
+            ),
+            (
+                vec![ClaimMount::new("data", "/data"), ClaimMount::new("data", "/again").read_only()],
+                json!([claimed("kf-claim-0", "data")]),
+                json!([
+                    {"name": "kf-claim-0", "mountPath": "/data"},
+                    {"name": "kf-claim-0", "mountPath": "/again", "readOnly": true},
+                ]),
+            ),
+        ] {
+            let made = claim_volumes(&claims);
+            assert_eq!((json!(made.0), json!(made.1)), (volumes, mounts), "{claims:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_variables() {
+        assert_eq!(env_from(&[]), None);
+        let made = env_from(&["a".to_owned(), "b".to_owned()]);
+        assert_eq!(json!(made), json!([{"secretRef": {"name": "a"}}, {"secretRef": {"name": "b"}}]));
+    }
 
     #[test]
     fn times_are_rounded_up_and_bounded() {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use kf_core::Digest;
 use kf_serve::{BoxError, Datatype, ModelMetadata, TorchScript};
 use kf_train::{
     Backend, Checkpoints, DistributedDataParallel, DistributedSampler, ProcessGroup, Progress, Rank,
@@ -12,19 +13,40 @@ use tch::{Device, Tensor};
 
 use crate::digits::Digits;
 
-const EPOCHS: u64 = 24;
+/// How many epochs the quickstart fits for.
+pub const EPOCHS: u64 = 24;
 
-#[derive(Serialize, Deserialize)]
-pub(crate) struct FitArgs {
-    pub(crate) train: PathBuf,
-    pub(crate) model: PathBuf,
-    /// For checkpoints.
-    pub(crate) dir: PathBuf,
-    pub(crate) rate: f64,
-    pub(crate) seed: i64,
+/// What every rank is told. The paths are the same for all of them, on whatever machine they are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FitArgs {
+    /// The digits, as Parquet.
+    pub train: PathBuf,
+    /// The folder that the model is written to.
+    pub model: PathBuf,
+    /// A folder for checkpoints.
+    pub dir: PathBuf,
+    /// The learning rate.
+    pub rate: f64,
+    /// Of the parameters and of the order of digits.
+    pub seed: i64,
+    /// How many times all digits are gone through.
+    pub epochs: u64,
 }
 
-pub(crate) fn fit(rank: &Rank, args: FitArgs) -> Result<f64, BoxError> {
+/// What a fit came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fitted {
+    /// Of the last batch.
+    pub loss: f64,
+    /// Of all bits of all parameters.
+    pub parameters: Digest,
+}
+
+/// Fits, in one of several ranks.
+///
+/// # Errors
+/// Where files can't be read or written, or the other ranks are gone.
+pub(crate) fn fit(rank: &Rank, args: FitArgs) -> Result<Fitted, BoxError> {
     let (pixels, labels) = Digits::load(&args.train)?.tensors();
     tch::manual_seed(args.seed);
     let mut vs = nn::VarStore::new(Device::Cpu);
@@ -37,7 +59,7 @@ pub(crate) fn fit(rank: &Rank, args: FitArgs) -> Result<f64, BoxError> {
     let group = ProcessGroup::join(rank, Backend::Gloo)?;
     let ddp = DistributedDataParallel::new(&vs, &group)?;
     let sampler = DistributedSampler::new(labels.size1()? as usize, rank).shuffle(args.seed as u64);
-    while epoch < EPOCHS {
+    while epoch < args.epochs {
         // Checkpoints hold no momentum: it starts anew each epoch, so a fit that was killed ends like one that was not.
         let mut optimizer = nn::Sgd { momentum: 0.9, ..Default::default() }.build(&vs, args.rate)?;
         for batch in sampler.batches(epoch, 16) {
@@ -48,7 +70,7 @@ pub(crate) fn fit(rank: &Rank, args: FitArgs) -> Result<f64, BoxError> {
             loss = batch_loss.double_value(&[]);
         }
         epoch += 1;
-        let done = epoch as f64 / EPOCHS as f64;
+        let done = epoch as f64 / args.epochs as f64;
         rank.report(Progress::new().epoch(epoch).fraction(done).metric("loss", loss));
         if rank.is_main() {
             checkpoints.save(epoch, &vs, &loss)?;
@@ -62,5 +84,16 @@ pub(crate) fn fit(rank: &Rank, args: FitArgs) -> Result<f64, BoxError> {
         let model = TorchScript::trace(io.inputs, io.outputs, &sample, |x| vec![net.forward(&x[0])])?;
         model.save(&args.model)?;
     }
-    Ok(loss)
+    Ok(Fitted { loss, parameters: digest(&vs)? })
+}
+
+/// Of all bits of all parameters, by their names.
+fn digest(vs: &nn::VarStore) -> Result<Digest, BoxError> {
+    let mut bytes = Vec::new();
+    for (name, tensor) in std::collections::BTreeMap::from_iter(vs.variables()) {
+        bytes.extend(name.bytes());
+        let values = Vec::<f32>::try_from(tensor.flatten(0, -1))?;
+        bytes.extend(values.iter().flat_map(|value| value.to_bits().to_le_bytes()));
+    }
+    Ok(Digest::of(bytes))
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use kf_pipeline::prelude::*;
 use kf_registry::{AliasChange, NewVersion, Registry, SqliteRegistry};
-use kf_train::{Job, LocalLauncher};
+use kf_train::{Job, Launcher, run};
 use tch::CModule;
 
-use super::fit::FitArgs;
+use super::fit::{EPOCHS, FitArgs, Fitted};
 use crate::digits::Digits;
 
 /// How many ranks a fit has.
@@ -35,17 +35,19 @@ pub(crate) async fn fit(
     train: Input<Dataset>,
     rate: f64,
     seed: i64,
+    launcher: State<Arc<dyn Launcher>>,
     context: Context,
     model: Output<Model>,
 ) -> TaskResult<f64> {
     let (dir, cancel) = (context.dir()?.to_owned(), context.cancellation().clone());
-    let args =
-        FitArgs { train: train.path()?.into(), model: model.path().into(), dir: dir.clone(), rate, seed };
+    let (train, model) = (train.path()?.into(), model.path().into());
     let job = Job::ranks("fit", RANKS)
-        .args(&args)
+        .args(&FitArgs { train, model, dir, rate, seed, epochs: EPOCHS })
+        .max_restarts(2)
         .cancel_with(cancel)
         .on_progress(move |progress| context.progress(progress.fraction, progress.to_string()));
-    Ok(LocalLauncher::new(dir).run(job).await?)
+    let fitted: Fitted = run(&**launcher, job).await?;
+    Ok(fitted.loss)
 }
 
 /// Picks the model that reads most of the validation digits, and gives its learning rate.

@@ -11,9 +11,6 @@ pub struct TaskOptions {
     /// The pods: the image is that of the program that has the components, and `keep` says how long a pod stays that has
     /// ended and whose engine never came for what it gave.
     pub pod: PodOptions,
-    /// Secrets of the namespace whose keys are environment variables of the pods, such as the credentials of the artifact
-    /// store.
-    pub secrets: Vec<String>,
     /// Environment variables of the pods.
     pub env: Vec<(String, String)>,
     /// How long the pod of a task stays whose end is committed; it goes at once where not given.
@@ -30,7 +27,6 @@ impl TaskOptions {
     pub fn new(image: impl Into<String>) -> Self {
         Self {
             pod: PodOptions::new(image),
-            secrets: Vec::new(),
             env: Vec::new(),
             keep_finished: Duration::ZERO,
             writes_per_second: 50,

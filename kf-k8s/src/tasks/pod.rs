@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, EnvFromSource, EnvVar, Pod, PodSpec, PodTemplateSpec, SecretEnvSource,
-    Volume,
+    Container, EmptyDirVolumeSource, EnvVar, Pod, PodSpec, PodTemplateSpec, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kf_core::RunId;
@@ -17,7 +16,10 @@ use sha2::{Digest, Sha256};
 
 use super::options::TaskOptions;
 use super::platform::{KubernetesConfig, Lookup, PlatformError};
-use crate::pod::{annotation_volume, container_security, mount, pod_security, resources, whole_seconds};
+use crate::pod::{
+    annotation_volume, claim_volumes, container_security, env_from, mount, pod_security, resources,
+    whole_seconds,
+};
 
 /// The container that does the work.
 pub(super) const CONTAINER: &str = "task";
@@ -71,8 +73,9 @@ pub(super) fn pod(draft: Draft<'_>) -> Result<Pod, PlatformError> {
     let mut annotations =
         BTreeMap::from([(ATTEMPT.to_owned(), draft.handle.0.clone()), (ASKED.to_owned(), draft.request)]);
     let mut files = vec![(ASKED, ASKED_FILE)];
-    let mut volumes = vec![folder("work")];
-    let mut mounts = vec![mount("request", ASKED_FOLDER), mount("work", FOLDER)];
+    let (mut volumes, mut mounts) = claim_volumes(&options.pod.claims);
+    volumes.push(folder("work"));
+    mounts.extend([mount("request", ASKED_FOLDER), mount("work", FOLDER)]);
     let mut before = None;
     let mut task = Container {
         name: CONTAINER.into(),
@@ -97,13 +100,8 @@ pub(super) fn pod(draft: Draft<'_>) -> Result<Pod, PlatformError> {
         }]);
     }
     volumes.push(annotation_volume("request", &files));
-    let secret = |name: &String| EnvFromSource {
-        secret_ref: Some(SecretEnvSource { name: name.clone(), optional: None }),
-        ..Default::default()
-    };
     task.image_pull_policy = options.pod.image_pull_policy.clone();
-    task.env_from =
-        Some(options.secrets.iter().map(secret).collect::<Vec<_>>()).filter(|all| !all.is_empty());
+    task.env_from = env_from(&options.pod.secrets);
     task.resources = resources(draft.resources);
     task.volume_mounts = Some(mounts);
     task.security_context = Some(container_security());
@@ -171,11 +169,14 @@ mod tests {
     use k8s_openapi::api::core::v1::Toleration;
 
     use super::*;
+    use crate::train::ClaimMount;
 
     #[test]
     fn a_pod_has_one_container_and_with_an_image_of_its_own_one_before_it() {
         let mut options = TaskOptions::new("kf:1");
         options.pod.tolerations = vec![Toleration { key: Some("gpu".into()), ..Default::default() }];
+        options.pod.claims = vec![ClaimMount::new("data", "/data")];
+        options.pod.secrets = vec!["keys".into()];
         let run: RunId = "r-1".parse().unwrap();
         let handle = AttemptHandle("r-1/fit#1".into());
         let resources = Resources::default();
@@ -204,6 +205,14 @@ mod tests {
         let other = made(Some("busybox")).spec.unwrap();
         assert_eq!(other.containers[0].image.as_deref(), Some("busybox"));
         assert_eq!(other.containers[0].command.as_ref().unwrap()[0], "/kf-program/run");
-        assert_eq!(other.init_containers.unwrap()[0].image.as_deref(), Some("kf:1"));
+        for task in [&spec.containers[0], &other.containers[0]] {
+            assert_eq!(task.volume_mounts.as_ref().unwrap()[0].mount_path, "/data");
+            let secret = task.env_from.as_ref().unwrap()[0].secret_ref.as_ref().unwrap();
+            assert_eq!(secret.name, "keys");
+        }
+        // What lays the program needs neither.
+        let first = &other.init_containers.unwrap()[0];
+        assert_eq!((first.image.as_deref(), &first.env_from), (Some("kf:1"), &None));
+        assert!(first.volume_mounts.as_ref().unwrap().iter().all(|mount| mount.mount_path != "/data"));
     }
 }

@@ -14,4 +14,4 @@ mod pods;
 pub use gang::{Gang, Nearness};
 pub use kinds::Kind;
 pub use launcher::KubeLauncher;
-pub use options::PodOptions;
+pub use options::{ClaimMount, PodOptions};

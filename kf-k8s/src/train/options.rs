@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Toleration;
 
 use super::gang::Gang;
 
-/// What all pods of a launcher have in common.
+/// What all pods of a launcher, or of an executor of tasks, have in common.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PodOptions {
@@ -29,6 +29,11 @@ pub struct PodOptions {
     pub labels: BTreeMap<String, String>,
     /// Who gives a job's pods their places, all at once or not at all; the cluster's scheduler, one by one, where not given.
     pub gang: Option<Gang>,
+    /// Volume claims of the namespace that all pods have mounted, such as one for checkpoints.
+    pub claims: Vec<ClaimMount>,
+    /// Secrets of the namespace whose keys are environment variables of the pods, such as the credentials of an object
+    /// store.
+    pub secrets: Vec<String>,
     /// How long an ended job's objects stay; a day where not given.
     pub keep: Duration,
 }
@@ -46,7 +51,38 @@ impl PodOptions {
             labels: BTreeMap::new(),
             tolerations: Vec::new(),
             gang: None,
+            claims: Vec::new(),
+            secrets: Vec::new(),
             keep: Duration::from_secs(24 * 3600),
         }
+    }
+}
+
+/// A volume claim as a folder of pods.
+///
+/// Pods run as [`PodOptions::user`], and write where the claim's volume lets that user's group: most kinds of volumes are given
+/// to it when they are mounted. Folders of a node (`hostPath`) are not; whoever makes such a volume sets its rights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClaimMount {
+    /// The claim's name.
+    pub claim: String,
+    /// Where it is mounted: an absolute path, and none of `/kf`, `/kf-program` and `/etc/kf`, which pods have for their own.
+    pub path: String,
+    /// Whether pods can't write there.
+    pub read_only: bool,
+}
+
+impl ClaimMount {
+    /// A claim that pods write to.
+    pub fn new(claim: impl Into<String>, path: impl Into<String>) -> Self {
+        Self { claim: claim.into(), path: path.into(), read_only: false }
+    }
+
+    /// The same, and pods can't write there.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
     }
 }

@@ -15,7 +15,8 @@ use super::kinds::Kind;
 use super::names::{REQUEST, labels};
 use super::options::PodOptions;
 use crate::pod::{
-    annotation_volume, container_security, from_field, mount, pod_security, resources, whole_seconds,
+    annotation_volume, claim_volumes, container_security, env_from, from_field, mount, pod_security,
+    resources, whole_seconds,
 };
 
 /// The variable with the pod's number in the job.
@@ -57,8 +58,7 @@ pub(super) fn template(start: &Start<'_>) -> Result<PodTemplateSpec, String> {
                     is a node of its own: give it 1 rank per node, and more nodes"
             .into());
     }
-    let mut volumes = Vec::new();
-    let mut mounts = Vec::new();
+    let (mut volumes, mut mounts) = claim_volumes(&options.claims);
     let mut annotations = BTreeMap::new();
     if let Program::Ranks { args, .. } = &spec.program {
         let text = request(args).to_string();
@@ -127,6 +127,7 @@ fn container(start: &Start<'_>, local_rank: usize, mounts: &[VolumeMount]) -> Re
         args,
         working_dir,
         env: Some(env(start, local_rank)?),
+        env_from: env_from(&options.secrets),
         resources: resources(&spec.resources),
         volume_mounts: Some(mounts.to_vec()).filter(|mounts| !mounts.is_empty()),
         security_context: Some(container_security()),
@@ -190,4 +191,46 @@ fn placement(start: &Start<'_>) -> Result<Placement, String> {
     let placement = Placement::new(&spec.name, start.attempt_id, nodes, Address::new(&master, PORT))
         .and_then(|placement| placement.restarts(start.restart, spec.max_restarts.max(start.restart)));
     placement.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use kf_train::Job;
+
+    use super::*;
+    use crate::train::ClaimMount;
+
+    #[test]
+    fn every_rank_has_the_claims_and_the_secrets() {
+        let mut options = PodOptions::new("image:1");
+        options.claims = vec![ClaimMount::new("saved", "/saved")];
+        options.secrets = vec!["keys".into()];
+        for (job, containers) in [(Job::ranks("fit", 2), 2), (Job::command("sh", ["-c", "true"], 1), 1)] {
+            let start = Start {
+                spec: job.spec().unwrap(),
+                attempt_id: "a",
+                job: "kf-a",
+                restart: 0,
+                hosts: vec!["one".into()],
+                service: "kf-a-0",
+                kind: Kind::Job,
+                options: &options,
+            };
+            let spec = template(&start).unwrap().spec.unwrap();
+            assert_eq!(spec.containers.len(), containers);
+            for container in spec.containers {
+                let mounts = container.volume_mounts.unwrap();
+                assert_eq!(mounts.iter().filter(|mount| mount.mount_path == "/saved").count(), 1);
+                assert_eq!(container.env_from, env_from(&options.secrets));
+            }
+            let claims: Vec<_> = spec
+                .volumes
+                .unwrap()
+                .into_iter()
+                .filter_map(|volume| volume.persistent_volume_claim)
+                .collect();
+            assert_eq!(claims.len(), 1);
+            assert_eq!(claims[0].claim_name, "saved");
+        }
+    }
 }

@@ -44,7 +44,7 @@ fn come_together(meeting: &Meeting, given: Duration) -> Result<Met> {
     if meeting.rank == 0 {
         let store = match meeting.server != Server::Rank0 {
             true => reach(meeting, deadline, given)?,
-            false => serve(meeting, given)?,
+            false => serve(meeting, deadline, given)?,
         };
         let store = own_part(store, meeting, given)?;
         let round = unlike_any();
@@ -79,6 +79,8 @@ const ANSWER: &str = "answer";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long rank 0's answer may take once its time is over.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long rank 0 waits until its own name is known: resolvers remember for half a minute that it was not.
+const NAMED_BY: Duration = Duration::from_secs(60);
 
 /// What rank 0 says when the ranks are there, or its time is over.
 #[derive(Debug, Serialize, Deserialize)]
@@ -183,18 +185,27 @@ pub(super) fn connect(
 }
 
 /// The store of rank 0, by itself.
-fn serve(meeting: &Meeting, given: Duration) -> Result<Store> {
+fn serve(meeting: &Meeting, deadline: Instant, given: Duration) -> Result<Store> {
     let refused = |message: String| Error::collective("join", 0, message);
-    let address = (meeting.store_host.as_str(), meeting.store_port)
-        .to_socket_addrs()
-        .ok()
-        .and_then(|mut addresses| addresses.next())
+    let named = || (meeting.store_host.as_str(), meeting.store_port).to_socket_addrs().ok()?.next();
+    let address = awaited(named, deadline.min(Instant::now() + NAMED_BY))
         .ok_or_else(|| refused(format!("MASTER_ADDR `{}` names no address", meeting.store_host)))?;
     // On the given address alone: c10d by itself would listen on all.
     let listener = TcpListener::bind(address).map_err(|error| {
         refused(format!("can't listen on {address}: {error}; set MASTER_PORT to a port that is free"))
     })?;
     store::serve(listener, given)
+}
+
+/// What comes by asking again until this time; the name of a pod is known only some time after it runs.
+fn awaited<T>(mut ask: impl FnMut() -> Option<T>, until: Instant) -> Option<T> {
+    loop {
+        let answer = ask();
+        if answer.is_some() || Instant::now() >= until {
+            return answer;
+        }
+        thread::sleep(Duration::from_millis(200).min(until.saturating_duration_since(Instant::now())));
+    }
 }
 
 /// Waits until all ranks are there, and tells them whether they are.
@@ -225,4 +236,25 @@ fn own_message(meeting: &Meeting, message: String) -> Error {
 
 fn not_joined(missing: &[usize], world_size: usize, after: Duration) -> Error {
     Error::NotJoined { missing: missing.to_vec(), world_size, after }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_later_is_waited_for() {
+        let mut asked = 0;
+        let third = || {
+            asked += 1;
+            (asked == 3).then_some("here")
+        };
+        assert_eq!(awaited(third, Instant::now() + Duration::from_secs(60)), Some("here"));
+        assert_eq!(asked, 3);
+        let began = Instant::now();
+        assert_eq!(awaited(|| None::<()>, began + Duration::from_millis(300)), None);
+        assert!(began.elapsed() >= Duration::from_millis(300));
+        // Once, also where the time is over.
+        assert_eq!(awaited(|| Some(1), began), Some(1));
+    }
 }

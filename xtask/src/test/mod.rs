@@ -31,7 +31,7 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
     let packages = chosen(packages::list(root)?, only)?;
     let scope = Scope { root, packages, whole: only.is_none() };
     let torch = scope.needs_torch()?;
-    let pods = scope.packages.iter().any(|package| package.name == PODS);
+    let pods = scope.packages.iter().any(|package| PODS.contains(&&*package.name));
     let newer = torch && long && scope.whole && libtorch::has_newer();
     let mut steps = Steps::new(
         8 + usize::from(torch)
@@ -182,8 +182,8 @@ fn closing(counts: &Counts, steps: &Steps) -> String {
     format!("{} passed, {} failed", counts.passed, counts.failed + others as u64)
 }
 
-/// The crate whose tests run pods, and the controllers that these want.
-const PODS: &str = "kf-k8s";
+/// The crates with tests that run pods, all named `pods`, and the controllers that these want.
+const PODS: &[&str] = &["kf-k8s", "examples"];
 const CONTROLLERS: &[&str] = &["jobset", "trainer", "training-operator", "scheduler-plugins"];
 
 /// Arguments of clippy that make warnings errors.

@@ -128,7 +128,11 @@ impl Local {
         if !same_device(path, &self.root) || finish(file).is_err() {
             return Ok(false);
         }
-        self.rename_in(path, digest).map(|()| true)
+        match self.rename_in(path, digest) {
+            // One file system that is mounted twice, as volumes of a pod are.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::CrossesDevices => Ok(false),
+            moved => moved.map(|()| true),
+        }
     }
 
     /// Stores bytes.

@@ -29,8 +29,8 @@ pub(super) enum Next {
     Gone,
     /// Its operator does not see that its time is over.
     Wake,
-    /// No rank is to blame for the object's failure.
-    Broken(String),
+    /// No rank is to blame for the object's failure; the rank that was lost, where ranks may be started anew for that.
+    Broken(String, Option<Box<Failure>>),
     Restart(Box<Failure>),
     Suspend(Verdict),
 }
@@ -72,7 +72,9 @@ impl Follow {
                             .pods
                             .values()
                             .find_map(|node| node.pod.evicted.as_ref().map(ToString::to_string));
-                        Next::Broken(evicted.unwrap_or(message))
+                        let again = self.restart < self.job.spec.max_restarts;
+                        let lost = again.then(|| self.lost(evicted.as_deref())).flatten();
+                        Next::Broken(evicted.unwrap_or(message), lost.map(Box::new))
                     }
                 }
             }
@@ -147,6 +149,17 @@ impl Follow {
         };
         let mut failure = self.failure(rank, how);
         failure.message = message(end).map(|file| file.message);
+        Some(failure)
+    }
+
+    /// The rank whose pod went first, by nobody's failure: it was deleted, or its node is gone.
+    fn lost(&self, why: Option<&str>) -> Option<Failure> {
+        let lost = self.seen.iter().enumerate().filter(|(_, seen)| seen.was_lost());
+        // Those that left no end have gone at once; the object's failure had the others asked.
+        let (rank, seen) = lost.min_by_key(|(_, seen)| (seen.end.is_some(), seen.order))?;
+        let mut failure = self.failure(rank, RankEnd::Exited(seen.exit()));
+        let why = why.map_or(String::new(), |why| format!(": {why}"));
+        failure.message = Some(format!("its pod was taken away{why}"));
         Some(failure)
     }
 

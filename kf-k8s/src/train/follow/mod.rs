@@ -179,6 +179,14 @@ impl Follow {
         }
     }
 
+    async fn start_again(&mut self, failure: Box<Failure>) -> Result<(), JobEnd> {
+        let restart = self.restart + 1;
+        self.job.feed.tell(JobEvent::Restarting { restarts: restart, failure });
+        self.cluster.start_again(&self.job, restart).await?;
+        self.begin(restart);
+        Ok(())
+    }
+
     async fn run(mut self) -> JobEnd {
         let mut pods = Box::pin(watched(self.cluster.pods(), &self.job.name));
         let mut objects = Box::pin(watched(self.cluster.objects(), &self.job.name));
@@ -220,22 +228,24 @@ impl Follow {
                         debug!(%error, "its operator is not told that its time is over; that is tried again");
                     }
                 }
-                Next::Broken(reason) => {
+                Next::Broken(reason, lost) => {
                     let name = object_name(&self.job.name, self.restart);
-                    match (self.cluster.is_late(&name).await, self.job.spec.timeout) {
-                        (Ok(true), Some(after)) => return JobEnd::TimedOut { after },
-                        (Ok(_), _) => return JobEnd::Broken { reason, retryable: true },
+                    match (self.cluster.is_late(&name).await, self.job.spec.timeout, lost) {
+                        (Ok(true), Some(after), _) => return JobEnd::TimedOut { after },
+                        (Ok(_), _, None) => return JobEnd::Broken { reason, retryable: true },
+                        (Ok(_), _, Some(failure)) => {
+                            if let Err(end) = self.start_again(failure).await {
+                                return end;
+                            }
+                        }
                         // It is asked again.
-                        (Err(error), _) => debug!(%error, "why it has failed is not known yet"),
+                        (Err(error), ..) => debug!(%error, "why it has failed is not known yet"),
                     }
                 }
                 Next::Restart(failure) => {
-                    let restart = self.restart + 1;
-                    self.job.feed.tell(JobEvent::Restarting { restarts: restart, failure });
-                    if let Err(end) = self.cluster.start_again(&self.job, restart).await {
+                    if let Err(end) = self.start_again(failure).await {
                         return end;
                     }
-                    self.begin(restart);
                 }
                 Next::Suspend(verdict) => {
                     let name = object_name(&self.job.name, self.restart);

@@ -35,8 +35,38 @@ impl Seen {
         !self.asked && self.end.as_ref().is_some_and(|end| !end.exit.success())
     }
 
+    /// Whether it ran, and its pod went without a failure of its own and before it was done.
+    pub(super) fn was_lost(&self) -> bool {
+        let badly = self.end.as_ref().is_none_or(|end| !end.exit.success());
+        self.started.is_some() && badly && !self.failed()
+    }
+
     /// How it ended; of one whose pod went before its end was seen, that it was asked to end.
     pub(super) fn exit(&self) -> Exit {
         self.end.as_ref().map_or(Exit::Signal(15), |end| end.exit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lost_are_told_from_the_failed_and_the_done() {
+        let end = |exit| Some(ContainerEnd { exit, at: 0, out_of_memory: false, message: None });
+        let (done, code, signal) = (Exit::Code(0), Exit::Code(1), Exit::Signal(9));
+        for (started, end, asked, failed, lost) in [
+            (false, None, false, false, false),
+            (false, end(signal), true, false, false),
+            (true, None, false, false, true),
+            (true, end(done), true, false, false),
+            (true, end(done), false, false, false),
+            (true, end(code), false, true, false),
+            (true, end(code), true, false, true),
+            (true, end(signal), true, false, true),
+        ] {
+            let seen = Seen { started: started.then(Instant::now), end, asked, ..Seen::default() };
+            assert_eq!((seen.failed(), seen.was_lost()), (failed, lost), "{seen:?}");
+        }
     }
 }

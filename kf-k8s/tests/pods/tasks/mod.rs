@@ -95,6 +95,6 @@ fn task_options() -> TaskOptions {
     let mut options = TaskOptions::new(image::NAME);
     options.pod.image_pull_policy = Some("IfNotPresent".into());
     options.pod.service_account = Some("kf-task".into());
-    options.secrets = vec![store::SECRET.into()];
+    options.pod.secrets = vec![store::SECRET.into()];
     options
 }
