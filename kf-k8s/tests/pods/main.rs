@@ -6,6 +6,7 @@ mod asked;
 mod attempts;
 mod cluster;
 mod conformance;
+mod faults;
 mod image;
 mod jobs;
 mod manifests;
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
     }
     let trials = [
         conformance::trials,
+        faults::trials,
         jobs::trials,
         manifests::trials,
         platform::trials,
