@@ -28,6 +28,9 @@ mod tests {
     async fn an_answer_that_never_comes_is_an_error() {
         assert_eq!(in_time(async { Ok(1) }).await.unwrap(), 1);
         let never = in_time(std::future::pending::<Result<(), _>>()).await;
-        assert_eq!(never.unwrap_err().to_string(), "ServiceError: the API server has not answered within 40s");
+        assert_eq!(
+            never.unwrap_err().to_string(),
+            "ServiceError: the API server has not answered within 40s"
+        );
     }
 }

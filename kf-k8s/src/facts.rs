@@ -93,7 +93,11 @@ pub(crate) fn facts(pod: &Pod, containers: &[String]) -> Option<PodFacts> {
         containers: facts.collect(),
         waits: waits(&status).filter(|_| phase == "Pending"),
         leaves: pod.metadata.deletion_timestamp.is_some(),
-        grace: pod.metadata.deletion_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
+        grace: pod
+            .metadata
+            .deletion_grace_period_seconds
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .map(Duration::from_secs),
         over: matches!(phase, "Succeeded" | "Failed"),
         evicted: evicted(&status),
     })

@@ -99,7 +99,9 @@ fn later(
         patience.renew();
     }
     match refusal {
-        Refusal::Forbidden(reason) if patience.is_over() => Err(PodProblem::Forbidden { namespace: namespace(), reason }.end()),
+        Refusal::Forbidden(reason) if patience.is_over() => {
+            Err(PodProblem::Forbidden { namespace: namespace(), reason }.end())
+        }
         Refusal::Refused(reason) => {
             let message = format!("namespace `{}` refuses volume claim `{name}`: {reason}", namespace());
             Err(AttemptEnd::Failed { message, permanent: true })

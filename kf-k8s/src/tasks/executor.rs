@@ -284,8 +284,7 @@ impl Executor for PodExecutor {
     async fn submit(&self, attempt: Arc<Attempt>) -> Result<Submission, ExecutorError> {
         let shared = &self.shared;
         shared.sweeping.get_or_init(|| {
-            let sweep =
-                Shared::sweep(shared.client.clone(), shared.pods.clone(), shared.options.pod.keep);
+            let sweep = Shared::sweep(shared.client.clone(), shared.pods.clone(), shared.options.pod.keep);
             AbortOnDropHandle::new(tokio::spawn(sweep))
         });
         let handle = attempt.handle();
@@ -401,10 +400,11 @@ mod tests {
 
     #[test]
     fn a_pod_is_as_old_as_the_cluster_says() {
-        let pod: Pod = serde_json::from_value(json!({"status": {"containerStatuses": [{"name": "task", "image": "",
+        let pod: Pod =
+            serde_json::from_value(json!({"status": {"containerStatuses": [{"name": "task", "image": "",
             "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 0,
             "finishedAt": "2026-01-01T00:00:00Z"}}}]}}))
-        .unwrap();
+            .unwrap();
         let (end, minute) = (1_767_225_600_000, Duration::from_secs(60));
         assert!(!is_older(&pod, minute, end + 60_000) && is_older(&pod, minute, end + 60_001));
         // A node's clock may be ahead of it.

@@ -156,7 +156,8 @@ pub(super) fn pod(draft: Draft<'_>) -> Result<Pod, PlatformError> {
 /// Whether a pod is this attempt's, whatever became of its labels and annotations.
 pub(super) fn is_of(pod: &Pod, handle: &AttemptHandle) -> bool {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let mut env = containers.filter(|container| container.name == CONTAINER).flat_map(|it| it.env.iter().flatten());
+    let mut env =
+        containers.filter(|container| container.name == CONTAINER).flat_map(|it| it.env.iter().flatten());
     env.any(|variable| *variable == self::variable(OF, &handle.0))
 }
 

@@ -140,7 +140,9 @@ impl PodProblem {
                 AttemptEnd::Lost { message }
             }
             // Whether it has a pod is not known: another attempt could be its twin.
-            Self::Forbidden { .. } | Self::Refused { .. } | Self::NameTaken { .. } => AttemptEnd::Failed { message, permanent: true },
+            Self::Forbidden { .. } | Self::Refused { .. } | Self::NameTaken { .. } => {
+                AttemptEnd::Failed { message, permanent: true }
+            }
             _ => AttemptEnd::Failed { message, permanent: false },
         }
     }

@@ -30,6 +30,7 @@ use self::asked::Asked;
 use self::cluster::TestNamespace;
 
 /// What every test gets: a launcher for a namespace of its own, with the rights that a platform team gives it.
+#[derive(Clone)]
 struct Given {
     /// With all rights, for what a test looks at from outside.
     admin: Client,

@@ -17,7 +17,7 @@ use kube::Client;
 use libtest_mimic::Trial;
 use tokio::runtime::Runtime;
 
-use super::{Given, cluster, tasks, trial_with};
+use super::{Given, tasks, trial_with};
 
 pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     let all = [

@@ -14,13 +14,20 @@ use tokio::runtime::Runtime;
 use super::proxy::Proxy;
 use super::tasks::witness::Witness;
 use super::tasks::{Fixture, builder, task_options};
-use super::work::{ends, failures, fixture_by, fixture_on, name, one, phase, pods, start, until, until_a_pod};
+use super::work::{
+    ends, failures, fixture_by, fixture_on, name, one, phase, pods, start, until, until_a_pod,
+};
 use super::{Given, trial};
 
 pub(super) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     vec![
         trial(runtime, client, "objects::a_pod_whose_label_is_taken_is_no_lost_pod", label_taken),
-        trial(runtime, client, "objects::an_engine_that_comes_back_knows_a_pod_without_its_marks", marks_taken),
+        trial(
+            runtime,
+            client,
+            "objects::an_engine_that_comes_back_knows_a_pod_without_its_marks",
+            marks_taken,
+        ),
         trial(runtime, client, "objects::deleted_while_it_waits", deleted_while_it_waits),
         trial(runtime, client, "objects::deleted_while_it_runs", deleted_while_it_runs),
         trial(runtime, client, "objects::deleted_when_it_had_ended_unseen", deleted_unseen),
@@ -110,15 +117,12 @@ async fn deleted_while_it_runs(given: Given) {
 /// What it gave went with it: it runs again, and the attempt before it is said to be lost.
 async fn deleted_unseen(given: Given) {
     let (proxy, witness) = (Proxy::start(given.engine.clone()).await, Witness::listen(&given).await);
-    let (admin, namespace) = (given.admin.clone(), given.namespace.clone());
-    let asked = given.asked.clone();
-    let outside = Given { engine: admin.clone(), admin, asked, namespace };
-    let fixture = fixture_by(given, proxy.client()).await;
+    let fixture = fixture_by(&given, proxy.client()).await;
     let run = start(&fixture, &one(&witness, 2.0)).await;
-    let pod = until_a_pod(&outside, |pod| phase(pod) == "Running").await;
+    let pod = until_a_pod(&given, |pod| phase(pod) == "Running").await;
     proxy.cut_off();
-    let ended = until_a_pod(&outside, |pod| phase(pod) == "Succeeded").await;
-    pods(&outside).delete(name(&ended), &DeleteParams::default().grace_period(0)).await.unwrap();
+    let ended = until_a_pod(&given, |pod| phase(pod) == "Succeeded").await;
+    pods(&given).delete(name(&ended), &DeleteParams::default().grace_period(0)).await.unwrap();
     assert_eq!(name(&pod), name(&ended));
     proxy.heal();
     assert_eq!(ends(&run).await.state, RunState::Succeeded);
@@ -131,13 +135,10 @@ async fn deleted_unseen(given: Given) {
 async fn deleted_unwatched(given: Given) {
     let (proxy, witness) = (Proxy::start(given.engine.clone()).await, Witness::listen(&given).await);
     proxy.spoil(super::proxy::Fault::Refused(500), &["list /pods", "watch /pods"], 1);
-    let (admin, namespace) = (given.admin.clone(), given.namespace.clone());
-    let asked = given.asked.clone();
-    let outside = Given { engine: admin.clone(), admin, asked, namespace };
-    let fixture = fixture_by(given, proxy.client()).await;
+    let fixture = fixture_by(&given, proxy.client()).await;
     let run = start(&fixture, &one(&witness, 3.0)).await;
-    let pod = until_a_pod(&outside, |_| true).await;
-    pods(&outside).delete(name(&pod), &DeleteParams::default().grace_period(0)).await.unwrap();
+    let pod = until_a_pod(&given, |_| true).await;
+    pods(&given).delete(name(&pod), &DeleteParams::default().grace_period(0)).await.unwrap();
     proxy.heal();
     assert_eq!(ends(&run).await.state, RunState::Succeeded);
     assert_eq!(witness.attempts(2), [1]);

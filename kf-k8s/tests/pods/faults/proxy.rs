@@ -99,6 +99,13 @@ impl Proxy {
         self.shared.rules.lock().unwrap().push(rule);
     }
 
+    /// Nothing befalls these requests any more.
+    pub(super) fn pardon(&self, right: &str) {
+        let mut rules = self.shared.rules.lock().unwrap();
+        rules.iter_mut().for_each(|rule| rule.of.retain(|of| *of != right));
+        rules.retain(|rule| !rule.of.is_empty());
+    }
+
     /// No more harm is done.
     pub(super) fn heal(&self) {
         self.shared.rules.lock().unwrap().clear();
@@ -159,7 +166,8 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answer, Broken> {
     let right = right(request.method(), request.uri()).unwrap_or_else(|| request.uri().path().to_owned());
-    let follows = right.starts_with("watch ") || request.uri().query().is_some_and(|it| it.contains("follow=true"));
+    let follows =
+        right.starts_with("watch ") || request.uri().query().is_some_and(|it| it.contains("follow=true"));
     let fault = shared.fault_of(&right);
     match fault {
         Some(Fault::Refused(code)) => return Ok(refused(code)),

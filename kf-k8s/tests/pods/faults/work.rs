@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kf_core::metadata::RunState;
 use kf_core::process::{LogStream, log_lines};
 use kf_k8s::tasks::TaskOptions;
 use kf_pipeline::{Pipeline, RunHandle, RunOutcome, args};
-use futures::StreamExt;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
@@ -53,8 +53,8 @@ pub(super) async fn all_once(run: &RunHandle, witness: &Witness, tasks: i64) {
 }
 
 /// A fixture whose engine reaches the cluster by this client.
-pub(super) async fn fixture_by(given: Given, engine: Client) -> Fixture {
-    Fixture::new(&Given { engine, ..given }).await
+pub(super) async fn fixture_by(given: &Given, engine: Client) -> Fixture {
+    Fixture::new(&Given { engine, ..given.clone() }).await
 }
 
 /// One whose pods go to nodes with this label.
