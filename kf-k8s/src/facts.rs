@@ -1,5 +1,7 @@
 //! What a pod tells of itself.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kf_core::process::Exit;
 
@@ -17,6 +19,8 @@ pub(crate) struct PodFacts {
     pub(crate) over: bool,
     /// Whether it was asked to go: what ends now, ends because of that.
     pub(crate) leaves: bool,
+    /// How long it may take to go, where it was asked to.
+    pub(crate) grace: Option<Duration>,
     /// Why it was ended, where the cluster did so.
     pub(crate) evicted: Option<Evicted>,
 }
@@ -89,6 +93,11 @@ pub(crate) fn facts(pod: &Pod, containers: &[String]) -> Option<PodFacts> {
         containers: facts.collect(),
         waits: waits(&status).filter(|_| phase == "Pending"),
         leaves: pod.metadata.deletion_timestamp.is_some(),
+        grace: pod
+            .metadata
+            .deletion_grace_period_seconds
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .map(Duration::from_secs),
         over: matches!(phase, "Succeeded" | "Failed"),
         evicted: evicted(&status),
     })

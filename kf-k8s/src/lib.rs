@@ -58,7 +58,9 @@
 //! - Ranks that failed are started anew by a launcher that has the job in hand, not by the cluster alone. Nor does a
 //!   PyTorchJob without one end when its time is over.
 
+mod answer;
 pub mod argo;
+mod clock;
 mod facts;
 mod log;
 pub mod manifests;

@@ -11,10 +11,15 @@ use kube::api::LogParams;
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use crate::answer::in_time;
+
 /// Longer lines come in pieces.
 const LONGEST_LINE: u64 = 64 << 10;
-/// How long a broken connection waits before it is made again.
-const AGAIN: Duration = Duration::from_millis(200);
+/// How long a broken connection waits before it is made again; longer each time that nothing comes of it, up to the second.
+const AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
+
+/// How often in a row what an ended container has printed can't be read before it is left unread.
+const TRIES: u32 = 6;
 
 /// What is read of a rank's log.
 #[derive(Debug)]
@@ -53,40 +58,60 @@ impl Followed {
     /// Reads to the end of a container's log, over connections that break.
     pub(crate) async fn read(self) {
         let mut last = String::new();
+        let (mut wait, mut tries) = (AGAIN[0], 0);
         loop {
-            let at = self.at().await;
-            if at == At::Gone {
-                break;
-            }
-            // What is read after its end is all there is.
-            let over = at == At::Ended;
-            match self.read_once(&mut last, !over).await {
-                Ok(true) => {}
+            let (at, before) = (self.at().await, last.clone());
+            let over = matches!(at, Ok(At::Ended));
+            let read = match at {
+                Ok(At::Gone) => break,
+                // What is read after its end is all there is.
+                Ok(_) => self.read_once(&mut last, !over).await,
+                Err(error) => Err(error),
+            };
+            match read {
                 // Nobody listens any more.
                 Ok(false) => return,
-                Err(error) => debug!(pod = %self.pod, %error, "its log is not read"),
+                Ok(true) if over => break,
+                Ok(true) => wait = AGAIN[0],
+                Err(error) => {
+                    debug!(pod = %self.pod, %error, "its log is not read");
+                    (wait, tries) = match last == before {
+                        true => ((wait * 2).min(AGAIN[1]), tries + 1),
+                        false => (AGAIN[0], 0),
+                    };
+                    // Not to be had, such as of a container that never ran; or not any more, such as with its node.
+                    let refused = matches!(&error, kube::Error::Api(status) if status.code < 429);
+                    if over && (refused || tries > TRIES) {
+                        break;
+                    }
+                }
             }
-            if over {
-                break;
-            }
-            let _ = tokio::time::timeout(AGAIN, self.over.cancelled()).await;
+            let _ = tokio::time::timeout(wait, self.ended()).await;
         }
         let _ = self.tell(None).await;
     }
 
-    /// Where the container is.
-    async fn at(&self) -> At {
-        if self.over.is_cancelled() {
-            return At::Ended;
+    /// Waits until it is heard that the container has ended, which need not be waited for twice.
+    async fn ended(&self) {
+        match self.over.is_cancelled() {
+            true => std::future::pending().await,
+            false => self.over.cancelled().await,
         }
-        let Ok(pod) = self.pods.get_opt(&self.pod).await else { return At::Work };
+    }
+
+    /// Where the container is.
+    async fn at(&self) -> Result<At, kube::Error> {
+        if self.over.is_cancelled() {
+            return Ok(At::Ended);
+        }
+        let pod = in_time(self.pods.get_opt(&self.pod)).await?;
         let ours = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(self.uid.as_str()));
-        let Some(status) = ours.and_then(|pod| pod.status) else { return At::Gone };
+        let Some(status) = ours.and_then(|pod| pod.status) else { return Ok(At::Gone) };
         let mut containers = status.container_statuses.into_iter().flatten();
         let state = containers.find(|container| container.name == self.container);
         match state.and_then(|container| container.state?.terminated) {
-            Some(_) => At::Ended,
-            None => At::Work,
+            Some(_) => Ok(At::Ended),
+            None => Ok(At::Work),
         }
     }
 
@@ -99,7 +124,7 @@ impl Followed {
             since_time: last.parse().ok(),
             ..LogParams::default()
         };
-        let mut stream = Box::pin(self.pods.log_stream(&self.pod, &params).await?);
+        let mut stream = Box::pin(in_time(self.pods.log_stream(&self.pod, &params)).await?);
         let mut bytes = Vec::new();
         // Only an earlier connection has told lines before: the two outputs' times may cross.
         let told = last.clone();
@@ -111,10 +136,7 @@ impl Followed {
             match read {
                 Ok(0) => return Ok(true),
                 Ok(_) => {}
-                Err(error) => {
-                    debug!(pod = %self.pod, %error, "its log has broken off");
-                    return Ok(true);
-                }
+                Err(error) => return Err(kube::Error::Service(error.into())),
             }
             let text = String::from_utf8_lossy(&bytes);
             let text = text.strip_suffix('\n').unwrap_or(&text);

@@ -6,11 +6,12 @@ use kf_pipeline::{AttemptEnd, AttemptHandle, AttemptOutputs};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 
-use super::create::{Again, Refusal, refusal};
+use super::create::{Again, Patience, Refusal, may_be_done, refusal};
 use super::executor::Shared;
 use super::platform::ClaimTask;
 use super::pod::ATTEMPT;
 use super::problem::PodProblem;
+use crate::answer::in_time;
 
 /// Does what such a task does, once for an attempt.
 pub(super) async fn carry(shared: &Shared, handle: &AttemptHandle, task: ClaimTask) -> AttemptEnd {
@@ -41,13 +42,13 @@ async fn make(
 ) -> Result<(), AttemptEnd> {
     let name = claim.metadata.name.as_deref().unwrap_or_default();
     let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
-    let mut again = Again::default();
+    let (mut again, mut patience) = (Again::default(), Patience::default());
     loop {
-        let made = shared.pace.send(claims.create(&params, claim)).await;
+        let made = shared.pace.send(in_time(claims.create(&params, claim))).await;
         let Err(error) = made else { return Ok(()) };
         if refusal(&error) != Refusal::There {
-            later(shared, name, &error)?;
-        } else if let Ok(Some(there)) = claims.get_opt(name).await {
+            later(shared, name, &error, &mut patience)?;
+        } else if let Ok(Some(there)) = in_time(claims.get_opt(name)).await {
             let of = there.metadata.annotations.as_ref().and_then(|all| all.get(ATTEMPT));
             if of == Some(&handle.0) {
                 return Ok(());
@@ -64,31 +65,47 @@ async fn make(
 }
 
 async fn delete(shared: &Shared, claims: &Api<PersistentVolumeClaim>, name: &str) -> Result<(), AttemptEnd> {
-    let mut again = Again::default();
+    let (mut again, mut patience) = (Again::default(), Patience::default());
+    let mut may_be_deleted = false;
     loop {
-        match shared.pace.send(claims.delete(name, &DeleteParams::background())).await {
+        match shared.pace.send(in_time(claims.delete(name, &DeleteParams::background()))).await {
             Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 && may_be_deleted => return Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 let message =
                     format!("there is no volume claim `{name}` in namespace `{}`", shared.namespace);
                 return Err(AttemptEnd::Failed { message, permanent: false });
             }
-            Err(error) => later(shared, name, &error)?,
+            Err(error) => {
+                may_be_deleted |= may_be_done(&error);
+                later(shared, name, &error, &mut patience)?;
+            }
         }
         again.wait().await;
     }
 }
 
 /// Nothing, where it is worth trying again.
-fn later(shared: &Shared, name: &str, error: &kube::Error) -> Result<(), AttemptEnd> {
+fn later(
+    shared: &Shared,
+    name: &str,
+    error: &kube::Error,
+    patience: &mut Patience,
+) -> Result<(), AttemptEnd> {
     let namespace = || shared.namespace.clone();
-    match refusal(error) {
-        Refusal::Forbidden(reason) => Err(PodProblem::Forbidden { namespace: namespace(), reason }.end()),
+    let refusal = refusal(error);
+    if !matches!(refusal, Refusal::Forbidden(_)) {
+        patience.renew();
+    }
+    match refusal {
+        Refusal::Forbidden(reason) if patience.is_over() => {
+            Err(PodProblem::Forbidden { namespace: namespace(), reason }.end())
+        }
         Refusal::Refused(reason) => {
             let message = format!("namespace `{}` refuses volume claim `{name}`: {reason}", namespace());
             Err(AttemptEnd::Failed { message, permanent: true })
         }
-        Refusal::There | Refusal::Quota(_) | Refusal::Later(_) => {
+        Refusal::Forbidden(_) | Refusal::There | Refusal::Quota(_) | Refusal::Later(_) => {
             tracing::debug!(claim = name, %error, "it is tried again");
             Ok(())
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// Why it was not made.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -30,6 +32,30 @@ pub(super) fn refusal(error: &kube::Error) -> Refusal {
         401 => Refusal::Forbidden(message),
         400 | 403 | 404 | 405 | 413 | 422 => Refusal::Refused(message),
         code => Refusal::Later(format!("{} ({code}): {message}", status.reason)),
+    }
+}
+
+/// Whether what was asked may have been done all the same: the answer was lost, or is none.
+pub(super) fn may_be_done(error: &kube::Error) -> bool {
+    !matches!(error, kube::Error::Api(status) if status.code < 500)
+}
+
+/// How long rights that are missing are waited for.
+const RIGHTS: Duration = Duration::from_secs(20);
+
+/// How long something is refused that may be allowed again.
+#[derive(Debug, Default)]
+pub(super) struct Patience(Option<Instant>);
+
+impl Patience {
+    /// Whether it has lasted for too long by now.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.0.get_or_insert_with(Instant::now).elapsed() >= RIGHTS
+    }
+
+    /// It was not refused.
+    pub(super) fn renew(&mut self) {
+        self.0 = None;
     }
 }
 
@@ -71,6 +97,20 @@ mod tests {
 
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn rights_are_waited_for_anew_each_time_they_are_missing() {
+        let mut patience = Patience::default();
+        for _ in 0..3 {
+            assert!(!patience.is_over());
+            tokio::time::advance(RIGHTS / 2).await;
+            assert!(!patience.is_over());
+            patience.renew();
+        }
+        assert!(!patience.is_over());
+        tokio::time::advance(RIGHTS).await;
+        assert!(patience.is_over());
+    }
+
     #[test]
     fn refusals_are_told_apart() {
         let of = |code, reason: &str, message: &str| {
@@ -94,5 +134,8 @@ mod tests {
             assert!(matches!(of(code, "Busy", "x"), Refusal::Later(_)));
         }
         assert!(matches!(of(409, "Conflict", "x"), Refusal::Later(_)));
+        let lost = |code| may_be_done(&kube::Error::Api(Box::new(Status { code, ..Default::default() })));
+        assert_eq!([409, 429, 500, 504].map(lost), [false, false, true, true]);
+        assert!(may_be_done(&kube::Error::Service("broken".into())));
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::attempt::{Canceling, Carrying, Start, remove_pod};
+use super::attempt::{Canceling, Carrying, Start};
 use super::claims;
 use super::create::{Again, with_causes};
 use super::informer::{Informer, facts_of};
@@ -30,8 +30,11 @@ use super::pace::Pace;
 use super::platform::{
     CREATE_CLAIM, ClaimTask, DELETE_CLAIM, KubernetesConfig, Lookup, PlatformError, Reference, Source,
 };
-use super::pod::{Draft, MOST_REQUEST, RUN, pod, pod_name};
+use super::pod::{Draft, MOST_REQUEST, RUN, is_of, pod, pod_name};
 use super::problem::Known;
+use super::remove::remove_pod;
+use crate::answer::in_time;
+use crate::clock::Clock;
 use crate::pod::memory_limit;
 
 /// What the names of parameters begin with that only the platform document asks for.
@@ -74,7 +77,7 @@ pub(super) struct Shared {
     /// The attempts whose pods were seen to be theirs, until these go.
     ours: Mutex<HashSet<AttemptHandle>>,
     /// Pods that go since their attempts' ends are committed.
-    leaving: Mutex<JoinSet<()>>,
+    pub(super) leaving: Mutex<JoinSet<()>>,
 }
 
 struct Running {
@@ -159,7 +162,7 @@ impl Shared {
 
     /// Carries an attempt in a task that ends with what is returned.
     fn carry(self: &Arc<Self>, what: Carried, start: Start) -> Submission {
-        let Carried { handle, known, log, command } = what;
+        let Carried { handle, known, run, log, command } = what;
         let (tell, told) = mpsc::channel(STATES);
         let canceling = Arc::<Canceling>::default();
         // It can be followed before the pod runs.
@@ -173,6 +176,7 @@ impl Shared {
             name: pod_name(&handle),
             handle: handle.clone(),
             known,
+            run,
             log: Mutex::new(log),
             canceling,
             tell: tell.clone(),
@@ -204,9 +208,9 @@ impl Shared {
             facts
                 .is_some_and(|pod| pod.over || pod.containers.iter().any(|container| container.end.is_some()))
         };
-        let found = self.pods.list(list).await?.items;
+        let found = in_time(self.pods.list(list)).await?.items;
         for name in found.iter().filter(|pod| !ended(pod)).filter_map(|pod| pod.metadata.name.as_ref()) {
-            match self.pods.delete(name, params).await {
+            match in_time(self.pods.delete(name, params)).await {
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 removed => drop(removed?),
             }
@@ -215,28 +219,29 @@ impl Shared {
     }
 
     /// Removes pods that have ended long ago and that nobody came for.
-    async fn sweep(pods: Api<Pod>, keep: Duration) {
+    async fn sweep(client: Client, pods: Api<Pod>, keep: Duration) {
         let mut times = tokio::time::interval(SWEEP);
         loop {
             times.tick().await;
+            // Their times are the cluster's.
+            let Ok(Some(clock)) = Clock::ask(&client).await else { continue };
             for phase in ["Succeeded", "Failed"] {
                 let list = ListParams::default().labels(RUN).fields(&format!("status.phase={phase}"));
-                let Ok(found) = pods.list(&list).await else { continue };
-                for pod in found.items.iter().filter(|pod| is_older(pod, keep)) {
+                let Ok(found) = in_time(pods.list(&list)).await else { continue };
+                for pod in found.items.iter().filter(|pod| is_older(pod, keep, clock.now())) {
                     let Some(name) = &pod.metadata.name else { continue };
-                    let _ = pods.delete(name, &DeleteParams::background()).await;
+                    let _ = in_time(pods.delete(name, &DeleteParams::background())).await;
                 }
             }
         }
     }
 }
 
-/// Whether a pod's last container ended longer ago.
-fn is_older(pod: &Pod, than: Duration) -> bool {
+/// Whether a pod's last container ended longer ago than that, at this time of the cluster's in milliseconds since 1970.
+fn is_older(pod: &Pod, than: Duration, now: i64) -> bool {
     let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     let ends =
         containers.filter_map(|container| container.state.as_ref()?.terminated.as_ref()?.finished_at.clone());
-    let now = kf_core::Timestamp::now().as_millis();
     let than = i64::try_from(than.as_millis()).unwrap_or(i64::MAX);
     ends.map(|end| end.0.as_millisecond()).max().is_some_and(|end| now.saturating_sub(end) > than)
 }
@@ -259,6 +264,7 @@ fn given(attempt: &Attempt, reference: &Reference<'_>) -> Option<Json> {
 struct Carried {
     handle: AttemptHandle,
     known: Known,
+    run: Option<String>,
     log: Option<std::path::PathBuf>,
     command: bool,
 }
@@ -296,7 +302,7 @@ impl Executor for PodExecutor {
     async fn submit(&self, attempt: Arc<Attempt>) -> Result<Submission, ExecutorError> {
         let shared = &self.shared;
         shared.sweeping.get_or_init(|| {
-            let sweep = Shared::sweep(shared.pods.clone(), shared.options.pod.keep);
+            let sweep = Shared::sweep(shared.client.clone(), shared.pods.clone(), shared.options.pod.keep);
             AbortOnDropHandle::new(tokio::spawn(sweep))
         });
         let handle = attempt.handle();
@@ -331,6 +337,7 @@ impl Executor for PodExecutor {
         let pod = pod(draft).map_err(wrong)?;
         let carried = Carried {
             known: Known { timeout: attempt.timeout, memory: memory_limit(&attempt.resources) },
+            run: Some(attempt.run.to_string()),
             log: Some(attempt.dir.join(LOG)),
             command: image.is_some(),
             handle,
@@ -340,14 +347,15 @@ impl Executor for PodExecutor {
 
     async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError> {
         let name = pod_name(handle);
-        let found = self.shared.pods.get_opt(&name).await;
+        let found = in_time(self.shared.pods.get_opt(&name)).await;
         let found = found.map_err(|error| ExecutorError::Start(with_causes(&error)))?;
-        let of = |pod: &Pod| pod.metadata.annotations.as_ref()?.get(super::pod::ATTEMPT).cloned();
-        match found.filter(|pod| of(pod).as_ref() == Some(&handle.0)) {
+        match found.filter(|pod| is_of(pod, handle)) {
             None => Err(ExecutorError::Gone(handle.clone())),
             Some(pod) => {
                 let command = pod.spec.as_ref().is_some_and(|spec| spec.init_containers.is_some());
-                let carried = Carried { handle: handle.clone(), known: Known::default(), log: None, command };
+                let run = pod.metadata.labels.as_ref().and_then(|labels| labels.get(RUN)).cloned();
+                let carried =
+                    Carried { handle: handle.clone(), known: Known::default(), run, log: None, command };
                 self.shared.is_ours(handle);
                 Ok(self.shared.carry(carried, Start::There(Box::new(pod))))
             }
@@ -387,7 +395,7 @@ impl Executor for PodExecutor {
             let removed = match keeps {
                 true => self.shared.pace.send(self.shared.remove_unfinished(&list, &params)).await,
                 false => {
-                    let removing = self.shared.pods.delete_collection(&params, &list);
+                    let removing = in_time(self.shared.pods.delete_collection(&params, &list));
                     self.shared.pace.send(removing).await.map(drop)
                 }
             };
@@ -403,5 +411,25 @@ impl Executor for PodExecutor {
 
     async fn logs(&self, handle: &AttemptHandle) -> Result<Option<LogStream>, ExecutorError> {
         Ok(self.shared.running().get(handle).and_then(|running| running.log.as_ref()).map(LogFeed::follow))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_as_old_as_the_cluster_says() {
+        let pod: Pod =
+            serde_json::from_value(json!({"status": {"containerStatuses": [{"name": "task", "image": "",
+            "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 0,
+            "finishedAt": "2026-01-01T00:00:00Z"}}}]}}))
+            .unwrap();
+        let (end, minute) = (1_767_225_600_000, Duration::from_secs(60));
+        assert!(!is_older(&pod, minute, end + 60_000) && is_older(&pod, minute, end + 60_001));
+        // A node's clock may be ahead of it.
+        assert!(!is_older(&pod, minute, end - 3_600_000) && !is_older(&Pod::default(), minute, end));
     }
 }

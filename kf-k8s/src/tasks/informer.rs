@@ -2,13 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_pods};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::pod::{CONTAINER, RUN};
@@ -33,6 +36,36 @@ pub(super) struct Informer {
     _watching: AbortOnDropHandle<()>,
 }
 
+/// Waits of 200 milliseconds to 10 seconds between tries, each twice as long as the one before.
+#[derive(Debug, Default)]
+struct Soon {
+    tries: u32,
+    last: Option<Instant>,
+}
+
+impl Soon {
+    const MOST: Duration = Duration::from_secs(10);
+}
+
+impl Iterator for Soon {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        // So long a watch went well.
+        if self.last.is_some_and(|last| last.elapsed() > 3 * Self::MOST) {
+            self.tries = 0;
+        }
+        let wait = Duration::from_millis(200) * 2_u32.pow(self.tries.min(10));
+        (self.tries, self.last) = (self.tries + 1, Some(Instant::now()));
+        Some(wait.min(Self::MOST))
+    }
+}
+
+impl Backoff for Soon {
+    /// Called for the beginning of each list, too, before that fails: what has gone well is seen by the time between.
+    fn reset(&mut self) {}
+}
+
 #[derive(Debug, Default)]
 struct Followers(Mutex<HashMap<String, watch::Sender<Sight>>>);
 
@@ -54,6 +87,24 @@ impl Follower {
     /// Tells it what was heard elsewhere, where it knows nothing yet.
     pub(super) fn hear(&self, pod: &Pod) {
         self.followers.tell(pod, true);
+    }
+
+    /// Tells it what the API server says of the pod itself, or that there is none; unless something else was told since it
+    /// was looked at last, which may be newer.
+    pub(super) fn look(&self, pod: Option<&Pod>) {
+        let followers = self.followers.lock();
+        let Some(sender) = followers.get(&self.name) else { return };
+        if self.sight.has_changed().unwrap_or(true) {
+            return;
+        }
+        sender.send_if_modified(|sight| {
+            match (pod.and_then(facts_of), &*sight) {
+                (Some(facts), _) => *sight = Sight::Pod(Arc::new(facts)),
+                (None, Sight::Pod(last)) => *sight = Sight::Gone(Arc::clone(last)),
+                (None, _) => return false,
+            }
+            true
+        });
     }
 }
 
@@ -116,7 +167,7 @@ impl Followers {
 
 async fn run(pods: Api<Pod>, followers: Arc<Followers>) {
     let config = watcher::Config::default().labels(RUN);
-    let mut events = std::pin::pin!(watch_pods(pods, config).default_backoff());
+    let mut events = std::pin::pin!(watch_pods(pods, config).backoff(Soon::default()));
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -144,6 +195,17 @@ mod tests {
         serde_json::from_value(json!({"metadata": {"name": name}, "status": {"phase": phase}})).unwrap()
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_is_tried_again_later_and_later_until_it_goes_well() {
+        let mut soon = Soon::default();
+        let waits: Vec<_> = soon.by_ref().take(8).map(|wait| wait.as_millis()).collect();
+        assert_eq!(waits, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        soon.reset();
+        assert_eq!(soon.next(), Some(Soon::MOST));
+        tokio::time::advance(Soon::MOST * 4).await;
+        assert_eq!(soon.next(), Some(Duration::from_millis(200)));
+    }
+
     #[tokio::test]
     async fn followers_hear_of_their_own_pod_and_of_its_end() {
         let followers = Arc::<Followers>::default();
@@ -163,6 +225,17 @@ mod tests {
         assert!(matches!(&*follower.sight.borrow(), Sight::Pod(_)));
         followers.all(&HashSet::new());
         assert!(matches!(&*follower.sight.borrow(), Sight::Gone(_)));
+        // It is there all the same.
+        let mut follower = follower;
+        follower.sight.borrow_and_update();
+        follower.look(Some(&pod("a", "Running")));
+        assert!(matches!(&*follower.sight.borrow_and_update(), Sight::Pod(pod) if !pod.over));
+        followers.tell(&pod("a", "Failed"), false);
+        // Asked before that was told.
+        follower.look(Some(&pod("a", "Running")));
+        assert!(matches!(&*follower.sight.borrow_and_update(), Sight::Pod(pod) if pod.over));
+        follower.look(None);
+        assert!(matches!(&*follower.sight.borrow(), Sight::Gone(pod) if pod.over));
         drop(follower);
         assert!(followers.lock().is_empty());
     }

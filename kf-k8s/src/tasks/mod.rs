@@ -30,6 +30,13 @@
 //! A pod's name follows from its attempt, and its pod goes on without the engine. An engine that comes back finds it, or what
 //! it gave, under that name and starts nothing twice. What a pod gave stays until its end is committed; then the pod goes.
 //!
+//! # What the cluster does meanwhile
+//! Requests that fail, or are not answered, are sent again, later and later: an API server that is overloaded, restarted or
+//! cut off is waited for, and what it did of a request whose answer was lost is looked up. That a pod is gone is believed of
+//! the API server alone, asked for that very pod; one whose label was taken away gets it back. An executor whose rights are
+//! taken away waits 20 seconds for them. A pod that was told to go and does not end in its time is lost with its node. Times
+//! of the cluster are compared with the cluster's clock, never with this machine's.
+//!
 //! # What goes wrong
 //! [`PodProblem`] has a variant for each, with what to do about it. What the cluster did, and not the task, counts against
 //! the engine's [budget for lost attempts](kf_pipeline::EngineBuilder::max_lost) instead of the task's retries.
@@ -39,11 +46,15 @@ mod claims;
 mod create;
 mod executor;
 mod informer;
+mod limits;
+mod logging;
+mod make;
 mod options;
 mod pace;
 pub mod platform;
 mod pod;
 mod problem;
+mod remove;
 
 pub use executor::PodExecutor;
 pub use options::TaskOptions;

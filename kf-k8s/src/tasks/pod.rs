@@ -27,6 +27,8 @@ pub(super) const CONTAINER: &str = "task";
 pub(super) const RUN: &str = "kf.dev/run";
 /// Annotation: the attempt.
 pub(super) const ATTEMPT: &str = "kf.dev/attempt";
+/// Variable of the worker's container: the attempt. Unlike an annotation, nobody can change it.
+const OF: &str = "KF_ATTEMPT";
 /// Annotation: what the worker in the pod is asked.
 const ASKED: &str = "kf.dev/request";
 /// Annotation: where the program is laid.
@@ -142,11 +144,20 @@ pub(super) fn pod(draft: Draft<'_>) -> Result<Pod, PlatformError> {
         let env = container.env.get_or_insert_default();
         env.extend(options.env.iter().map(|(name, value)| variable(name, value)));
         env.extend(asked(remote::ENTRY, ASKED_FILE));
+        env.push(variable(OF, &draft.handle.0));
         env.push(variable(remote::FOLDER, FOLDER));
         env.push(variable(remote::REPLY, "/dev/termination-log"));
     }
     let metadata = ObjectMeta { name: Some(pod_name(draft.handle)), ..made.metadata.unwrap_or_default() };
     Ok(Pod { metadata, spec: Some(spec), status: None })
+}
+
+/// Whether a pod is this attempt's, whatever became of its labels and annotations.
+pub(super) fn is_of(pod: &Pod, handle: &AttemptHandle) -> bool {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut env =
+        containers.filter(|container| container.name == CONTAINER).flat_map(|it| it.env.iter().flatten());
+    env.any(|variable| *variable == self::variable(OF, &handle.0))
 }
 
 /// What makes a process the worker of this entry.
@@ -194,7 +205,9 @@ mod tests {
             })
             .unwrap()
         };
-        let own = made(None);
+        let mut own = made(None);
+        own.metadata.annotations = None;
+        assert!(is_of(&own, &handle) && !is_of(&own, &AttemptHandle("r-1/fit#2".into())));
         let spec = own.spec.unwrap();
         assert_eq!(own.metadata.name.as_deref(), Some(pod_name(&handle).as_str()));
         assert_eq!((spec.containers.len(), spec.init_containers), (1, None));

@@ -136,10 +136,13 @@ impl PodProblem {
     pub(super) fn end(&self) -> AttemptEnd {
         let message = self.to_string();
         match self {
-            Self::Evicted { .. } | Self::NodeLost { .. } | Self::Deleted { .. } | Self::Forbidden { .. } => {
+            Self::Evicted { .. } | Self::NodeLost { .. } | Self::Deleted { .. } => {
                 AttemptEnd::Lost { message }
             }
-            Self::Refused { .. } | Self::NameTaken { .. } => AttemptEnd::Failed { message, permanent: true },
+            // Whether it has a pod is not known: another attempt could be its twin.
+            Self::Forbidden { .. } | Self::Refused { .. } | Self::NameTaken { .. } => {
+                AttemptEnd::Failed { message, permanent: true }
+            }
             _ => AttemptEnd::Failed { message, permanent: false },
         }
     }
@@ -216,6 +219,7 @@ mod tests {
             waits: None,
             over,
             leaves: false,
+            grace: None,
             evicted: evicted.map(|reason| Evicted { reason: reason.into(), message: Some("why".into()) }),
         }
     }

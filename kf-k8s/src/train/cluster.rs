@@ -17,6 +17,7 @@ use super::kinds::{Draft, Kind, LATE, Made};
 use super::names::{ATTEMPT, BEGAN, JOB, SPEC, VERDICT, WOKEN, labels, object_name, restart_of, selector};
 use super::options::PodOptions;
 use super::pods::{Start, template};
+use crate::clock::Clock;
 use crate::objects::TrainingRuntime;
 use crate::pod::whole_seconds;
 
@@ -104,9 +105,11 @@ impl Cluster {
         restart: u64,
     ) -> Result<()> {
         let wrong = |reason: String| Error::Job { job: spec.name.clone(), reason };
+        // Its time goes by the cluster's clock: another launcher may be the next to start it.
+        let now = Clock::ask_or_own(&self.client).await.seconds();
         let began = match restart {
-            0 => Timestamp::now().as_millis() / 1000,
-            _ => self.began(name).await?,
+            0 => now,
+            _ => self.began(name).await?.unwrap_or(now),
         };
         let object_name = object_name(name, restart);
         let start = Start {
@@ -124,11 +127,7 @@ impl Cluster {
             gang.mark(&object_name, spec.nodes, &spec.resources, spec.ranks_per_node, &mut template)
         });
         let gang = gang.unwrap_or_default();
-        let left = spec.timeout.map(|timeout| {
-            let spent = Timestamp::now().as_millis() / 1000 - began;
-            // 0 is refused.
-            whole_seconds(timeout).saturating_sub(spent).clamp(1, i64::from(i32::MAX))
-        });
+        let left = spec.timeout.map(|timeout| left(timeout, began, now));
         let draft = Draft { spec, options: &self.options, name: &object_name, template, seconds: left };
         let Made { spec: body, runtime } = self.kind.make(draft).map_err(|error| wrong(error.to_string()))?;
         let mut body = body;
@@ -267,11 +266,11 @@ impl Cluster {
         }
     }
 
-    /// When a job was submitted, in seconds since 1970.
-    async fn began(&self, name: &str) -> Result<i64> {
+    /// When a job was submitted, in seconds since 1970 by the cluster's clock; none where that was not written.
+    async fn began(&self, name: &str) -> Result<Option<i64>> {
         let objects = self.objects_of(name).await?;
         let began = |object: &DynamicObject| object.metadata.annotations.as_ref()?.get(BEGAN)?.parse().ok();
-        Ok(objects.iter().filter_map(began).min().unwrap_or(Timestamp::now().as_millis() / 1000))
+        Ok(objects.iter().filter_map(began).min())
     }
 
     /// Starts a job's ranks anew, and lets go of those before.
@@ -358,6 +357,12 @@ fn merge(into: &mut Value, from: Value) {
     }
 }
 
+/// How many seconds a job has left that began then, at least one: 0 is refused.
+fn left(timeout: Duration, began: i64, now: i64) -> i64 {
+    let spent = now.saturating_sub(began).max(0);
+    whole_seconds(timeout).saturating_sub(spent).clamp(1, i64::from(i32::MAX))
+}
+
 /// What the cluster's refusal is to the caller.
 pub(super) fn refused<'a>(what: &'a str, name: &'a str) -> impl Fn(kube::Error) -> Error + 'a {
     move |error| match &error {
@@ -386,4 +391,19 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_has_as_long_as_it_was_given() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(left(hour, 1000, 1000), 3600);
+        assert_eq!(left(hour, 1000, 1600), 3000);
+        assert_eq!(left(hour, 1000, 9000), 1);
+        // Written by a clock that was ahead.
+        assert_eq!(left(hour, 9000, 1000), 3600);
+    }
 }

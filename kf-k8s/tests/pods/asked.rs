@@ -30,7 +30,7 @@ impl Asked {
 }
 
 /// None for what is asked of no namespace.
-fn right(method: &Method, uri: &Uri) -> Option<String> {
+pub(crate) fn right(method: &Method, uri: &Uri) -> Option<String> {
     let words: Vec<&str> = uri.path().trim_matches('/').split('/').collect();
     let (group, words) = match words.as_slice() {
         ["api", _, "namespaces", _, rest @ ..] => ("", rest),

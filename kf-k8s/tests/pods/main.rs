@@ -6,6 +6,7 @@ mod asked;
 mod attempts;
 mod cluster;
 mod conformance;
+mod faults;
 mod gangs;
 mod image;
 mod jobs;
@@ -31,6 +32,7 @@ use self::asked::Asked;
 use self::cluster::TestNamespace;
 
 /// What every test gets: a launcher for a namespace of its own, with the rights that a platform team gives it.
+#[derive(Clone)]
 struct Given {
     /// With all rights, for what a test looks at from outside.
     admin: Client,
@@ -97,6 +99,7 @@ fn main() -> ExitCode {
     }
     let trials = [
         conformance::trials,
+        faults::trials,
         gangs::trials,
         jobs::trials,
         manifests::trials,

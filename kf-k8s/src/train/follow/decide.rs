@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use kf_core::Timestamp;
 use kf_core::process::Exit;
 use kf_train::carrier::{ErrorFile, Suspect, culprit};
 use kf_train::{Failure, JobEnd, JobEvent, Program, RankEnd};
@@ -87,7 +86,7 @@ impl Follow {
             }
             State::Active => {
                 self.suspended = (false, false);
-                let late = due.is_some_and(|due| Timestamp::now().as_millis() / 1000 > due);
+                let late = due.zip(self.clock).is_some_and(|(due, clock)| clock.seconds() > due);
                 match late && self.woken.is_none_or(|at| at.elapsed() > WAKE_AGAIN) {
                     true => Next::Wake,
                     false => self.limits(),

@@ -28,6 +28,7 @@ use super::cluster::Cluster;
 use super::kinds::State;
 use super::names::{object_name, selector};
 use super::node::NodeFacts;
+use crate::clock::Clock;
 use crate::facts::Wait;
 use crate::log::{Kept, Read};
 
@@ -128,6 +129,8 @@ struct Follow {
     waits: Option<(Instant, Wait)>,
     /// Whether it was told that the job is suspended, and that its pods have gone.
     suspended: (bool, bool),
+    /// The cluster's, where it is needed.
+    clock: Option<Clock>,
     /// When the operator was last told that the job's time is over.
     woken: Option<Instant>,
     logs: JoinSet<()>,
@@ -156,6 +159,7 @@ impl Follow {
             result: None,
             waits: None,
             suspended: (false, false),
+            clock: None,
             woken: None,
             logs: JoinSet::new(),
             tell,
@@ -206,6 +210,9 @@ impl Follow {
                 _ = tick.tick() => {}
             }
             self.tell_ranks();
+            if self.clock.is_none() && self.object.as_ref().is_some_and(|object| object.due.is_some()) {
+                self.clock = Some(Clock::ask_or_own(&self.cluster.client).await);
+            }
             match self.next() {
                 Next::Nothing => {}
                 Next::End(end) => return end,

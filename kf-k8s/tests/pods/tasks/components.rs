@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kf_pipeline::prelude::*;
 
-pub(super) fn all() -> Components {
+pub(crate) fn all() -> Components {
     kf_pipeline::testing::components()
         .with::<vanish>()
         .with::<swell>()
@@ -14,18 +14,20 @@ pub(super) fn all() -> Components {
         .with::<total>()
         .with::<last>()
         .with::<who>()
+        .with::<length>()
+        .with::<chatter>()
 }
 
 /// Ends its process without a word to whoever waits.
 #[component(cache = false)]
-pub(super) fn vanish() {
+pub(crate) fn vanish() {
     println!("so long");
     std::process::exit(3);
 }
 
 /// Takes more and more memory.
 #[component(cache = false, memory = "64Mi")]
-pub(super) fn swell() -> i64 {
+pub(crate) fn swell() -> i64 {
     let mut held: Vec<Vec<u8>> = Vec::new();
     for round in 1..64_u8 {
         held.push(vec![round; 16 << 20]);
@@ -35,7 +37,7 @@ pub(super) fn swell() -> i64 {
 
 /// Tells a witness outside of the cluster that it runs, and lasts a while.
 #[component(cache = false)]
-pub(super) fn witnessed(number: i64, witness: String, seconds: f64, context: Context) -> TaskResult<i64> {
+pub(crate) fn witnessed(number: i64, witness: String, seconds: f64, context: Context) -> TaskResult<i64> {
     let mut stream = TcpStream::connect(witness)?;
     write!(stream, "{} {}", context.task(), context.attempt())?;
     stream.shutdown(std::net::Shutdown::Write)?;
@@ -45,13 +47,13 @@ pub(super) fn witnessed(number: i64, witness: String, seconds: f64, context: Con
 }
 
 #[component(cache = false)]
-pub(super) async fn total(numbers: Vec<i64>) -> i64 {
+pub(crate) async fn total(numbers: Vec<i64>) -> i64 {
     numbers.iter().sum()
 }
 
 /// Lasts for so many seconds in its first attempt.
 #[component(cache = false)]
-pub(super) fn last(seconds: f64, context: Context) -> i64 {
+pub(crate) fn last(seconds: f64, context: Context) -> i64 {
     context.log("here");
     if context.attempt() == 1 {
         std::thread::sleep(Duration::from_secs_f64(seconds));
@@ -61,9 +63,29 @@ pub(super) fn last(seconds: f64, context: Context) -> i64 {
 
 /// The user that it runs as, and whether it finds a token of a service account.
 #[component(cache = false)]
-pub(super) fn who() -> TaskResult<String> {
+pub(crate) fn who() -> TaskResult<String> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let user = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
     let token = std::path::Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token").exists();
     Ok(format!("{} {token}", user.split_whitespace().next().unwrap_or_default()))
+}
+
+/// How many bytes it was given, and the last of them.
+#[component(cache = false)]
+pub(crate) fn length(text: String) -> String {
+    format!("{} {}", text.len(), &text[text.len().saturating_sub(3)..])
+}
+
+/// Prints so many lines of so many bytes, numbered, within so many seconds.
+#[component(cache = false)]
+pub(crate) fn chatter(lines: i64, bytes: i64, seconds: f64) -> TaskResult<i64> {
+    let fill = "x".repeat(usize::try_from(bytes)?.saturating_sub(9));
+    let (mut out, began) = (std::io::stdout().lock(), std::time::Instant::now());
+    for line in 0..lines {
+        writeln!(out, "{line:08} {fill}")?;
+        let due = Duration::from_secs_f64(seconds * (line as f64) / (lines as f64));
+        std::thread::sleep(due.saturating_sub(began.elapsed()));
+    }
+    out.flush()?;
+    Ok(lines)
 }

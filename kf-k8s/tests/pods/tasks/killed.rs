@@ -1,11 +1,9 @@
 //! An engine that is killed again and again, whose pods go on.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kf_core::metadata::RunState;
@@ -18,6 +16,7 @@ use tokio::runtime::Runtime;
 
 use super::super::Given;
 use super::components::{total, witnessed};
+use super::witness::Witness;
 use super::{store, trial};
 
 const NAME: &str = "pods-engine";
@@ -70,30 +69,10 @@ async fn run(told: Told) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
     Ok(())
 }
 
-/// Counts who says that it runs.
-#[derive(Default)]
-struct Witness(Mutex<BTreeMap<String, usize>>);
-
-impl Witness {
-    fn listen(self: &Arc<Self>, listener: TcpListener) {
-        let witness = Arc::clone(self);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { continue };
-                let mut said = String::new();
-                if stream.read_to_string(&mut said).is_ok() {
-                    *witness.0.lock().unwrap().entry(said).or_default() += 1;
-                    let _ = stream.write_all(b"ok");
-                }
-            }
-        });
-    }
-}
-
 async fn fifty_kills(given: Given) {
     store::give_keys(&given).await;
     let folder = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind((store::address(&given.admin).await.unwrap(), 0)).unwrap();
+    let witness = Witness::listen(&given).await;
     let token = folder.path().join("token");
     std::fs::write(&token, super::super::cluster::token(&given.admin, &given.namespace, "kf-engine").await)
         .unwrap();
@@ -101,11 +80,9 @@ async fn fifty_kills(given: Given) {
         home: folder.path().join("home"),
         namespace: given.namespace.clone(),
         token,
-        witness: listener.local_addr().unwrap(),
+        witness: witness.address(),
         outcome: folder.path().join("outcome"),
     };
-    let witness = Arc::<Witness>::default();
-    witness.listen(listener);
     let request = folder.path().join("request.json");
     std::fs::write(&request, serde_json::to_vec(&told).unwrap()).unwrap();
     let start = || -> Child {
@@ -137,7 +114,7 @@ async fn fifty_kills(given: Given) {
     let outcome: (RunState, Option<String>, Option<i64>) =
         serde_json::from_slice(&std::fs::read(&told.outcome).unwrap()).unwrap();
     assert_eq!(outcome, (RunState::Succeeded, None, Some((0..TASKS).sum())));
-    let seen = witness.0.lock().unwrap().clone();
+    let seen = witness.seen();
     assert_eq!(seen.len(), usize::try_from(TASKS).unwrap(), "{seen:?}");
     assert!(seen.iter().all(|(attempt, times)| *times == 1 && attempt.ends_with(" 1")), "{seen:?}");
     println!("{kills} kills, {under_way} of them with pods under way");

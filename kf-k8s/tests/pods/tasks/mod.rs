@@ -1,10 +1,11 @@
 //! Tasks as pods.
 
-mod components;
+pub(crate) mod components;
 mod killed;
-mod runs;
+pub(crate) mod runs;
 pub(crate) mod store;
 mod trouble;
+pub(crate) mod witness;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,17 +48,17 @@ where
 }
 
 /// An engine whose tasks are pods, and its home.
-struct Fixture {
-    engine: Engine,
-    _home: TempDir,
+pub(crate) struct Fixture {
+    pub(crate) engine: Engine,
+    pub(crate) home: TempDir,
 }
 
 impl Fixture {
-    async fn new(given: &Given) -> Self {
+    pub(crate) async fn new(given: &Given) -> Self {
         Self::with(given, |_| {}, |builder| builder).await
     }
 
-    async fn with(
+    pub(crate) async fn with(
         given: &Given,
         options: impl FnOnce(&mut TaskOptions),
         engine: impl FnOnce(EngineBuilder) -> EngineBuilder,
@@ -68,12 +69,12 @@ impl Fixture {
         store::give_keys(given).await;
         let (builder, _) =
             builder(given.engine.clone(), &given.namespace, &home.path().join("home"), task_options);
-        Self { engine: engine(builder).open(home.path().join("home")).await.unwrap(), _home: home }
+        Self { engine: engine(builder).open(home.path().join("home")).await.unwrap(), home }
     }
 }
 
 /// An engine's builder whose tasks are pods of a namespace.
-fn builder(
+pub(crate) fn builder(
     client: Client,
     namespace: &str,
     home: &Path,
@@ -91,7 +92,7 @@ fn builder(
     )
 }
 
-fn task_options() -> TaskOptions {
+pub(crate) fn task_options() -> TaskOptions {
     let mut options = TaskOptions::new(image::NAME);
     options.pod.image_pull_policy = Some("IfNotPresent".into());
     options.pod.service_account = Some("kf-task".into());

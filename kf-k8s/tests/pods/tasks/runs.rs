@@ -19,7 +19,7 @@ use super::super::Given;
 use super::components::{last, who};
 use super::{Fixture, trial};
 
-pub(super) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
+pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     vec![
         trial(runtime, client, "executor_conformance", conforms),
         trial(runtime, client, "commands_run_in_images_of_their_own", commands),
@@ -121,7 +121,7 @@ async fn finished_pods_stay(given: Given) {
 }
 
 /// The pods of a run that are there and not on their way out.
-pub(super) async fn pods_of(given: &Given, run: &str) -> Vec<String> {
+pub(crate) async fn pods_of(given: &Given, run: &str) -> Vec<String> {
     let pods: Api<Pod> = Api::namespaced(given.admin.clone(), &given.namespace);
     let list = ListParams::default().labels(&format!("kf.dev/run={run}"));
     let found = pods.list(&list).await.unwrap().items.into_iter();
@@ -150,7 +150,7 @@ async fn cancelled(given: Given) {
 }
 
 /// Waits until a pod of the run has its container started.
-pub(super) async fn until_it_runs(given: &Given, run: &str) -> Pod {
+pub(crate) async fn until_it_runs(given: &Given, run: &str) -> Pod {
     let pods: Api<Pod> = Api::namespaced(given.admin.clone(), &given.namespace);
     let list = ListParams::default().labels(&format!("kf.dev/run={run}"));
     let running = async {

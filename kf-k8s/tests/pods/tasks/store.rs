@@ -31,7 +31,7 @@ pub(crate) async fn start(client: &Client) -> Result<(), String> {
 }
 
 /// The address of this machine that the cluster's node sees.
-pub(super) async fn address(client: &Client) -> Result<IpAddr, String> {
+pub(crate) async fn address(client: &Client) -> Result<IpAddr, String> {
     let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
     let nodes = nodes.map_err(|error| error.to_string())?;
     let addresses = nodes.items.iter().filter_map(|node| node.status.as_ref()?.addresses.as_ref()).flatten();
@@ -47,7 +47,7 @@ pub(super) async fn address(client: &Client) -> Result<IpAddr, String> {
 }
 
 /// The endpoint that engines and pods share: of another process, as it was told.
-pub(super) fn endpoint() -> String {
+pub(crate) fn endpoint() -> String {
     SERVER.get().map_or_else(|| std::env::var(ENDPOINT).unwrap(), S3Server::endpoint)
 }
 
@@ -56,24 +56,24 @@ fn options() -> S3Options {
 }
 
 /// The store of a test's engine.
-pub(super) fn of_the_engine(namespace: &str, scratch: &Path) -> ArtifactStore {
+pub(crate) fn of_the_engine(namespace: &str, scratch: &Path) -> ArtifactStore {
     let url = format!("s3://{BUCKET}/{namespace}");
     ArtifactStore::s3(&url, scratch, options().keys("kf", "kf")).unwrap()
 }
 
 /// The same store, in a pod: its keys come from the secret.
-pub(super) fn of_a_pod() -> kf_core::Result<ArtifactStore> {
+pub(crate) fn of_a_pod() -> kf_core::Result<ArtifactStore> {
     let namespace = std::env::var(PLACE).unwrap_or_default();
     ArtifactStore::s3(&format!("s3://{BUCKET}/{namespace}"), "/kf/fetched", options())
 }
 
 /// What pods must know of it.
-pub(super) fn env(namespace: &str) -> Vec<(String, String)> {
+pub(crate) fn env(namespace: &str) -> Vec<(String, String)> {
     vec![(ENDPOINT.to_owned(), endpoint()), (PLACE.to_owned(), namespace.to_owned())]
 }
 
 /// Makes the secret with its keys.
-pub(super) async fn give_keys(given: &Given) {
+pub(crate) async fn give_keys(given: &Given) {
     let keys = [("AWS_ACCESS_KEY_ID", "kf"), ("AWS_SECRET_ACCESS_KEY", "kf")];
     let secret = Secret {
         metadata: ObjectMeta { name: Some(SECRET.into()), ..Default::default() },

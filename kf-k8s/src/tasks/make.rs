@@ -1,0 +1,157 @@
+//! The making of an attempt's pod: it is made once, whatever becomes of the answers.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kf_pipeline::AttemptHandle;
+use kube::api::PostParams;
+use tokio::time::sleep;
+
+use super::attempt::{Canceling, Carrying};
+use super::create::{Again, Patience, Refusal, may_be_done, refusal, with_causes};
+use super::executor::Shared;
+use super::informer::Follower;
+use super::pod::{is_of, pod_name};
+use super::problem::PodProblem;
+use super::remove::remove_pod;
+use crate::answer::in_time;
+
+/// How long it takes until a quota is asked again.
+const QUOTA_AGAIN: Duration = Duration::from_secs(3);
+/// How long the answer to a request that is under way is waited for when the attempt is cancelled.
+const LAST_ANSWER: Duration = Duration::from_secs(3);
+/// When a pod is looked for that may have been made after its attempt was cancelled, each after the other.
+const LOOKS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15)];
+
+impl Carrying {
+    /// Makes the pod, unless it is there.
+    pub(super) async fn make(&self, pod: &Pod, follower: &Follower) -> Result<(), PodProblem> {
+        let Shared { pods, pace, namespace, .. } = &*self.shared;
+        let (mut again, mut patience) = (Again::default(), Patience::default());
+        let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
+        let mut unsure = Unsure::new(self);
+        let asked = &self.canceling.asked;
+        while !asked.is_cancelled() {
+            // From when it may be on its way.
+            let creating = async {
+                unsure.maybe = true;
+                in_time(pods.create(&params, pod)).await
+            };
+            let created = tokio::select! {
+                created = pace.send(creating) => created,
+                () = async { asked.cancelled().await; sleep(LAST_ANSWER).await } => break,
+            };
+            let error = match created {
+                Ok(made) => {
+                    unsure.maybe = false;
+                    self.shared.is_ours(&self.handle);
+                    follower.hear(&made);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            unsure.maybe = unsure.before || may_be_done(&error);
+            unsure.before = unsure.maybe;
+            let refusal = refusal(&error);
+            if !matches!(refusal, Refusal::Forbidden(_)) {
+                patience.renew();
+            }
+            match refusal {
+                Refusal::There => match in_time(pods.get_opt(&self.name)).await {
+                    Ok(Some(there)) if is_of(&there, &self.handle) => {
+                        tracing::debug!(pod = %self.name, "it is there already");
+                        unsure.maybe = false;
+                        self.shared.is_ours(&self.handle);
+                        follower.hear(&there);
+                        return Ok(());
+                    }
+                    Ok(Some(_)) => {
+                        unsure.maybe = false;
+                        return Err(PodProblem::NameTaken {
+                            namespace: namespace.clone(),
+                            pod: self.name.clone(),
+                            attempt: self.handle.0.clone(),
+                        });
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.waits(format!("the API server can't be asked: {}", with_causes(&error))).await
+                    }
+                },
+                Refusal::Quota(reason) => {
+                    self.waits(format!("the namespace's quota is used up: {reason}")).await;
+                    self.unless_canceled(sleep(QUOTA_AGAIN)).await;
+                    continue;
+                }
+                Refusal::Forbidden(reason) => {
+                    let problem = PodProblem::Forbidden { namespace: namespace.clone(), reason };
+                    if patience.is_over() {
+                        return Err(problem);
+                    }
+                    self.waits(problem.to_string()).await;
+                }
+                Refusal::Refused(reason) => {
+                    return Err(PodProblem::Refused {
+                        namespace: namespace.clone(),
+                        pod: self.name.clone(),
+                        reason,
+                    });
+                }
+                Refusal::Later(reason) => {
+                    self.waits(format!("the API server can't be asked: {reason}")).await
+                }
+            }
+            self.unless_canceled(again.wait()).await;
+        }
+        Ok(())
+    }
+
+    async fn unless_canceled(&self, wait: impl Future<Output = ()>) {
+        let _ = self.canceling.asked.run_until_cancelled(wait).await;
+    }
+}
+
+/// While it is not known whether a pod was made. Dropped so after the attempt was cancelled, it has the pod looked for, and
+/// removed: nobody else will come for it.
+struct Unsure {
+    shared: Arc<Shared>,
+    handle: AttemptHandle,
+    canceling: Arc<Canceling>,
+    maybe: bool,
+    /// Whether it was so before the last request.
+    before: bool,
+}
+
+impl Unsure {
+    fn new(carrying: &Carrying) -> Self {
+        let Carrying { shared, handle, canceling, .. } = carrying;
+        let (shared, handle, canceling) = (Arc::clone(shared), handle.clone(), Arc::clone(canceling));
+        Self { shared, handle, canceling, maybe: false, before: false }
+    }
+}
+
+impl Drop for Unsure {
+    fn drop(&mut self) {
+        if !self.maybe || !self.canceling.asked.is_cancelled() {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (shared, handle) = (Arc::downgrade(&self.shared), self.handle.clone());
+        let removes = async move {
+            for after in LOOKS {
+                sleep(after).await;
+                let Some(shared) = shared.upgrade() else { return };
+                let name = pod_name(&handle);
+                if let Ok(Some(pod)) = in_time(shared.pods.get_opt(&name)).await
+                    && is_of(&pod, &handle)
+                {
+                    return remove_pod(&shared, &name, Some(0)).await;
+                }
+            }
+        };
+        let mut leaving = self.shared.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.spawn_on(removes, &runtime);
+    }
+}
