@@ -68,5 +68,6 @@ pub mod objects;
 mod pod;
 pub mod tasks;
 pub mod train;
+mod watching;
 
 pub use manifests::manifests;

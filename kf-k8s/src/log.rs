@@ -121,7 +121,7 @@ impl Followed {
             container: Some(self.container.clone()),
             follow,
             timestamps: true,
-            since_time: last.parse().ok(),
+            since_time: second(last).and_then(|time| time.parse().ok()),
             ..LogParams::default()
         };
         let mut stream = Box::pin(in_time(self.pods.log_stream(&self.pod, &params)).await?);
@@ -174,6 +174,11 @@ impl Followed {
     }
 }
 
+/// The second that a time is in: a request takes no part of one, and would round it up.
+fn second(time: &str) -> Option<String> {
+    time.get(..19).map(|time| format!("{time}Z"))
+}
+
 /// Whether it is such a time as Kubernetes writes before each line.
 fn is_time(text: &str) -> bool {
     text.len() >= 20 && text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T')
@@ -223,6 +228,8 @@ mod tests {
         kept.add("the last");
         assert!(kept.text().len() <= Kept::MOST && kept.text().len() > Kept::MOST - 2000);
         assert_eq!(kept.last(1), ["the last"]);
+        assert_eq!(second("2026-01-01T00:00:00.923456789Z").as_deref(), Some("2026-01-01T00:00:00Z"));
+        assert_eq!(second(""), None);
         assert!(is_time("2026-01-01T00:00:00.123456789Z") && !is_time("hello") && !is_time(&"T".repeat(30)));
     }
 }

@@ -2,20 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_pods};
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::pod::{CONTAINER, RUN};
 use crate::facts::{PodFacts, facts};
+use crate::watching::watched;
 
 /// What is known of a pod.
 #[derive(Clone, Debug, Default)]
@@ -34,36 +31,6 @@ pub(super) enum Sight {
 pub(super) struct Informer {
     followers: Arc<Followers>,
     _watching: AbortOnDropHandle<()>,
-}
-
-/// Waits of 200 milliseconds to 10 seconds between tries, each twice as long as the one before.
-#[derive(Debug, Default)]
-struct Soon {
-    tries: u32,
-    last: Option<Instant>,
-}
-
-impl Soon {
-    const MOST: Duration = Duration::from_secs(10);
-}
-
-impl Iterator for Soon {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        // So long a watch went well.
-        if self.last.is_some_and(|last| last.elapsed() > 3 * Self::MOST) {
-            self.tries = 0;
-        }
-        let wait = Duration::from_millis(200) * 2_u32.pow(self.tries.min(10));
-        (self.tries, self.last) = (self.tries + 1, Some(Instant::now()));
-        Some(wait.min(Self::MOST))
-    }
-}
-
-impl Backoff for Soon {
-    /// Called for the beginning of each list, too, before that fails: what has gone well is seen by the time between.
-    fn reset(&mut self) {}
 }
 
 #[derive(Debug, Default)]
@@ -166,8 +133,7 @@ impl Followers {
 }
 
 async fn run(pods: Api<Pod>, followers: Arc<Followers>) {
-    let config = watcher::Config::default().labels(RUN);
-    let mut events = std::pin::pin!(watch_pods(pods, config).backoff(Soon::default()));
+    let mut events = std::pin::pin!(watched(pods, watcher::Config::default().labels(RUN)));
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -193,17 +159,6 @@ mod tests {
 
     fn pod(name: &str, phase: &str) -> Pod {
         serde_json::from_value(json!({"metadata": {"name": name}, "status": {"phase": phase}})).unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_is_tried_again_later_and_later_until_it_goes_well() {
-        let mut soon = Soon::default();
-        let waits: Vec<_> = soon.by_ref().take(8).map(|wait| wait.as_millis()).collect();
-        assert_eq!(waits, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
-        soon.reset();
-        assert_eq!(soon.next(), Some(Soon::MOST));
-        tokio::time::advance(Soon::MOST * 4).await;
-        assert_eq!(soon.next(), Some(Duration::from_millis(200)));
     }
 
     #[tokio::test]

@@ -77,6 +77,7 @@ pub(crate) struct TestNamespace {
 impl TestNamespace {
     /// As a platform team makes it, of options in which its name stands in for `of`.
     pub(crate) async fn new(admin: &Client, of: &str, options: impl FnOnce(&mut Options)) -> Self {
+        let of = of[..of.len().min(50)].trim_end_matches('-');
         let name = format!("kf-{of}-{}", std::process::id());
         let mut made = Options::new(&name);
         options(&mut made);

@@ -13,7 +13,6 @@ use futures::{Stream, StreamExt};
 use kf_train::carrier::JobFeed;
 use kf_train::{Failure, JobEnd, JobEvent, JobSpec};
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -267,13 +266,12 @@ impl Follow {
     }
 }
 
-/// What is told of objects, over broken watches.
+/// What is told of the objects of a job.
 fn watched<K>(api: Api<K>, job: &str) -> impl Stream<Item = Event<K>> + use<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let config = watcher::Config::default().labels(&selector(job));
-    watch(api, config)
-        .default_backoff()
+    crate::watching::watched(api, config)
         .filter_map(async |event| event.inspect_err(|error| debug!(%error, "a watch is made again")).ok())
 }

@@ -48,12 +48,13 @@ async fn one_after_another(given: Given) {
     const TASKS: i64 = 4;
     let witness = Witness::listen(&given).await;
     let Fixture { engine, home } = Fixture::new(&given).await;
-    let run = engine.start(&witnessed_tasks(&witness, TASKS, 4.0), kf_pipeline::args! {}).await.unwrap();
+    let pipeline = witnessed_tasks(&witness, TASKS, 4.0);
+    let run = engine.start(&pipeline, kf_pipeline::args! {}).await.unwrap();
     let id = run.id().clone();
     until("none has begun", async || !witness.seen().is_empty()).await;
     engine.drain().await;
     drop((engine, run));
-    let (_engine, run) = again(&given, &home, &id).await;
+    let (_engine, run) = again(&given, &home, &id, &pipeline).await;
     all_once(&run, &witness, TASKS).await;
 }
 
@@ -62,12 +63,13 @@ async fn cut_off(given: Given) {
     const TASKS: i64 = 3;
     let (proxy, witness) = (Proxy::start(given.engine.clone()).await, Witness::listen(&given).await);
     let Fixture { engine, home } = fixture_by(&given, proxy.client()).await;
-    let run = engine.start(&witnessed_tasks(&witness, TASKS, 5.0), kf_pipeline::args! {}).await.unwrap();
+    let pipeline = witnessed_tasks(&witness, TASKS, 5.0);
+    let run = engine.start(&pipeline, kf_pipeline::args! {}).await.unwrap();
     let id = run.id().clone();
     until("none has begun", async || !witness.seen().is_empty()).await;
     proxy.cut_off();
     engine.drain().await;
     drop((engine, run));
-    let (_engine, run) = again(&given, &home, &id).await;
+    let (_engine, run) = again(&given, &home, &id, &pipeline).await;
     all_once(&run, &witness, TASKS).await;
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use k8s_openapi::api::batch::v1::Job as KubeJob;
 use kf_k8s::train::{Kind, KubeLauncher};
 use kf_train::{Error, Job, JobEnd, JobEvent, JobHandle, Launcher};
@@ -23,8 +24,8 @@ pub(super) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     };
     vec![
         spoiled("every_third_request_comes_too_often", Fault::Refused(429), 3),
-        spoiled("every_second_request_fails_inside", Fault::Refused(500), 2),
-        spoiled("every_second_answer_breaks_off", Fault::Broken, 2),
+        spoiled("every_third_request_fails_inside", Fault::Refused(500), 3),
+        spoiled("every_third_answer_breaks_off", Fault::Broken, 3),
         spoiled("all_watches_are_too_old", Fault::Expired, 1),
         trial(runtime, client, "faults::jobs::the_way_to_the_cluster_is_cut", cut_off),
         trial(runtime, client, "faults::jobs::one_whose_answers_are_lost_is_made_once", lost),
@@ -38,9 +39,21 @@ fn counts(nodes: usize) -> Job {
 
 /// Each rank started once, each line of it came once, and it ended well.
 async fn went_well(launcher: &KubeLauncher, handle: &JobHandle, nodes: usize) {
-    let events = async { launcher.events(handle).await.unwrap().collect::<Vec<_>>().await };
-    let events = tokio::time::timeout(Duration::from_secs(80), events).await.unwrap();
-    let started = events.iter().filter(|event| matches!(event, JobEvent::RankStarted { .. })).count();
+    let events = launcher.events(handle).await.unwrap();
+    goes_well(launcher, handle, nodes, events, 0).await;
+}
+
+/// The same, of which so many ranks have started by now.
+async fn goes_well(
+    launcher: &KubeLauncher,
+    handle: &JobHandle,
+    nodes: usize,
+    events: BoxStream<'static, JobEvent>,
+    before: usize,
+) {
+    let events = tokio::time::timeout(Duration::from_secs(80), events.collect::<Vec<_>>()).await.unwrap();
+    let started =
+        before + events.iter().filter(|event| matches!(event, JobEvent::RankStarted { .. })).count();
     assert_eq!(started, nodes, "{events:?}");
     assert!(matches!(events.last(), Some(JobEvent::Ended(JobEnd::Succeeded { .. }))), "{events:?}");
     for rank in 0..nodes {
@@ -71,12 +84,21 @@ async fn cut_off(given: Given) {
     let launcher = launcher(&given, &proxy);
     let handle = launcher.submit(counts(2).spec().unwrap().clone(), "cut-off").await.unwrap();
     let mut events = launcher.events(&handle).await.unwrap();
-    let begun = async { while !matches!(events.next().await, Some(JobEvent::Line { .. })) {} };
-    tokio::time::timeout(Duration::from_secs(60), begun).await.unwrap();
+    let begun = async {
+        let mut started = 0;
+        loop {
+            match events.next().await.unwrap() {
+                JobEvent::RankStarted { .. } => started += 1,
+                JobEvent::Line { .. } => return started,
+                _ => {}
+            }
+        }
+    };
+    let started = tokio::time::timeout(Duration::from_secs(60), begun).await.unwrap();
     proxy.cut_off();
     tokio::time::sleep(Duration::from_secs(10)).await;
     proxy.heal();
-    went_well(&launcher, &handle, 2).await;
+    goes_well(&launcher, &handle, 2, events, started).await;
 }
 
 /// Who submits hears of it, and may do so again.

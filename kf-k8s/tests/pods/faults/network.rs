@@ -31,7 +31,7 @@ pub(super) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
         spoiled("every_second_request_finds_nobody", Fault::Refused(503), &PODS, 2),
         spoiled("all_answers_are_slow", Fault::Slow(Duration::from_secs(2)), &[], 1),
         spoiled("every_second_answer_breaks_off", Fault::Broken, &PODS, 2),
-        spoiled("every_second_answer_is_lost", Fault::Lost, &PODS, 2),
+        spoiled("every_third_answer_is_lost", Fault::Lost, &PODS, 3),
         spoiled("all_watches_are_too_old", Fault::Expired, &["watch /pods"], 1),
         spoiled("every_watch_is_refused_as_too_old", Fault::Refused(410), &["watch /pods"], 1),
         trial(runtime, client, "network::the_way_to_the_cluster_is_cut", cut_off),
@@ -136,7 +136,7 @@ async fn log(given: Given) {
 async fn ends_unseen(given: Given) {
     let (proxy, witness) = (Proxy::start(given.engine.clone()).await, Witness::listen(&given).await);
     let fixture = fixture_by(&given, proxy.client()).await;
-    let run = start(&fixture, &one(&witness, 2.0)).await;
+    let run = start(&fixture, &one(&witness, 5.0)).await;
     let pod = until_a_pod(&given, |pod| phase(pod) == "Running").await;
     proxy.cut_off();
     let pod = name(&pod).to_owned();

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use kf_core::RunId;
 use kf_core::metadata::RunState;
-use kf_pipeline::RunHandle;
+use kf_pipeline::{Engine, Pipeline, RunHandle, StartOptions, args};
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use libtest_mimic::Trial;
@@ -62,15 +63,16 @@ async fn label_taken(given: Given) {
 async fn marks_taken(given: Given) {
     let witness = Witness::listen(&given).await;
     let fixture = Fixture::new(&given).await;
-    let run = start(&fixture, &one(&witness, 8.0)).await;
+    let pipeline = one(&witness, 8.0);
+    let run = start(&fixture, &pipeline).await;
     let pod = until_a_pod(&given, |pod| phase(pod) == "Running").await;
     until("it has not begun", async || !witness.seen().is_empty()).await;
     let id = run.id().clone();
     fixture.engine.drain().await;
     drop((run, fixture.engine));
     strip(&given, &pod).await;
-    let run = again(&given, &fixture.home, &id).await;
-    assert_eq!(ends(&run.1).await.state, RunState::Succeeded);
+    let (_engine, run) = again(&given, &fixture.home, &id, &pipeline).await;
+    assert_eq!(ends(&run).await.state, RunState::Succeeded);
     assert_eq!(witness.seen().into_values().collect::<Vec<_>>(), [1], "{:?}", witness.seen());
 }
 
@@ -78,12 +80,14 @@ async fn marks_taken(given: Given) {
 pub(super) async fn again(
     given: &Given,
     home: &tempfile::TempDir,
-    run: &kf_core::RunId,
-) -> (kf_pipeline::Engine, RunHandle) {
+    run: &RunId,
+    pipeline: &Pipeline,
+) -> (Engine, RunHandle) {
     let home = home.path().join("home");
     let (builder, _) = builder(given.engine.clone(), &given.namespace, &home, task_options());
     let engine = builder.open(&home).await.unwrap();
-    let handle = engine.handle(run).unwrap();
+    let options = StartOptions::new().id(run.clone());
+    let handle = engine.start_with(pipeline, args! {}, options).await.unwrap();
     (engine, handle)
 }
 
@@ -118,7 +122,7 @@ async fn deleted_while_it_runs(given: Given) {
 async fn deleted_unseen(given: Given) {
     let (proxy, witness) = (Proxy::start(given.engine.clone()).await, Witness::listen(&given).await);
     let fixture = fixture_by(&given, proxy.client()).await;
-    let run = start(&fixture, &one(&witness, 2.0)).await;
+    let run = start(&fixture, &one(&witness, 5.0)).await;
     let pod = until_a_pod(&given, |pod| phase(pod) == "Running").await;
     proxy.cut_off();
     let ended = until_a_pod(&given, |pod| phase(pod) == "Succeeded").await;
