@@ -8,7 +8,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kf_core::CancellationToken;
 use kf_core::process::{Log, LogWriter};
 use kf_pipeline::{AttemptEnd, AttemptHandle, AttemptStatus, remote};
+use kube::Resource;
 use kube::api::{DeleteParams, PostParams};
+use kube::core::Request;
+use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
@@ -44,8 +47,8 @@ pub(super) struct Canceling {
 
 /// What an attempt begins with.
 pub(super) enum Start {
-    /// Its pod is to be made.
-    Make(Box<Pod>),
+    /// Its pod is to be made, of this JSON: as an object it is ten times as large, and thousands may wait for their turn.
+    Make(Vec<u8>),
     /// Its pod is there.
     There(Box<Pod>),
 }
@@ -106,13 +109,12 @@ impl Carrying {
     }
 
     /// Makes the pod, unless it is there.
-    async fn make(&self, pod: &Pod, follower: &Follower) -> Result<(), PodProblem> {
+    async fn make(&self, pod: &[u8], follower: &Follower) -> Result<(), PodProblem> {
         let Shared { pods, pace, namespace, .. } = &*self.shared;
         let (namespace, mut again) = (|| namespace.clone(), Again::default());
-        let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
         while !self.canceling.asked.is_cancelled() {
-            let error = match pace.send(pods.create(&params, pod)).await {
-                Ok(_) => {
+            let error = match pace.send(self.create(pod)).await {
+                Ok(()) => {
                     self.shared.is_ours(&self.handle);
                     return Ok(());
                 }
@@ -159,6 +161,13 @@ impl Carrying {
             self.unless_canceled(again.wait()).await;
         }
         Ok(())
+    }
+
+    async fn create(&self, pod: &[u8]) -> kube::Result<()> {
+        let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
+        let path = Pod::url_path(&(), Some(&self.shared.namespace));
+        let request = Request::new(path).create(&params, pod.to_vec()).map_err(kube::Error::BuildRequest)?;
+        self.shared.client.request::<IgnoredAny>(request).await.map(drop)
     }
 
     async fn unless_canceled(&self, wait: impl Future<Output = ()>) {
