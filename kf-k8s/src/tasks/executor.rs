@@ -205,7 +205,8 @@ impl Shared {
     async fn remove_unfinished(&self, list: &ListParams, params: &DeleteParams) -> kube::Result<()> {
         let ended = |pod: &Pod| {
             let facts = facts_of(pod);
-            facts.is_some_and(|pod| pod.over || pod.containers.iter().any(|container| container.end.is_some()))
+            facts
+                .is_some_and(|pod| pod.over || pod.containers.iter().any(|container| container.end.is_some()))
         };
         let found = self.pods.list(list).await?.items;
         for name in found.iter().filter(|pod| !ended(pod)).filter_map(|pod| pod.metadata.name.as_ref()) {

@@ -83,7 +83,8 @@ impl Objects {
             value.remove("status");
         }
         if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
-            metadata.retain(|field, _| ["name", "namespace", "labels", "annotations"].contains(&field.as_str()));
+            metadata
+                .retain(|field, _| ["name", "namespace", "labels", "annotations"].contains(&field.as_str()));
         }
         // What Kubernetes itself adds to a Job.
         for (parent, field) in [("/spec", "selector"), ("/spec", "clusterIPs"), ("/spec", "clusterIP")] {
@@ -233,7 +234,11 @@ pub(crate) async fn measure(namespace: &Namespace, asked: &Asked, table: &mut Ta
         let over = launched.iter().zip(&made).map(|(ours, bare)| ours - bare).collect();
         let ours = Measured::new(format!("{name} of 2 ranks, until both have begun"), "s", launched);
         let peer = Measured::new("  the same object made bare", "s", made);
-        table.add(Measured::new(format!("overhead of a launched {name}, of each turn"), "s", over), None, "≤ 1");
+        table.add(
+            Measured::new(format!("overhead of a launched {name}, of each turn"), "s", over),
+            None,
+            "≤ 1",
+        );
         table.add(ours, Some(peer), "");
     }
     table.note(

@@ -59,7 +59,8 @@ impl Asked {
 fn main() -> ExitCode {
     let components = Components::new().with::<single::nothing>().with::<single::pass>();
     let tasks = RemoteTasks::new(components, store::of_a_pod);
-    if let Some(code) = run_if_asked(&Workers::new().with(tasks).with(jobs::ranks()).with(thousands::worker()))
+    if let Some(code) =
+        run_if_asked(&Workers::new().with(tasks).with(jobs::ranks()).with(thousands::worker()))
     {
         return code;
     }

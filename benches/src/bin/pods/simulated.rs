@@ -32,7 +32,9 @@ pub(crate) async fn played(client: &Client) -> Result<(), String> {
     let stages = stages(client).0.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
     match stages.items.iter().any(|stage| stage.name_any().starts_with("node-")) {
         true => Ok(()),
-        false => Err("the KWOK of the cluster has no stages that make nodes ready; apply its stages".to_owned()),
+        false => {
+            Err("the KWOK of the cluster has no stages that make nodes ready; apply its stages".to_owned())
+        }
     }
 }
 
@@ -40,11 +42,8 @@ pub(crate) async fn played(client: &Client) -> Result<(), String> {
 pub(crate) fn send(options: &mut PodOptions) {
     options.labels.insert(LABEL.into(), SIMULATED.into());
     options.node_selector.insert(LABEL.into(), SIMULATED.into());
-    options.tolerations = vec![Toleration {
-        key: Some(LABEL.into()),
-        operator: Some("Exists".into()),
-        ..Default::default()
-    }];
+    options.tolerations =
+        vec![Toleration { key: Some(LABEL.into()), operator: Some("Exists".into()), ..Default::default() }];
 }
 
 fn stages(client: &Client) -> (Api<DynamicObject>, ApiResource) {

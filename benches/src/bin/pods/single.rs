@@ -38,12 +38,7 @@ fn chain() -> kf_pipeline::Result<Pipeline> {
 }
 
 /// An engine whose pods stay for so long.
-async fn engine(
-    namespace: &Namespace,
-    server: &S3Server,
-    home: &Path,
-    keep: Duration,
-) -> Outcome<Engine> {
+async fn engine(namespace: &Namespace, server: &S3Server, home: &Path, keep: Duration) -> Outcome<Engine> {
     let store = store::of_the_engine(server, &home.join("fetched"))?;
     let mut options = TaskOptions::new("");
     options.pod = namespace.pod_options();
