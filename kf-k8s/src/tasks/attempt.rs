@@ -74,7 +74,8 @@ impl Carrying {
         let canceling = Arc::clone(&self.canceling);
         // A request to make it that is under way comes to its end: the pod could be there after it was removed.
         let made = match start {
-            Start::Make(pod) => self.make(&pod, &follower).await,
+            // Requests are large while they are made, and are not to be kept room for while the pod runs.
+            Start::Make(pod) => Box::pin(self.make(&pod, &follower)).await,
             Start::There(pod) => {
                 follower.hear(&pod);
                 Ok(())
@@ -91,7 +92,7 @@ impl Carrying {
         match came {
             Some(end) => end,
             None => {
-                self.remove(&mut follower).await;
+                Box::pin(self.remove(&mut follower)).await;
                 AttemptEnd::Canceled
             }
         }
@@ -100,8 +101,8 @@ impl Carrying {
     async fn come(&self, follower: &mut Follower) -> AttemptEnd {
         let mut log = Logging::default();
         let (came, facts) = self.follow(follower, &mut log).await;
-        let tail = log.end(self, &facts.uid).await;
-        self.end(came, &facts, tail).await
+        let tail = Box::pin(log.end(self, &facts.uid)).await;
+        Box::pin(self.end(came, &facts, tail)).await
     }
 
     async fn waits(&self, reason: impl Into<String>) {
@@ -113,7 +114,7 @@ impl Carrying {
         let Shared { pods, pace, namespace, .. } = &*self.shared;
         let (namespace, mut again) = (|| namespace.clone(), Again::default());
         while !self.canceling.asked.is_cancelled() {
-            let error = match pace.send(self.create(pod)).await {
+            let error = match pace.send(async { Box::pin(self.create(pod)).await }).await {
                 Ok(()) => {
                     self.shared.is_ours(&self.handle);
                     return Ok(());
@@ -221,7 +222,7 @@ impl Carrying {
                     }
                 }
                 () = wait_until(hopeless) => {}
-                () = tokio::time::sleep(LOOK) => self.look(follower).await,
+                () = tokio::time::sleep(LOOK) => Box::pin(self.look(follower)).await,
             }
         }
     }
