@@ -37,8 +37,8 @@ pub(super) struct Canceling {
 
 /// What an attempt begins with.
 pub(super) enum Start {
-    /// Its pod is to be made.
-    Make(Box<Pod>),
+    /// Its pod is to be made, of this JSON: as an object it is ten times as large, and thousands may wait for their turn.
+    Make(Vec<u8>),
     /// Its pod is there.
     There(Box<Pod>),
 }
@@ -65,7 +65,8 @@ impl Carrying {
         let mut follower = self.shared.informer().follow(&self.name);
         let canceling = Arc::clone(&self.canceling);
         let made = match start {
-            Start::Make(pod) => self.make(&pod, &follower).await,
+            // Requests are large while they are made, and are not to be kept room for while the pod runs.
+            Start::Make(pod) => Box::pin(self.make(&pod, &follower)).await,
             Start::There(pod) => {
                 follower.hear(&pod);
                 Ok(())
@@ -82,7 +83,7 @@ impl Carrying {
         match came {
             Some(end) => end,
             None => {
-                self.remove(&mut follower).await;
+                Box::pin(self.remove(&mut follower)).await;
                 AttemptEnd::Canceled
             }
         }
@@ -91,8 +92,8 @@ impl Carrying {
     async fn come(&self, follower: &mut Follower) -> AttemptEnd {
         let mut log = Logging::default();
         let (came, facts) = self.follow(follower, &mut log).await;
-        let tail = log.end(self, &facts.uid).await;
-        self.end(came, &facts, tail).await
+        let tail = Box::pin(log.end(self, &facts.uid)).await;
+        Box::pin(self.end(came, &facts, tail)).await
     }
 
     pub(super) async fn waits(&self, reason: impl Into<String>) {
@@ -111,7 +112,7 @@ impl Carrying {
                     if let Some(came) = came_to(&last, &self.known) {
                         return (came, last);
                     }
-                    every = match self.is_there(&last, follower).await {
+                    every = match Box::pin(self.is_there(&last, follower)).await {
                         Some(every) => every,
                         None => {
                             let deleted = PodProblem::Deleted { pod: self.name.clone() };
@@ -146,7 +147,7 @@ impl Carrying {
                     }
                 }
                 () = wait_until(limits.next()) => {}
-                () = tokio::time::sleep(every) => every = self.look(follower).await,
+                () = tokio::time::sleep(every) => every = Box::pin(self.look(follower)).await,
             }
         }
     }

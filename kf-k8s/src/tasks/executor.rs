@@ -335,6 +335,7 @@ impl Executor for PodExecutor {
             platform: platform.as_ref().map(|platform| (platform, &given as &Lookup<'_>)),
         };
         let pod = pod(draft).map_err(wrong)?;
+        let pod = serde_json::to_vec(&pod).map_err(|error| ExecutorError::Start(error.to_string()))?;
         let carried = Carried {
             known: Known { timeout: attempt.timeout, memory: memory_limit(&attempt.resources) },
             run: Some(attempt.run.to_string()),
@@ -342,7 +343,7 @@ impl Executor for PodExecutor {
             command: image.is_some(),
             handle,
         };
-        Ok(shared.carry(carried, Start::Make(Box::new(pod))))
+        Ok(shared.carry(carried, Start::Make(pod)))
     }
 
     async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError> {

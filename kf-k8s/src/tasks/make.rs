@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kf_pipeline::AttemptHandle;
+use kube::Resource;
 use kube::api::PostParams;
+use kube::core::Request;
 use tokio::time::sleep;
 
 use super::attempt::{Canceling, Carrying};
@@ -27,17 +29,16 @@ const LOOKS: [Duration; 4] =
 
 impl Carrying {
     /// Makes the pod, unless it is there.
-    pub(super) async fn make(&self, pod: &Pod, follower: &Follower) -> Result<(), PodProblem> {
+    pub(super) async fn make(&self, pod: &[u8], follower: &Follower) -> Result<(), PodProblem> {
         let Shared { pods, pace, namespace, .. } = &*self.shared;
         let (mut again, mut patience) = (Again::default(), Patience::default());
-        let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
         let mut unsure = Unsure::new(self);
         let asked = &self.canceling.asked;
         while !asked.is_cancelled() {
             // From when it may be on its way.
             let creating = async {
                 unsure.maybe = true;
-                in_time(pods.create(&params, pod)).await
+                in_time(Box::pin(self.create(pod))).await
             };
             let created = tokio::select! {
                 created = pace.send(creating) => created,
@@ -106,6 +107,13 @@ impl Carrying {
             self.unless_canceled(again.wait()).await;
         }
         Ok(())
+    }
+
+    async fn create(&self, pod: &[u8]) -> kube::Result<Pod> {
+        let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
+        let path = Pod::url_path(&(), Some(&self.shared.namespace));
+        let request = Request::new(path).create(&params, pod.to_vec()).map_err(kube::Error::BuildRequest)?;
+        self.shared.client.request(request).await
     }
 
     async fn unless_canceled(&self, wait: impl Future<Output = ()>) {

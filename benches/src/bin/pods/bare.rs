@@ -91,10 +91,10 @@ pub(crate) async fn to_completion(pods: &Api<Pod>, template: &Pod, name: String)
 pub(crate) async fn many(pods: &Api<Pod>, template: &Pod, count: usize) -> Outcome<()> {
     let config = watcher::Config::default().labels(BARE);
     let mut events = std::pin::pin!(watcher(pods.clone(), config).default_backoff());
+    let template = Arc::new(template.clone());
     let (mut requests, places) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
     for at in 0..count {
-        let making = create(pods.clone(), named(template, format!("bare-{at}")));
-        requests.spawn(within(places.clone(), making));
+        requests.spawn(within(places.clone(), create(pods.clone(), template.clone(), format!("bare-{at}"))));
     }
     let mut over = HashSet::new();
     while over.len() < count {
@@ -136,7 +136,8 @@ async fn within<T>(places: Arc<Semaphore>, request: impl Future<Output = T>) -> 
     request.await
 }
 
-async fn create(pods: Api<Pod>, pod: Pod) -> kube::Result<()> {
+async fn create(pods: Api<Pod>, template: Arc<Pod>, name: String) -> kube::Result<()> {
+    let pod = named(&template, name);
     loop {
         match pods.create(&PostParams::default(), &pod).await {
             Err(error) if later(&error) => tokio::time::sleep(AGAIN).await,

@@ -1,8 +1,8 @@
 //! Tasks and jobs as pods of a cluster, beside the same pods and objects made bare: one task, a chain of them, thousands on
 //! simulated nodes, and jobs of two ranks until these have begun.
 //!
-//! `pods` measures all, `pods task`, `pods thousands` and `pods jobs` a part; `--turns N` says how often, where the usual
-//! number is too much.
+//! `pods` measures all, `pods task`, `pods thousands` and `pods jobs` a part; `--turns N` says how often, and `--tasks N` how
+//! many thousands are, where the usual numbers are too much.
 
 mod bare;
 mod cluster;
@@ -31,15 +31,17 @@ type Outcome<T> = Result<T, Wrong>;
 struct Asked {
     part: Option<String>,
     turns: Option<usize>,
+    tasks: Option<usize>,
 }
 
 impl Asked {
     fn of_arguments() -> Self {
-        let mut asked = Self { part: None, turns: None };
+        let mut asked = Self { part: None, turns: None, tasks: None };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--turns" => asked.turns = arguments.next().and_then(|turns| turns.parse().ok()),
+                "--tasks" => asked.tasks = arguments.next().and_then(|tasks| tasks.parse().ok()),
                 "--json" => {}
                 _ => asked.part = Some(argument),
             }
@@ -53,6 +55,12 @@ impl Asked {
 
     fn turns(&self, usual: usize) -> usize {
         self.turns.unwrap_or(usual).max(1)
+    }
+
+    /// How many are many, and a tenth of them.
+    fn tasks(&self, usual: usize) -> (usize, usize) {
+        let many = self.tasks.unwrap_or(usual).max(10);
+        (many, many / 10)
     }
 }
 

@@ -25,8 +25,7 @@ use super::process::Taken;
 use super::{Asked, Outcome, bare, simulated};
 
 const NODES: usize = 1000;
-const FEW: usize = 500;
-const MANY: usize = 5000;
+const TASKS: usize = 5000;
 const TURNS: usize = 3;
 /// The reply of a task that gives nothing.
 const REPLY: &str = r#"{"here":{"succeeded":{"parameters":{},"artifacts":{}}}}"#;
@@ -183,18 +182,19 @@ pub(crate) async fn measure(namespace: &Namespace, asked: &Asked, table: &mut Ta
 
 async fn turns(namespace: &Namespace, asked: &Asked, table: &mut Table) -> Outcome<()> {
     let template = template(namespace).await?;
+    let (most, least) = asked.tasks(TASKS);
     let (mut few, mut many, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0..asked.turns(TURNS) {
-        let mut sides = [(FEW, None), (MANY, None), (MANY, Some(template.clone()))];
+        let mut sides = [(least, None), (most, None), (most, Some(template.clone()))];
         if turn % 2 == 1 {
             sides.reverse();
         }
         for (tasks, bare) in sides {
             namespace.settle().await?;
-            let of = match (&bare, tasks) {
-                (Some(_), _) => &mut plain,
-                (None, FEW) => &mut few,
-                (None, _) => &mut many,
+            let of = match bare {
+                Some(_) => &mut plain,
+                None if tasks == least => &mut few,
+                None => &mut many,
             };
             of.push(Turn { namespace: namespace.name.clone(), tasks, bare }.in_a_process().await?);
         }
@@ -207,34 +207,42 @@ async fn turns(namespace: &Namespace, asked: &Asked, table: &mut Table) -> Outco
         Measured::new(name, "µs/task", each(turns, &|told| told.cpu * 1e6 / tasks as f64))
     };
     let rate = |name: &str, turns: &[Told]| {
-        Measured::new(name, "1/s", each(turns, &|told| MANY as f64 / told.seconds))
+        Measured::new(name, "1/s", each(turns, &|told| most as f64 / told.seconds))
     };
-    let written = each(&many, &|told| writes(&told.requests) as f64 / MANY as f64);
-    table.add(Measured::new("API writes of 5,000 tasks on 1,000 nodes", "1/task", written), None, "≤ 4");
+    let written = each(&many, &|told| writes(&told.requests) as f64 / most as f64);
     table.add(
-        rate("5,000 tasks on 1,000 nodes", &many),
+        Measured::new(format!("API writes of {most} tasks on {NODES} nodes"), "1/task", written),
+        None,
+        "≤ 4",
+    );
+    table.add(
+        rate(&format!("{most} tasks on {NODES} nodes"), &many),
         Some(rate("  a plain loop that makes the same pods", &plain)),
         "",
     );
     let grown = each(&many, &|told| told.grown);
-    table.add(Measured::new("memory that 5,000 tasks take in the engine", "MB", grown), None, "≤ 100");
     table.add(
-        wall("time of a task, of 5,000", &many, MANY),
-        Some(wall("  of 500", &few, FEW)),
+        Measured::new(format!("memory that {most} tasks take in the engine"), "MB", grown),
+        None,
+        "≤ 100",
+    );
+    table.add(
+        wall(&format!("time of a task, of {most}"), &many, most),
+        Some(wall(&format!("  of {least}"), &few, least)),
         "ratio ≤ 1.2",
     );
     table.add(
-        cpu("the engine's processor time of a task, of 5,000", &many, MANY),
-        Some(cpu("  of 500", &few, FEW)),
+        cpu(&format!("the engine's processor time of a task, of {most}"), &many, most),
+        Some(cpu(&format!("  of {least}"), &few, least)),
         "ratio ≤ 1.2",
     );
-    table.add(cpu("the plain loop's processor time of a pod", &plain, MANY), None, "");
+    table.add(cpu("the plain loop's processor time of a pod", &plain, most), None, "");
     for (name, turns) in [("engine", &many), ("plain loop", &plain)] {
         if let Some(told) = turns.last() {
             let each: BTreeMap<_, _> = told
                 .requests
                 .iter()
-                .map(|(what, count)| (what, format!("{:.3}", *count as f64 / MANY as f64)))
+                .map(|(what, count)| (what, format!("{:.3}", *count as f64 / most as f64)))
                 .collect();
             let each: Vec<_> = each.iter().map(|(what, count)| format!("{what} {count}")).collect();
             table.note(format!("requests a task, {name}: {}", each.join(", ")));

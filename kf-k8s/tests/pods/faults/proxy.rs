@@ -203,7 +203,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
 fn broken() -> BoxStream<'static, Result<Frame<Bytes>, Broken>> {
     // What was told before is to be on its way.
     let later = tokio::time::sleep(Duration::from_millis(20));
-    stream::once(async { later.await }).map(|()| Err("it breaks off".into())).boxed()
+    stream::once(later).map(|()| Err("it breaks off".into())).boxed()
 }
 
 fn refused(code: u16) -> Answer {
