@@ -73,7 +73,7 @@ mod tests {
     fn the_engine_is_told_the_same() {
         for args in [
             &[][..],
-            &["--rates", "0.1,0.0001,1e-9", "--seed", "-3"],
+            &["--rates", "0.1,0.0001,1e-9", "--seed=-3"],
             &["--namespace", "n", "--image", "registry:5000/i:1", "--kind", "pytorchjob"],
         ] {
             let told = Options::parse_from([&["k8s_quickstart"], args].concat());
