@@ -113,7 +113,7 @@ impl Executor for Elsewhere {
         let env: BTreeMap<String, String> = std::env::vars().chain(env).collect();
         let program = std::env::current_exe().unwrap().display().to_string();
         let command = Command::program_with_env(program, Vec::<String>::new(), env);
-        let log = Log::to(&attempt.dir.join("log.txt")).on_demand();
+        let log = Log::to(attempt.dir.join("log.txt")).on_demand();
         let child = Arc::new(self.spawner.spawn(command.log(log)).await.unwrap());
         self.running.lock().unwrap().insert(handle.clone(), Arc::clone(&child));
         let store = self.store.clone();
