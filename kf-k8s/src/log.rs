@@ -15,6 +15,8 @@ use tracing::debug;
 const LONGEST_LINE: u64 = 64 << 10;
 /// How long a broken connection waits before it is made again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long it waits at most where the log can't be had.
+const LATEST: Duration = Duration::from_secs(5);
 
 /// What is read of a rank's log.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ pub(crate) struct Followed {
 impl Followed {
     /// Reads to the end of a container's log, over connections that break.
     pub(crate) async fn read(self) {
-        let mut last = String::new();
+        let (mut last, mut wait) = (String::new(), AGAIN);
         loop {
             let at = self.at().await;
             if at == At::Gone {
@@ -61,15 +63,18 @@ impl Followed {
             // What is read after its end is all there is.
             let over = at == At::Ended;
             match self.read_once(&mut last, !over).await {
-                Ok(true) => {}
+                Ok(true) => wait = AGAIN,
                 // Nobody listens any more.
                 Ok(false) => return,
-                Err(error) => debug!(pod = %self.pod, %error, "its log is not read"),
+                Err(error) => {
+                    debug!(pod = %self.pod, %error, "its log is not read");
+                    wait = (wait * 2).min(LATEST);
+                }
             }
             if over {
                 break;
             }
-            let _ = tokio::time::timeout(AGAIN, self.over.cancelled()).await;
+            let _ = tokio::time::timeout(wait, self.over.cancelled()).await;
         }
         let _ = self.tell(None).await;
     }
