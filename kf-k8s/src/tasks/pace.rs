@@ -75,7 +75,10 @@ mod tests {
     async fn only_so_many_are_under_way() {
         let (pace, second) = (Pace::new(1_000_000), Duration::from_secs(1));
         let began = Instant::now();
-        futures::future::join_all((0..3 * AT_ONCE).map(|_| pace.send(tokio::time::sleep(second)))).await;
+        futures::future::join_all(
+            (0..3 * AT_ONCE).map(|_| pace.send(async { tokio::time::sleep(second).await })),
+        )
+        .await;
         let took = began.elapsed();
         assert!(took >= 3 * second && took < 4 * second, "{took:?}");
     }
