@@ -176,7 +176,7 @@ pub(crate) async fn measure(namespace: &Namespace, asked: &Asked, table: &mut Ta
     }
     namespace.settle().await?;
     simulated::start(&namespace.client, NODES, REPLY).await?;
-    turns(namespace, asked, table).await?;
+    Box::pin(turns(namespace, asked, table)).await?;
     simulated::stop(&namespace.client).await
 }
 
