@@ -69,7 +69,7 @@ pub(super) struct Shared {
     pub(super) logs: Arc<Semaphore>,
     /// Places for logs that are read when their containers have ended.
     pub(super) last_logs: Arc<Semaphore>,
-    options: TaskOptions,
+    pub(super) options: TaskOptions,
     /// Started with the first attempt.
     informer: OnceLock<Informer>,
     sweeping: OnceLock<AbortOnDropHandle<()>>,

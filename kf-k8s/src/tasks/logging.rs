@@ -39,7 +39,7 @@ pub(super) struct Logging {
 impl Logging {
     /// Follows the log from here on, where there is room for one more.
     pub(super) fn follow(&mut self, carrying: &Carrying, uid: &str) {
-        if self.followed {
+        if self.followed || !carrying.shared.options.keep_logs {
             return;
         }
         let Ok(room) = Arc::clone(&carrying.shared.logs).try_acquire_owned() else { return };
@@ -85,6 +85,9 @@ impl Logging {
 
     /// The last lines, once all of it is kept that comes in time.
     pub(super) async fn end(mut self, carrying: &Carrying, uid: &str) -> Vec<String> {
+        if !carrying.shared.options.keep_logs {
+            return Vec::new();
+        }
         self.over.cancel();
         if self.following.is_none() {
             let room = Arc::clone(&carrying.shared.last_logs).acquire_owned().await.ok();

@@ -17,6 +17,9 @@ pub struct TaskOptions {
     pub keep_finished: Duration,
     /// How many requests that change something are sent a second, at most; 50 where not given.
     pub writes_per_second: u32,
+    /// Whether what pods print is kept with their attempts, which reads each pod's log; yes where not given. Without, a failed
+    /// command's last lines are not told either.
+    pub keep_logs: bool,
     /// How many pods' logs are followed while they run, at most; of others, the log is read when they have ended. 64 where
     /// not given.
     pub followed_logs: usize,
@@ -30,6 +33,7 @@ impl TaskOptions {
             env: Vec::new(),
             keep_finished: Duration::ZERO,
             writes_per_second: 50,
+            keep_logs: true,
             followed_logs: 64,
         }
     }

@@ -113,10 +113,10 @@ pub(crate) async fn start(client: &Client, count: usize, message: &str) -> Outco
     let nodes: Api<Node> = Api::all(client.clone());
     let made = futures::stream::iter((0..count).map(|at| {
         let nodes = nodes.clone();
-        async move { Outcome::Ok(drop(nodes.create(&PostParams::default(), &node(at)?).await?)) }
+        async move { Outcome::Ok(nodes.create(&PostParams::default(), &node(at)?).await?) }
     }));
     let made: Vec<_> = made.buffer_unordered(16).collect().await;
-    made.into_iter().collect::<Outcome<()>>()?;
+    made.into_iter().collect::<Outcome<Vec<_>>>()?;
     let until = Instant::now() + PATIENCE;
     let ready = |node: &Node| {
         let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
@@ -140,6 +140,6 @@ pub(crate) async fn stop(client: &Client) -> Outcome<()> {
     nodes.delete_collection(&DeleteParams::background(), &ours()).await?;
     match stages(client).0.delete(STAGE, &DeleteParams::background()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        removed => Ok(drop(removed?)),
+        removed => Ok(removed.map(drop)?),
     }
 }

@@ -88,6 +88,8 @@ fn pod_options() -> PodOptions {
 async fn engine(client: Client, namespace: &str, home: &Path, keep: Duration) -> Outcome<Engine> {
     let store = ArtifactStore::local(home.join("store"))?;
     let mut options = TaskOptions::new("");
+    // Simulated nodes have none.
+    options.keep_logs = false;
     options.pod = pod_options();
     options.keep_finished = keep;
     options.writes_per_second = u32::MAX;
@@ -176,7 +178,7 @@ pub(crate) async fn measure(namespace: &Namespace, asked: &Asked, table: &mut Ta
     }
     namespace.settle().await?;
     simulated::start(&namespace.client, NODES, REPLY).await?;
-    turns(namespace, asked, table).await?;
+    Box::pin(turns(namespace, asked, table)).await?;
     simulated::stop(&namespace.client).await
 }
 
