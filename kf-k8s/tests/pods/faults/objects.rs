@@ -1,6 +1,7 @@
 //! What people and programs do to pods that are not theirs.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kf_core::RunId;
@@ -68,7 +69,6 @@ async fn marks_taken(given: Given) {
     let pod = until_a_pod(&given, |pod| phase(pod) == "Running").await;
     until("it has not begun", async || !witness.seen().is_empty()).await;
     let id = run.id().clone();
-    fixture.engine.drain().await;
     drop((run, fixture.engine));
     strip(&given, &pod).await;
     let (_engine, run) = again(&given, &fixture.home, &id, &pipeline).await;
@@ -84,8 +84,19 @@ pub(super) async fn again(
     pipeline: &Pipeline,
 ) -> (Engine, RunHandle) {
     let home = home.path().join("home");
-    let (builder, _) = builder(given.engine.clone(), &given.namespace, &home, task_options());
-    let engine = builder.open(&home).await.unwrap();
+    let open = async || {
+        let (builder, _) = builder(given.engine.clone(), &given.namespace, &home, task_options());
+        builder.open(&home).await
+    };
+    // The one before may be on its way out.
+    let began = Instant::now();
+    let engine = loop {
+        match open().await {
+            Ok(engine) => break engine,
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     let options = StartOptions::new().id(run.clone());
     let handle = engine.start_with(pipeline, args! {}, options).await.unwrap();
     (engine, handle)
