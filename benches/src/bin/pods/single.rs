@@ -42,7 +42,7 @@ async fn engine(namespace: &Namespace, server: &S3Server, home: &Path, keep: Dur
     let store = store::of_the_engine(server, &home.join("fetched"))?;
     let mut options = TaskOptions::new("");
     options.pod = namespace.pod_options();
-    options.secrets = vec![store::SECRET.into()];
+    options.pod.secrets = vec![store::SECRET.into()];
     options.env = store::env(server);
     options.keep_finished = keep;
     let client = namespace.client.clone();

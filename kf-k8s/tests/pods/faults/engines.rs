@@ -52,7 +52,6 @@ async fn one_after_another(given: Given) {
     let run = engine.start(&pipeline, kf_pipeline::args! {}).await.unwrap();
     let id = run.id().clone();
     until("none has begun", async || !witness.seen().is_empty()).await;
-    engine.drain().await;
     drop((engine, run));
     let (_engine, run) = again(&given, &home, &id, &pipeline).await;
     all_once(&run, &witness, TASKS).await;
@@ -68,7 +67,6 @@ async fn cut_off(given: Given) {
     let id = run.id().clone();
     until("none has begun", async || !witness.seen().is_empty()).await;
     proxy.cut_off();
-    engine.drain().await;
     drop((engine, run));
     let (_engine, run) = again(&given, &home, &id, &pipeline).await;
     all_once(&run, &witness, TASKS).await;

@@ -57,7 +57,7 @@ async fn log(given: Given) {
     const LINES: i64 = 100_000;
     let fixture = Fixture::new(&given).await;
     let pipeline = Pipeline::build("chatter", |p| {
-        p.add(chatter(LINES, 1000, 8.0));
+        p.add(chatter(LINES, 1000, 15.0));
     });
     let (before, began) = (resident(), Instant::now());
     let run = start(&fixture, &pipeline.unwrap()).await;

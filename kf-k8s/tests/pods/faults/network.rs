@@ -30,7 +30,7 @@ pub(super) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
         spoiled("every_third_request_fails_inside", Fault::Refused(500), &PODS, 3),
         spoiled("every_second_request_finds_nobody", Fault::Refused(503), &PODS, 2),
         spoiled("all_answers_are_slow", Fault::Slow(Duration::from_secs(2)), &[], 1),
-        spoiled("every_second_answer_breaks_off", Fault::Broken, &PODS, 2),
+        spoiled("every_third_answer_breaks_off", Fault::Broken, &PODS, 3),
         spoiled("every_third_answer_is_lost", Fault::Lost, &PODS, 3),
         spoiled("all_watches_are_too_old", Fault::Expired, &["watch /pods"], 1),
         spoiled("every_watch_is_refused_as_too_old", Fault::Refused(410), &["watch /pods"], 1),

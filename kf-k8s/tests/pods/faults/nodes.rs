@@ -156,7 +156,7 @@ async fn silent(given: Given) {
         "reason": "DeletionByTaintManager", "message": "Taint manager: deleting due to NoExecute taint"}]}});
     pods(&given).patch_status(name(&pod), &PatchParams::default(), &Patch::Merge(disrupted)).await.unwrap();
     pods(&given).delete(name(&pod), &DeleteParams::default().grace_period(1)).await.unwrap();
-    another(&given, &run, &pod, "is lost: DeletionByTaintManager").await;
+    another(&given, &run, &pod, "its node does not tell that it has ended").await;
     fake.delete().await;
 }
 

@@ -1,6 +1,7 @@
 //! What people and programs do to pods that are not theirs.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kf_core::RunId;
@@ -63,12 +64,11 @@ async fn label_taken(given: Given) {
 async fn marks_taken(given: Given) {
     let witness = Witness::listen(&given).await;
     let fixture = Fixture::new(&given).await;
-    let pipeline = one(&witness, 8.0);
+    let pipeline = one(&witness, 15.0);
     let run = start(&fixture, &pipeline).await;
     let pod = until_a_pod(&given, |pod| phase(pod) == "Running").await;
     until("it has not begun", async || !witness.seen().is_empty()).await;
     let id = run.id().clone();
-    fixture.engine.drain().await;
     drop((run, fixture.engine));
     strip(&given, &pod).await;
     let (_engine, run) = again(&given, &fixture.home, &id, &pipeline).await;
@@ -84,8 +84,19 @@ pub(super) async fn again(
     pipeline: &Pipeline,
 ) -> (Engine, RunHandle) {
     let home = home.path().join("home");
-    let (builder, _) = builder(given.engine.clone(), &given.namespace, &home, task_options());
-    let engine = builder.open(&home).await.unwrap();
+    let open = async || {
+        let (builder, _) = builder(given.engine.clone(), &given.namespace, &home, task_options());
+        builder.open(&home).await
+    };
+    // The one before may be on its way out.
+    let began = Instant::now();
+    let engine = loop {
+        match open().await {
+            Ok(engine) => break engine,
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     let options = StartOptions::new().id(run.clone());
     let handle = engine.start_with(pipeline, args! {}, options).await.unwrap();
     (engine, handle)
@@ -118,7 +129,7 @@ async fn deleted_while_it_runs(given: Given) {
     assert_eq!((witness.attempts(1), witness.attempts(2)), (vec![1], vec![1]));
 }
 
-/// What it gave went with it: it runs again, and the attempt before it is said to be lost.
+/// The watch goes on where it broke off, and tells of the end before it tells of the deletion: what it gave is taken.
 async fn deleted_unseen(given: Given) {
     let (proxy, witness) = (Proxy::start(given.engine.clone()).await, Witness::listen(&given).await);
     let fixture = fixture_by(&given, proxy.client()).await;
@@ -130,9 +141,8 @@ async fn deleted_unseen(given: Given) {
     assert_eq!(name(&pod), name(&ended));
     proxy.heal();
     assert_eq!(ends(&run).await.state, RunState::Succeeded);
-    assert_eq!((witness.attempts(1), witness.attempts(2)), (vec![1], vec![1]));
-    let failures = failures(&run).await;
-    assert!(matches!(&failures[..], [one] if one.contains("was deleted by somebody else")), "{failures:?}");
+    assert_eq!((witness.attempts(1), witness.attempts(2)), (vec![1], vec![]));
+    assert!(failures(&run).await.is_empty());
 }
 
 /// Before the first list of pods, which then does not have it.

@@ -201,9 +201,12 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
 }
 
 fn broken() -> BoxStream<'static, Result<Frame<Bytes>, Broken>> {
-    // What was told before is to be on its way.
-    let later = tokio::time::sleep(Duration::from_millis(20));
-    stream::once(later).map(|()| Err("it breaks off".into())).boxed()
+    let later = async {
+        // What was told before is to be on its way.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Err("it breaks off".into())
+    };
+    stream::once(later).boxed()
 }
 
 fn refused(code: u16) -> Answer {
