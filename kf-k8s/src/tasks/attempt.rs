@@ -23,9 +23,9 @@ use crate::answer::in_time;
 use crate::facts::PodFacts;
 
 /// How often a pod is looked at of which nothing is heard.
-const LOOK: Duration = Duration::from_secs(300);
+pub(super) const LOOK: Duration = Duration::from_secs(300);
 /// How often one is looked at that the watch may not tell of.
-const UNWATCHED: Duration = Duration::from_secs(5);
+pub(super) const UNWATCHED: Duration = Duration::from_secs(5);
 
 /// What ends an attempt before its time.
 #[derive(Debug, Default)]
@@ -69,16 +69,17 @@ impl Carrying {
             Start::Make(pod) => Box::pin(self.make(&pod, &follower)).await,
             Start::There(pod) => {
                 follower.hear(&pod);
-                Ok(())
+                Ok(UNWATCHED)
             }
         };
-        if let Err(problem) = made {
-            return problem.end();
-        }
+        let look = match made {
+            Ok(look) => look,
+            Err(problem) => return problem.end(),
+        };
         let came = tokio::select! {
             biased;
             () = canceling.asked.cancelled() => None,
-            came = self.come(&mut follower) => Some(came),
+            came = self.come(&mut follower, look) => Some(came),
         };
         match came {
             Some(end) => end,
@@ -89,9 +90,9 @@ impl Carrying {
         }
     }
 
-    async fn come(&self, follower: &mut Follower) -> AttemptEnd {
+    async fn come(&self, follower: &mut Follower, look: Duration) -> AttemptEnd {
         let mut log = Logging::default();
-        let (came, facts) = self.follow(follower, &mut log).await;
+        let (came, facts) = self.follow(follower, look, &mut log).await;
         let tail = Box::pin(log.end(self, &facts.uid)).await;
         Box::pin(self.end(came, &facts, tail)).await
     }
@@ -100,10 +101,15 @@ impl Carrying {
         let _ = self.tell.send(AttemptStatus::Pending { reason: reason.into() }).await;
     }
 
-    /// Follows the pod until it has ended.
-    async fn follow(&self, follower: &mut Follower, log: &mut Logging) -> (Came, Arc<PodFacts>) {
+    /// Follows the pod until it has ended, and looks at it by itself after so long.
+    async fn follow(
+        &self,
+        follower: &mut Follower,
+        look: Duration,
+        log: &mut Logging,
+    ) -> (Came, Arc<PodFacts>) {
         let (mut told, mut running) = (String::new(), false);
-        let (mut limits, mut every) = (Limits::default(), LOOK);
+        let (mut limits, mut every) = (Limits::default(), look);
         loop {
             let sight = follower.sight.borrow_and_update().clone();
             match sight {

@@ -10,7 +10,7 @@ use kube::api::PostParams;
 use kube::core::Request;
 use tokio::time::sleep;
 
-use super::attempt::{Canceling, Carrying};
+use super::attempt::{Canceling, Carrying, LOOK, UNWATCHED};
 use super::create::{Again, Patience, Refusal, may_be_done, refusal, with_causes};
 use super::executor::Shared;
 use super::informer::Follower;
@@ -28,8 +28,8 @@ const LOOKS: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15)];
 
 impl Carrying {
-    /// Makes the pod, unless it is there.
-    pub(super) async fn make(&self, pod: &[u8], follower: &Follower) -> Result<(), PodProblem> {
+    /// Makes the pod, unless it is there; how long after that it is looked at by itself.
+    pub(super) async fn make(&self, pod: &[u8], follower: &Follower) -> Result<Duration, PodProblem> {
         let Shared { pods, pace, namespace, .. } = &*self.shared;
         let (mut again, mut patience) = (Again::default(), Patience::default());
         let mut unsure = Unsure::new(self);
@@ -49,7 +49,7 @@ impl Carrying {
                     unsure.maybe = false;
                     self.shared.is_ours(&self.handle);
                     follower.hear(&made);
-                    return Ok(());
+                    return Ok(LOOK);
                 }
                 Err(error) => error,
             };
@@ -66,7 +66,7 @@ impl Carrying {
                         unsure.maybe = false;
                         self.shared.is_ours(&self.handle);
                         follower.hear(&there);
-                        return Ok(());
+                        return Ok(UNWATCHED);
                     }
                     Ok(Some(_)) => {
                         unsure.maybe = false;
@@ -106,7 +106,7 @@ impl Carrying {
             }
             self.unless_canceled(again.wait()).await;
         }
-        Ok(())
+        Ok(LOOK)
     }
 
     async fn create(&self, pod: &[u8]) -> kube::Result<Pod> {
