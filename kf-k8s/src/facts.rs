@@ -13,6 +13,8 @@ pub(crate) struct PodFacts {
     pub(crate) uid: String,
     /// Those that were asked for, in this order.
     pub(crate) containers: Vec<ContainerFacts>,
+    /// Which container before those has failed, and how.
+    pub(crate) before: Option<(String, Exit)>,
     /// Why it does not run yet.
     pub(crate) waits: Option<Wait>,
     /// Whether it has ended, be it well or badly.
@@ -91,6 +93,7 @@ pub(crate) fn facts(pod: &Pod, containers: &[String]) -> Option<PodFacts> {
         name: pod.metadata.name.clone()?,
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         containers: facts.collect(),
+        before: before(&status),
         waits: waits(&status).filter(|_| phase == "Pending"),
         leaves: pod.metadata.deletion_timestamp.is_some(),
         grace: pod
@@ -100,6 +103,13 @@ pub(crate) fn facts(pod: &Pod, containers: &[String]) -> Option<PodFacts> {
             .map(Duration::from_secs),
         over: matches!(phase, "Succeeded" | "Failed"),
         evicted: evicted(&status),
+    })
+}
+
+fn before(status: &PodStatus) -> Option<(String, Exit)> {
+    status.init_container_statuses.iter().flatten().find_map(|container| {
+        let ended = container.state.as_ref()?.terminated.as_ref()?;
+        (ended.exit_code != 0).then(|| (container.name.clone(), exit(ended.exit_code)))
     })
 }
 

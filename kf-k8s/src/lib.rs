@@ -1,4 +1,5 @@
-//! Kubernetes as one implementation of KF's traits: a program changes its launcher, and its ranks run as pods.
+//! Kubernetes as one implementation of KF's traits: a program changes its executor or its launcher, and its tasks or ranks
+//! run as pods. Tasks of pipelines are the module [`tasks`]'s; what follows is of training jobs.
 //!
 //! ```no_run
 //! use kf_k8s::train::{KubeLauncher, PodOptions};

@@ -18,7 +18,7 @@ use super::informer::{Follower, Sight};
 use super::limits::Limits;
 use super::logging::Logging;
 use super::pod::RUN;
-use super::problem::{Came, Known, PodProblem, came_to, last_lines};
+use super::problem::{Came, Known, PodProblem, asked_to_end, came_to, last_lines};
 use crate::answer::in_time;
 use crate::facts::PodFacts;
 
@@ -237,15 +237,7 @@ impl Carrying {
         };
         match end {
             // It was asked to end, and not by this.
-            AttemptEnd::Canceled => {
-                let pod = self.name.clone();
-                let reason = facts.evicted.as_ref().map(ToString::to_string);
-                match reason {
-                    Some(reason) => PodProblem::Evicted { pod, reason },
-                    None => PodProblem::Deleted { pod },
-                }
-                .end()
-            }
+            AttemptEnd::Canceled => asked_to_end(facts, &self.known).end(),
             AttemptEnd::Failed { message, permanent } if self.command => {
                 AttemptEnd::Failed { message: format!("{message}{}", last_lines(&tail)), permanent }
             }

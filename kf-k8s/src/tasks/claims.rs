@@ -6,7 +6,7 @@ use kf_pipeline::{AttemptEnd, AttemptHandle, AttemptOutputs};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 
-use super::create::{Again, Patience, Refusal, may_be_done, refusal};
+use super::create::{Again, Patience, Refusal, refusal};
 use super::executor::Shared;
 use super::platform::ClaimTask;
 use super::pod::ATTEMPT;
@@ -66,18 +66,15 @@ async fn make(
 
 async fn delete(shared: &Shared, claims: &Api<PersistentVolumeClaim>, name: &str) -> Result<(), AttemptEnd> {
     let (mut again, mut patience) = (Again::default(), Patience::default());
-    let mut may_be_deleted = false;
     loop {
         match shared.pace.send(in_time(claims.delete(name, &DeleteParams::background()))).await {
             Ok(_) => return Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 && may_be_deleted => return Ok(()),
+            // An engine that died may have deleted it before.
             Err(kube::Error::Api(status)) if status.code == 404 => {
-                let message =
-                    format!("there is no volume claim `{name}` in namespace `{}`", shared.namespace);
-                return Err(AttemptEnd::Failed { message, permanent: false });
+                tracing::warn!(claim = name, "it was not there to be deleted");
+                return Ok(());
             }
             Err(error) => {
-                may_be_deleted |= may_be_done(&error);
                 later(shared, name, &error, &mut patience)?;
             }
         }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
-use kf_core::RunId;
 use kf_core::artifact::ArtifactStore;
 use kf_core::process::{Log, LogFeed, LogStream, LogWriter};
+use kf_core::{CancellationToken, RunId};
 use kf_pipeline::{
-    Attempt, AttemptHandle, AttemptStatus, ContainerTask, Executor, ExecutorError, Submission, Work,
+    Attempt, AttemptEnd, AttemptHandle, AttemptStatus, ContainerTask, Executor, ExecutorError, Submission,
+    Work,
 };
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
@@ -133,11 +134,16 @@ impl PodExecutor {
 struct Under {
     shared: Arc<Shared>,
     handle: AttemptHandle,
+    canceling: Arc<Canceling>,
 }
 
 impl Drop for Under {
     fn drop(&mut self) {
-        self.shared.running().remove(&self.handle);
+        let mut running = self.shared.running();
+        // Another may have been attached to it since.
+        if running.get(&self.handle).is_some_and(|of| Arc::ptr_eq(&of.canceling, &self.canceling)) {
+            running.remove(&self.handle);
+        }
     }
 }
 
@@ -149,6 +155,11 @@ impl Shared {
     /// The pod of this name is the attempt's.
     pub(super) fn is_ours(&self, handle: &AttemptHandle) {
         self.ours.lock().unwrap_or_else(PoisonError::into_inner).insert(handle.clone());
+    }
+
+    /// Whether it is.
+    pub(super) fn has(&self, handle: &AttemptHandle) -> bool {
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner).contains(handle)
     }
 
     /// Whether it was, for the last time.
@@ -170,7 +181,8 @@ impl Shared {
         let feed = log.as_ref().map(LogWriter::feed);
         let running = Running { canceling: Arc::clone(&canceling), log: feed };
         self.running().insert(handle.clone(), running);
-        let under = Under { shared: Arc::clone(self), handle: handle.clone() };
+        let under =
+            Under { shared: Arc::clone(self), handle: handle.clone(), canceling: Arc::clone(&canceling) };
         let carrying = Carrying {
             shared: Arc::clone(self),
             name: pod_name(&handle),
@@ -195,9 +207,18 @@ impl Shared {
     }
 
     /// Makes or deletes a claim.
-    fn carry_claim(self: &Arc<Self>, handle: AttemptHandle, task: ClaimTask) -> Submission {
+    fn carry_claim(
+        self: &Arc<Self>,
+        handle: AttemptHandle,
+        task: ClaimTask,
+        cancel: CancellationToken,
+    ) -> Submission {
         let (shared, attempt) = (Arc::clone(self), handle.clone());
-        let end = async move { AttemptStatus::Ended(claims::carry(&shared, &attempt, task).await) };
+        let end = async move {
+            let carried = Box::pin(claims::carry(&shared, &attempt, task));
+            let end = cancel.run_until_cancelled(carried).await;
+            AttemptStatus::Ended(end.unwrap_or(AttemptEnd::Canceled))
+        };
         Submission { handle, status: stream::once(end).boxed() }
     }
 
@@ -302,7 +323,8 @@ impl Executor for PodExecutor {
     async fn submit(&self, attempt: Arc<Attempt>) -> Result<Submission, ExecutorError> {
         let shared = &self.shared;
         shared.sweeping.get_or_init(|| {
-            let sweep = Shared::sweep(shared.client.clone(), shared.pods.clone(), shared.options.pod.keep);
+            let keep = shared.options.pod.keep.max(shared.options.keep_finished);
+            let sweep = Shared::sweep(shared.client.clone(), shared.pods.clone(), keep);
             AbortOnDropHandle::new(tokio::spawn(sweep))
         });
         let handle = attempt.handle();
@@ -315,7 +337,7 @@ impl Executor for PodExecutor {
         if let Some(image) = image
             && let Some(claim) = ClaimTask::of(image, &inputs(&attempt), &pod_name(&handle)).map_err(wrong)?
         {
-            return Ok(shared.carry_claim(handle, claim));
+            return Ok(shared.carry_claim(handle, claim, attempt.cancel.clone()));
         }
         let platform = match task {
             Some(task) => Some(KubernetesConfig::read(&task.kubernetes).map_err(wrong)?),

@@ -46,7 +46,11 @@ pub(super) struct Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.followers.lock().remove(&self.name);
+        let mut followers = self.followers.lock();
+        // This one's own receiver is still there.
+        if followers.get(&self.name).is_some_and(|sender| sender.receiver_count() <= 1) {
+            followers.remove(&self.name);
+        }
     }
 }
 
@@ -87,10 +91,12 @@ impl Informer {
         Self { followers, _watching: AbortOnDropHandle::new(watching) }
     }
 
-    /// Follows a pod of this name, which may not be there yet. One follower a name.
+    /// Follows a pod of this name, which may not be there yet.
     pub(super) fn follow(&self, name: &str) -> Follower {
-        let (sender, sight) = watch::channel(Sight::Unseen);
-        self.followers.lock().insert(name.to_owned(), sender);
+        let mut followers = self.followers.lock();
+        let sender = followers.entry(name.to_owned()).or_insert_with(|| watch::channel(Sight::Unseen).0);
+        let sight = sender.subscribe();
+        drop(followers);
         Follower { sight, name: name.to_owned(), followers: Arc::clone(&self.followers) }
     }
 }
@@ -191,7 +197,13 @@ mod tests {
         assert!(matches!(&*follower.sight.borrow_and_update(), Sight::Pod(pod) if pod.over));
         follower.look(None);
         assert!(matches!(&*follower.sight.borrow(), Sight::Gone(pod) if pod.over));
+        // Another follower of the same pod knows what is known, and outlives the first.
+        let other = informer.follow("a");
+        assert!(matches!(&*other.sight.borrow(), Sight::Gone(_)));
         drop(follower);
+        followers.tell(&pod("a", "Running"), false);
+        assert!(matches!(&*other.sight.borrow(), Sight::Pod(_)));
+        drop(other);
         assert!(followers.lock().is_empty());
     }
 }

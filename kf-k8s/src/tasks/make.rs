@@ -19,8 +19,8 @@ use super::problem::PodProblem;
 use super::remove::remove_pod;
 use crate::answer::in_time;
 
-/// How long it takes until a quota is asked again.
-const QUOTA_AGAIN: Duration = Duration::from_secs(3);
+/// How long it takes until a quota is asked again, at first and at most.
+const QUOTA_AGAIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
 /// How long the answer to a request that is under way is waited for when the attempt is cancelled.
 const LAST_ANSWER: Duration = Duration::from_secs(3);
 /// When a pod is looked for that may have been made after its attempt was cancelled, each after the other.
@@ -31,9 +31,10 @@ impl Carrying {
     /// Makes the pod, unless it is there; how long after that it is looked at by itself.
     pub(super) async fn make(&self, pod: &[u8], follower: &Follower) -> Result<Duration, PodProblem> {
         let Shared { pods, pace, namespace, .. } = &*self.shared;
-        let (mut again, mut patience) = (Again::default(), Patience::default());
+        let (mut again, mut patience, mut told) = (Again::default(), Patience::default(), String::new());
         let mut unsure = Unsure::new(self);
         let asked = &self.canceling.asked;
+        let mut quota_again = QUOTA_AGAIN[0];
         while !asked.is_cancelled() {
             // From when it may be on its way.
             let creating = async {
@@ -78,12 +79,14 @@ impl Carrying {
                     }
                     Ok(None) => {}
                     Err(error) => {
-                        self.waits(format!("the API server can't be asked: {}", with_causes(&error))).await
+                        let reason = format!("the API server can't be asked: {}", with_causes(&error));
+                        self.waits_anew(&mut told, reason).await;
                     }
                 },
                 Refusal::Quota(reason) => {
-                    self.waits(format!("the namespace's quota is used up: {reason}")).await;
-                    self.unless_canceled(sleep(QUOTA_AGAIN)).await;
+                    self.waits_anew(&mut told, format!("the namespace's quota is used up: {reason}")).await;
+                    self.unless_canceled(sleep(quota_again)).await;
+                    quota_again = (quota_again * 2).min(QUOTA_AGAIN[1]);
                     continue;
                 }
                 Refusal::Forbidden(reason) => {
@@ -91,7 +94,7 @@ impl Carrying {
                     if patience.is_over() {
                         return Err(problem);
                     }
-                    self.waits(problem.to_string()).await;
+                    self.waits_anew(&mut told, problem.to_string()).await;
                 }
                 Refusal::Refused(reason) => {
                     return Err(PodProblem::Refused {
@@ -101,7 +104,7 @@ impl Carrying {
                     });
                 }
                 Refusal::Later(reason) => {
-                    self.waits(format!("the API server can't be asked: {reason}")).await
+                    self.waits_anew(&mut told, format!("the API server can't be asked: {reason}")).await
                 }
             }
             self.unless_canceled(again.wait()).await;
@@ -114,6 +117,14 @@ impl Carrying {
         let path = Pod::url_path(&(), Some(&self.shared.namespace));
         let request = Request::new(path).create(&params, pod.to_vec()).map_err(kube::Error::BuildRequest)?;
         self.shared.client.request(request).await
+    }
+
+    /// Tells what it waits for, where that is another than was told last.
+    async fn waits_anew(&self, told: &mut String, reason: String) {
+        if *told != reason {
+            self.waits(reason.as_str()).await;
+            *told = reason;
+        }
     }
 
     async fn unless_canceled(&self, wait: impl Future<Output = ()>) {
@@ -155,7 +166,8 @@ impl Drop for Unsure {
                 if let Ok(Some(pod)) = in_time(shared.pods.get_opt(&name)).await
                     && is_of(&pod, &handle)
                 {
-                    return remove_pod(&shared, &name, Some(0)).await;
+                    remove_pod(&shared, &name, Some(0)).await;
+                    return;
                 }
             }
         };

@@ -40,6 +40,14 @@
 //! # What goes wrong
 //! [`PodProblem`] has a variant for each, with what to do about it. What the cluster did, and not the task, counts against
 //! the engine's [budget for lost attempts](kf_pipeline::EngineBuilder::max_lost) instead of the task's retries.
+//!
+//! # Limits
+//! - What a task [saves](kf_pipeline::Context::save) for its next attempt lies in its pod, and goes with it.
+//! - A task's progress is a line of its log.
+//! - A container without a command of its own is refused: what its image runs by itself is not known.
+//! - Images of tasks are of the same kind of processor as the program's. A program of its own in them needs no library of
+//!   the image's; where it looks up names or certificates, it looks in the image.
+//! - The run's workspace is a folder of the pod, not a volume that tasks share.
 
 mod attempt;
 mod claims;

@@ -97,6 +97,19 @@ pub enum PodProblem {
         /// The attempt.
         attempt: String,
     },
+    /// A container that comes before the task's has failed.
+    #[error(
+        "container `{container}` of pod `{pod}`, which comes before the task's, ended with {exit}; the one named `program` lays \
+         this program beside the task's, and needs `Install` among its workers and an image of the node's kind of processor"
+    )]
+    Before {
+        /// The pod.
+        pod: String,
+        /// The container.
+        container: String,
+        /// How it ended.
+        exit: Exit,
+    },
     /// Its container ended without a reply.
     #[error("pod `{pod}` ended without a reply: {exit}{}", last_lines(lines))]
     Exit {
@@ -173,17 +186,15 @@ pub(super) fn came_to(pod: &PodFacts, known: &Known) -> Option<Came> {
     {
         return Some(Came::Reply(message));
     }
-    if let Some(evicted) = pod.evicted.as_ref().filter(|_| pod.over || end.is_some()) {
-        return problem(match (evicted.reason.as_str(), known.timeout) {
-            ("DeadlineExceeded", Some(timeout)) => PodProblem::Late { pod: name(), timeout },
-            ("DeletionByTaintManager" | "NodeLost" | "DeletionByPodGC", _) => {
-                PodProblem::NodeLost { pod: name(), reason: evicted.to_string() }
-            }
-            _ => PodProblem::Evicted { pod: name(), reason: evicted.to_string() },
-        });
+    if let Some(taken) = taken(pod, known).filter(|_| pod.over || end.is_some()) {
+        return problem(taken);
     }
     let end = match end {
         Some(end) => end,
+        None if pod.over && pod.before.is_some() => {
+            let (container, exit) = pod.before.clone()?;
+            return problem(PodProblem::Before { pod: name(), container, exit });
+        }
         None if pod.over => return problem(PodProblem::NodeLost { pod: name(), reason: lost(pod) }),
         None => return None,
     };
@@ -194,6 +205,26 @@ pub(super) fn came_to(pod: &PodFacts, known: &Known) -> Option<Came> {
         return problem(PodProblem::Deleted { pod: name() });
     }
     problem(PodProblem::Exit { pod: name(), exit: end.exit, lines: Vec::new() })
+}
+
+/// What the cluster has ended a pod for.
+fn taken(pod: &PodFacts, known: &Known) -> Option<PodProblem> {
+    let (evicted, pod) = (pod.evicted.as_ref()?, pod.name.clone());
+    Some(match (evicted.reason.as_str(), known.timeout) {
+        ("DeadlineExceeded", Some(timeout)) => PodProblem::Late { pod, timeout },
+        ("DeletionByTaintManager" | "NodeLost" | "DeletionByPodGC", _) => {
+            PodProblem::NodeLost { pod, reason: evicted.to_string() }
+        }
+        _ => PodProblem::Evicted { pod, reason: evicted.to_string() },
+    })
+}
+
+/// Why a pod's work says that it was asked to end, where the engine has not asked.
+pub(super) fn asked_to_end(pod: &PodFacts, known: &Known) -> PodProblem {
+    // A node that ends a pod for its time says so in the pod only afterwards, and does not delete it.
+    let late = known.timeout.filter(|_| !pod.leaves);
+    let late = late.map(|timeout| PodProblem::Late { pod: pod.name.clone(), timeout });
+    taken(pod, known).or(late).unwrap_or_else(|| PodProblem::Deleted { pod: pod.name.clone() })
 }
 
 fn lost(pod: &PodFacts) -> String {
@@ -220,6 +251,7 @@ mod tests {
             over,
             leaves: false,
             grace: None,
+            before: None,
             evicted: evicted.map(|reason| Evicted { reason: reason.into(), message: Some("why".into()) }),
         }
     }
@@ -258,6 +290,20 @@ mod tests {
             assert!(problem.to_string().contains(expected), "{problem}");
             assert_eq!(matches!(problem.end(), AttemptEnd::Lost { .. }), lost, "{problem}");
         }
+        let mut before = pod(None, None, true);
+        before.before = Some(("program".into(), Exit::Code(64)));
+        let Some(Came::Problem(problem)) = came(before) else { panic!("it has ended") };
+        assert!(problem.to_string().contains("container `program` of pod `p`"), "{problem}");
+        assert!(matches!(problem.end(), AttemptEnd::Failed { .. }));
+        let asked = |evicted, leaves| {
+            let mut pod = pod(Some((Exit::Code(1), false, Some("{}"))), evicted, false);
+            pod.leaves = leaves;
+            asked_to_end(&pod, &known)
+        };
+        assert!(matches!(asked(Some("PreemptionByScheduler"), true), PodProblem::Evicted { .. }));
+        assert!(matches!(asked(Some("DeadlineExceeded"), false), PodProblem::Late { .. }));
+        assert!(matches!(asked(None, false), PodProblem::Late { .. }));
+        assert!(matches!(asked(None, true), PodProblem::Deleted { .. }));
         let mut deleted = pod(Some((Exit::Signal(15), false, None)), None, false);
         deleted.leaves = true;
         assert_eq!(came(deleted), Some(Came::Problem(PodProblem::Deleted { pod: "p".into() })));

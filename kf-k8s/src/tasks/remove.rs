@@ -18,11 +18,14 @@ impl Carrying {
         let grace = *self.canceling.grace.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = u32::try_from(crate::pod::whole_seconds(grace)).unwrap_or(u32::MAX);
         let until = Instant::now() + grace + Duration::from_secs(10);
-        if !self.shared.was_ours(&self.handle) {
+        if !self.shared.has(&self.handle) {
             return;
         }
         let removed = async {
-            remove_pod(&self.shared, &self.name, Some(seconds)).await;
+            // Until it is told to go it is this attempt's: whoever stops waiting leaves it to the attempt's release.
+            if remove_pod(&self.shared, &self.name, Some(seconds)).await {
+                self.shared.was_ours(&self.handle);
+            }
             let mut poll = tokio::time::interval(Duration::from_secs(1));
             loop {
                 tokio::select! {
@@ -45,18 +48,19 @@ impl Carrying {
     }
 }
 
-/// Removes a pod, over failures; one that is not there is removed.
-pub(super) async fn remove_pod(shared: &Shared, name: &str, grace: Option<u32>) {
+/// Removes a pod, over failures; whether it goes. One that is not there has gone.
+pub(super) async fn remove_pod(shared: &Shared, name: &str, grace: Option<u32>) -> bool {
     let mut params = DeleteParams::background();
     params.grace_period_seconds = grace;
     let mut again = Again::default();
     for _ in 0..20 {
         match shared.pace.send(in_time(shared.pods.delete(name, &params))).await {
-            Ok(_) => return,
-            Err(kube::Error::Api(status)) if status.code == 404 => return,
+            Ok(_) => return true,
+            Err(kube::Error::Api(status)) if status.code == 404 => return true,
             Err(error) => tracing::debug!(pod = name, %error, "it can't be removed yet"),
         }
         again.wait().await;
     }
     tracing::warn!(pod = name, "it was not removed");
+    false
 }

@@ -17,6 +17,7 @@ use super::kinds::{Draft, Kind, LATE, Made};
 use super::names::{ATTEMPT, BEGAN, JOB, SPEC, VERDICT, WOKEN, labels, object_name, restart_of, selector};
 use super::options::PodOptions;
 use super::pods::{Start, template};
+use crate::answer::in_time;
 use crate::clock::Clock;
 use crate::objects::TrainingRuntime;
 use crate::pod::whole_seconds;
@@ -63,7 +64,7 @@ impl Cluster {
     /// Those of one job, one for each start that is still there.
     async fn objects_of(&self, name: &str) -> Result<Vec<DynamicObject>> {
         let list = ListParams::default().labels(&selector(name));
-        let objects = self.objects().list(&list).await.map_err(refused("look for a job", name))?;
+        let objects = in_time(self.objects().list(&list)).await.map_err(refused("look for a job", name))?;
         Ok(objects.items)
     }
 
@@ -152,7 +153,7 @@ impl Cluster {
             // The TrainJob is refused where it is not there.
             let mut runtime = TrainingRuntime::new(&object_name, runtime);
             runtime.metadata.labels = Some(all.clone());
-            match runtimes.create(&PostParams::default(), &runtime).await {
+            match in_time(runtimes.create(&PostParams::default(), &runtime)).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(refused("make a runtime for", name)(error)),
@@ -162,7 +163,7 @@ impl Cluster {
         let made = match self.create(&params, &object).await {
             Ok(made) => made,
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                let there = self.objects().get(&object_name).await;
+                let there = in_time(self.objects().get(&object_name)).await;
                 let there = there.map_err(refused("look at the object of", name))?;
                 let ours =
                     there.metadata.labels.as_ref().and_then(|all| all.get(JOB)).is_some_and(|of| of == name);
@@ -182,7 +183,7 @@ impl Cluster {
             group.metadata.owner_references = Some(vec![owner.clone()]);
             let groups: Api<DynamicObject> =
                 Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
-            match groups.create(&PostParams::default(), &group).await {
+            match in_time(groups.create(&PostParams::default(), &group)).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(refused("make the pod group of", name)(error)),
@@ -193,7 +194,8 @@ impl Cluster {
         }
         if self.kind == Kind::TrainJob {
             let patch = json!({"metadata": {"ownerReferences": [owner]}});
-            let patched = runtimes.patch(&object_name, &PatchParams::default(), &Patch::Merge(patch)).await;
+            let patched =
+                in_time(runtimes.patch(&object_name, &PatchParams::default(), &Patch::Merge(patch))).await;
             patched.map_err(refused("give its job the runtime of", name))?;
         }
         Ok(())
@@ -207,7 +209,7 @@ impl Cluster {
     ) -> Result<DynamicObject, kube::Error> {
         let until = Instant::now() + UNHEARD;
         loop {
-            match self.objects().create(params, object).await {
+            match in_time(self.objects().create(params, object)).await {
                 Err(kube::Error::Api(status))
                     if self.kind == Kind::TrainJob
                         && status.code == 403
@@ -259,7 +261,7 @@ impl Cluster {
             ..Default::default()
         };
         let services: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
-        match services.create(&PostParams::default(), &service).await {
+        match in_time(services.create(&PostParams::default(), &service)).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             Err(error) => Err(refused("make a service for", job)(error)),
@@ -293,7 +295,7 @@ impl Cluster {
             wait = (wait * 2).min(Duration::from_secs(10));
         }
         let before = object_name(&job.name, restart - 1);
-        if let Err(error) = self.objects().delete(&before, &DeleteParams::background()).await {
+        if let Err(error) = in_time(self.objects().delete(&before, &DeleteParams::background())).await {
             tracing::debug!(object = %before, %error, "it stays until its time is over");
         }
         Ok(())
@@ -306,7 +308,7 @@ impl Cluster {
     pub(super) async fn is_late(&self, object: &str) -> Result<bool> {
         let Some(selector) = self.kind.jobs_of(object) else { return Ok(false) };
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), &self.namespace);
-        let jobs = jobs.list(&ListParams::default().labels(&selector)).await;
+        let jobs = in_time(jobs.list(&ListParams::default().labels(&selector))).await;
         let jobs = jobs.map_err(refused("look at the Jobs of", object))?;
         let conditions = jobs.items.into_iter().filter_map(|job| job.status?.conditions).flatten();
         Ok(conditions.into_iter().any(|condition| condition.reason.as_deref() == Some(LATE)))
@@ -319,7 +321,8 @@ impl Cluster {
     pub(super) async fn suspend(&self, object: &str, verdict: &Verdict) -> Result<()> {
         let text = serde_json::to_string(verdict).unwrap_or_default();
         let patch = json!({"metadata": {"annotations": {VERDICT: text}}, "spec": self.kind.suspended()});
-        let patched = self.objects().patch(object, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let patched =
+            in_time(self.objects().patch(object, &PatchParams::default(), &Patch::Merge(patch))).await;
         patched.map(drop).map_err(refused("suspend", object))
     }
 
@@ -330,7 +333,8 @@ impl Cluster {
     pub(super) async fn wake(&self, object: &str) -> Result<()> {
         let now = Timestamp::now().as_millis().to_string();
         let patch = json!({"metadata": {"annotations": {WOKEN: now}}});
-        let patched = self.objects().patch(object, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let patched =
+            in_time(self.objects().patch(object, &PatchParams::default(), &Patch::Merge(patch))).await;
         patched.map(drop).map_err(refused("have the operator look at", object))
     }
 
@@ -340,7 +344,7 @@ impl Cluster {
     /// What the cluster says.
     pub(super) async fn delete(&self, name: &str) -> Result<()> {
         let list = ListParams::default().labels(&selector(name));
-        let deleted = self.objects().delete_collection(&DeleteParams::background(), &list).await;
+        let deleted = in_time(self.objects().delete_collection(&DeleteParams::background(), &list)).await;
         deleted.map(drop).map_err(refused("delete", name))
     }
 }

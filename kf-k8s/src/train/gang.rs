@@ -33,6 +33,9 @@ pub enum Gang {
         topology: Option<NetworkTopology>,
     },
     /// Kueue, which lets whole jobs in: the job is made suspended, and Kueue resumes it when it is its turn.
+    ///
+    /// It resumes again whatever it has let in, a job that was cancelled too: such a job is to be deleted
+    /// ([`KubeLauncher::delete`](super::KubeLauncher::delete)).
     Kueue {
         /// The LocalQueue of the namespace.
         queue: String,

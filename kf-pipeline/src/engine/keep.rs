@@ -135,6 +135,17 @@ impl Keeper<'_> {
             metadata,
         };
         if let Some(stored) = given.stored {
+            let there = self.store.contains(&stored.digest).await;
+            let there =
+                there.map_err(|error| Failure::carrier(format!("output `{}`: {error}", self.name)))?;
+            if !there {
+                let problem = format!(
+                    "output `{}`: `{}` is said to be stored, and is not in the engine's artifact store: does whoever ran the \
+                     task use the same one?",
+                    self.name, stored.digest
+                );
+                return Err(Failure::carrier(problem));
+            }
             artifact.uri = self.store.uri(&stored.digest);
             (artifact.digest, artifact.size) = (Some(stored.digest), stored.size);
             return Ok(artifact);

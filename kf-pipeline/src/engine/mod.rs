@@ -37,6 +37,7 @@ mod under_way;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use kf_core::Home;
 use kf_core::artifact::{ArtifactRef, Metadata};
@@ -84,6 +85,8 @@ pub(crate) const SUBPROCESS: &str = "subprocess";
 /// The executor that carries containers.
 pub(crate) const CONTAINER: &str = "container";
 
+/// How long executors may take to remove what is left of a run.
+const CLEAR_UP: Duration = Duration::from_secs(20);
 /// What the executor is called that carries what names none, where it is not the engine's own.
 const DEFAULT: &str = "default";
 
@@ -389,8 +392,13 @@ impl Inner {
     /// Lets executors whose attempts outlive this engine remove what is left of a run.
     async fn end_run(&self, executors: &[Arc<dyn Executor>], run: &RunId) {
         for executor in executors {
-            if let Err(error) = executor.end_run(run).await {
-                tracing::warn!(%run, %error, "something of the run may be left");
+            // Whoever waits for the run is not to wait for long because of what nobody misses.
+            match tokio::time::timeout(CLEAR_UP, executor.end_run(run)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%run, %error, "something of the run may be left"),
+                Err(_) => {
+                    tracing::warn!(%run, "something of the run may be left: it took too long to remove it")
+                }
             }
         }
     }

@@ -38,7 +38,7 @@ pub enum ClaimTask {
         /// The parameters that the task gives: `name`, the claim's name.
         outputs: BTreeMap<String, Json>,
     },
-    /// It deletes a claim, and fails where there is none.
+    /// It deletes a claim; that there is none is as well.
     Delete {
         /// The claim's name.
         name: String,

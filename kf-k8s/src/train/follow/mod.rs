@@ -27,6 +27,7 @@ use super::cluster::Cluster;
 use super::kinds::State;
 use super::names::{object_name, selector};
 use super::node::NodeFacts;
+use crate::answer::in_time;
 use crate::clock::Clock;
 use crate::facts::Wait;
 use crate::log::{Kept, Read};
@@ -217,7 +218,8 @@ impl Follow {
                 Next::End(end) => return end,
                 Next::Gone => {
                     // A list may be older than what it lacks.
-                    match self.cluster.objects().get_opt(&object_name(&self.job.name, self.restart)).await {
+                    let name = object_name(&self.job.name, self.restart);
+                    match in_time(self.cluster.objects().get_opt(&name)).await {
                         Ok(None) => {
                             let reason = "its object was deleted by somebody else".to_owned();
                             return JobEnd::Broken { reason, retryable: true };
