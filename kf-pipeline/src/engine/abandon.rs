@@ -12,7 +12,7 @@ impl Engine {
     /// Ends a run for good that has not ended and that no engine carries, without carrying it: it is
     /// [canceled](RunState::Canceled) as it stands, and its exit handlers do not run. For runs whose pipeline has changed
     /// since, or that nobody wants any more; [`rerun`](Self::rerun) can then keep what they did. A run that has ended stays
-    /// as it is.
+    /// as it is, but for what executors whose attempts outlive their engines still have of it.
     ///
     /// # Errors
     /// [`Error::Run`] where there is no such run, or this engine carries it; [`kf_core::Error::Held`] where another does.
@@ -21,7 +21,10 @@ impl Engine {
         let refuse = |problem: &str| Error::Run { run: run.to_string(), problem: problem.to_owned() };
         let _starting = inner.starting.lock().await;
         let record = inner.metadata.run(run).await?.ok_or_else(|| refuse("there is no such run"))?;
+        let outliving = inner.outliving(inner.executors.values().chain(&inner.default_executor));
         if record.state.is_terminal() {
+            // Its engine may have died before it had removed what was left.
+            inner.end_run(&outliving, run).await;
             return Ok(());
         }
         if self.handle(run).is_some_and(|handle| !handle.is_over()) {
@@ -36,7 +39,7 @@ impl Engine {
         let committed = inner.metadata.commit(commit).await;
         let released = inner.metadata.release(lease).await;
         committed?;
-        inner.end_run(&inner.outliving(inner.executors.values().chain(&inner.default_executor)), run).await;
+        inner.end_run(&outliving, run).await;
         Ok(released?)
     }
 }

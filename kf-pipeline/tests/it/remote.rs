@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use kf_core::artifact::ArtifactStore;
+use kf_core::Digest;
+use kf_core::artifact::{ArtifactStore, Stored};
 use kf_core::metadata::RunState;
 use kf_core::process::{Child, Command, Log, LogFeed, LogStream, Spawner};
 use kf_core::worker::{ENTRY, Entry, REQUEST};
@@ -15,7 +16,8 @@ use kf_pipeline::prelude::*;
 use kf_pipeline::remote::{self, RemoteTasks};
 use kf_pipeline::testing::{Setup, executor_conformance};
 use kf_pipeline::{
-    Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executor, ExecutorError, RunEvent, Submission, Work,
+    Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError,
+    GivenArtifact, RunEvent, Submission, Work,
 };
 use libtest_mimic::Trial;
 
@@ -29,6 +31,8 @@ pub(crate) fn tests() -> Vec<Trial> {
     vec![
         test("attempts_in_other_places_conform", conforms),
         test("commands_run_in_other_places", commands),
+        test("a_store_that_can_t_be_opened_is_no_fault_of_the_task", no_store),
+        test("what_is_said_to_be_stored_must_be_there", not_stored),
         test("lost_attempts_are_tried_again_at_no_task_s_cost", lost),
     ]
 }
@@ -47,6 +51,10 @@ struct Elsewhere {
     running: Mutex<HashMap<AttemptHandle, Arc<Child>>>,
     /// How many attempts are lost before one is carried.
     loses: Mutex<u32>,
+    /// Where its processes look for the store.
+    looks: PathBuf,
+    /// Whether it says of artifacts that they are stored, and runs nothing.
+    lies: bool,
     released: Mutex<Vec<AttemptHandle>>,
 }
 
@@ -64,6 +72,8 @@ impl Elsewhere {
             spawner: Spawner::new().unwrap(),
             running: Mutex::default(),
             loses: Mutex::new(loses),
+            looks: folder.join("store"),
+            lies: false,
             released: Mutex::default(),
         }
     }
@@ -97,6 +107,15 @@ impl Executor for Elsewhere {
                 return Ok(Submission { handle, status: stream::iter(told).boxed() });
             }
         }
+        if self.lies {
+            let stored = Stored { digest: Digest::of("nothing"), size: 7, folder: false };
+            let mut given = GivenArtifact::default();
+            given.stored = Some(stored);
+            let mut outputs = AttemptOutputs::default();
+            outputs.artifacts.insert("out".into(), vec![given]);
+            let told = AttemptStatus::Ended(AttemptEnd::Succeeded(outputs));
+            return Ok(Submission { handle, status: stream::iter([told]).boxed() });
+        }
         let place = self.folder.join(handle.0.replace(['/', '#'], "-"));
         std::fs::create_dir_all(&place).unwrap();
         let (request, reply) = (place.join("request.json"), place.join("reply"));
@@ -107,7 +126,7 @@ impl Executor for Elsewhere {
             (REQUEST, request.display().to_string()),
             (remote::FOLDER, place.join("work").display().to_string()),
             (remote::REPLY, reply.display().to_string()),
-            (STORE, self.folder.join("store").display().to_string()),
+            (STORE, self.looks.display().to_string()),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value));
         let env: BTreeMap<String, String> = std::env::vars().chain(env).collect();
@@ -217,6 +236,41 @@ async fn commands() -> Done {
 #[component(cache = false)]
 pub(crate) async fn counts(context: Context) -> i64 {
     context.attempt().into()
+}
+
+/// It is tried again, and told in words.
+async fn no_store() -> Done {
+    let folder = tempfile::tempdir()?;
+    let mut executor = Elsewhere::new(folder.path(), 0);
+    std::fs::write(folder.path().join("file"), "")?;
+    executor.looks = folder.path().join("file/none");
+    let builder = Engine::builder().artifacts(executor.store.clone()).default_executor(Arc::new(executor));
+    let engine = builder.max_lost(1).open(folder.path().join("home")).await?;
+    let pipeline = Pipeline::build("no-store", |p| {
+        p.add(counts());
+    })?;
+    let run = engine.start(&pipeline, args! {}).await?;
+    let error = run.wait().await?.error.unwrap();
+    assert!(error.contains("artifact store can't be opened where the task is to run"), "{error}");
+    assert_eq!(engine.report(run.id()).await?.task("counts").unwrap().attempts, 2);
+    Ok(())
+}
+
+async fn not_stored() -> Done {
+    let folder = tempfile::tempdir()?;
+    let mut executor = Elsewhere::new(folder.path(), 0);
+    executor.lies = true;
+    let builder = Engine::builder().artifacts(executor.store.clone()).default_executor(Arc::new(executor));
+    let engine = builder.open(folder.path().join("home")).await?;
+    let pipeline = Pipeline::build("lies", |p| {
+        p.add(crate::components::make(1));
+    })?;
+    let error = engine.start(&pipeline, args! {}).await?.wait().await?.error.unwrap();
+    assert!(
+        error.contains("output `out`") && error.contains("is not in the engine's artifact store"),
+        "{error}"
+    );
+    Ok(())
 }
 
 async fn lost() -> Done {

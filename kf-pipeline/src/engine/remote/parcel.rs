@@ -31,6 +31,14 @@ pub(super) async fn pack<T: Serialize>(
     serde_json::to_string(&Parcel::<()>::Stored(stored.digest)).map_err(|error| told(&error))
 }
 
+/// A value as text, however long.
+///
+/// # Errors
+/// Where the value has no JSON form.
+pub(super) fn whole<T: Serialize>(value: &T) -> Result<String, String> {
+    serde_json::to_string(&Parcel::Here(value)).map_err(|error| error.to_string())
+}
+
 /// The value again.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use kf_core::artifact::{ArtifactStore, Metadata, Stored};
 use serde::{Deserialize, Serialize};
 
 use super::attempt::Problem;
-use super::parcel::{pack, unpack};
+use super::parcel::{pack, unpack, whole};
 use crate::engine::{AttemptEnd, AttemptOutputs, GivenArtifact};
 use crate::scheduler::{Failure, FailureKind, Values};
 
@@ -47,6 +47,11 @@ impl Reply {
             (name.to_string(), list.collect())
         });
         Self::Succeeded { parameters: parameters.collect(), artifacts: artifacts.collect() }
+    }
+
+    /// As text, where there is no store.
+    pub(super) fn whole(&self) -> Result<String, String> {
+        whole(self)
     }
 
     /// As text of at most so many bytes.

@@ -68,7 +68,14 @@ impl RemoteTasks {
     async fn answer(&self, request: &Request) -> Result<(), WorkerError> {
         // The first process of a container hears of no signal that it does not ask for.
         let mut terminate = signal(SignalKind::terminate()).map_err(WorkerError::failed)?;
-        let store = (self.store)().map_err(WorkerError::failed)?;
+        let store = match (self.store)() {
+            Ok(store) => store,
+            Err(error) => {
+                let message = format!("the artifact store can't be opened where the task is to run: {error}");
+                let reply = Reply::Lost { message };
+                return tell(&reply, reply.whole().map_err(WorkerError::failed)?);
+            }
+        };
         let temporary;
         let folder = match std::env::var_os(FOLDER) {
             Some(folder) => PathBuf::from(folder),
@@ -82,16 +89,7 @@ impl RemoteTasks {
         });
         let reply = reply.await.map_err(WorkerError::failed)?;
         let text = reply.pack(MOST_REPLY, &store).await.map_err(WorkerError::failed)?;
-        match std::env::var_os(REPLY) {
-            Some(file) => std::fs::write(file, text),
-            None => writeln!(std::io::stdout(), "{text}"),
-        }
-        .map_err(WorkerError::failed)?;
-        match reply {
-            Reply::Succeeded { .. } => Ok(()),
-            Reply::Failed { message, .. } | Reply::Lost { message } => Err(WorkerError::failed(message)),
-            Reply::Canceled => Err(WorkerError::failed("it was asked to end")),
-        }
+        tell(&reply, text)
     }
 
     async fn reply(
@@ -101,7 +99,13 @@ impl RemoteTasks {
         store: &ArtifactStore,
         terminated: impl Future<Output = ()>,
     ) -> Result<Reply, String> {
-        let attempt = RemoteAttempt::parse(request, store).await?;
+        let attempt = match RemoteAttempt::parse(request, store).await {
+            Ok(attempt) => attempt,
+            Err(problem) => {
+                let message = format!("what it is asked for can't be read: {problem}");
+                return Ok(Reply::Lost { message });
+            }
+        };
         let attempt = match attempt.at(folder, &self.components, store).await {
             Ok(attempt) => Arc::new(attempt),
             Err(problem) => return Ok(problem.into()),
@@ -145,6 +149,20 @@ impl RemoteTasks {
             Ok(kept) => Reply::of(&kept),
             Err(failure) => failure.into(),
         })
+    }
+}
+
+/// Replies, and ends as the attempt did.
+fn tell(reply: &Reply, text: String) -> Result<(), WorkerError> {
+    match std::env::var_os(REPLY) {
+        Some(file) => std::fs::write(file, text),
+        None => writeln!(std::io::stdout(), "{text}"),
+    }
+    .map_err(WorkerError::failed)?;
+    match reply {
+        Reply::Succeeded { .. } => Ok(()),
+        Reply::Failed { message, .. } | Reply::Lost { message } => Err(WorkerError::failed(message.as_str())),
+        Reply::Canceled => Err(WorkerError::failed("it was asked to end")),
     }
 }
 
