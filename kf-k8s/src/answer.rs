@@ -1,4 +1,4 @@
-//! Requests that are not waited for without end.
+//! Requests that are not waited for without end, and what comes of them in words.
 
 use std::time::Duration;
 
@@ -18,6 +18,20 @@ pub(crate) async fn in_time<T>(
             Err(kube::Error::Service(format!("the API server has not answered within {ANSWER:?}").into()))
         }
     }
+}
+
+/// An error with its causes.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

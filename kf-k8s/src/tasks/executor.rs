@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::attempt::{Canceling, Carrying, Start};
 use super::claims;
-use super::create::{Again, with_causes};
+use super::create::Again;
 use super::informer::{Informer, facts_of};
 use super::options::TaskOptions;
 use super::pace::Pace;
@@ -34,12 +34,10 @@ use super::platform::{
 use super::pod::{Draft, MOST_REQUEST, RUN, is_of, pod, pod_name};
 use super::problem::Known;
 use super::remove::remove_pod;
-use crate::answer::in_time;
+use crate::answer::{in_time, with_causes};
 use crate::clock::Clock;
 use crate::pod::memory_limit;
 
-/// What the names of parameters begin with that only the platform document asks for.
-const PLATFORM: &str = "kubernetes:";
 /// The name of the file in an attempt's folder that its log is kept in.
 const LOG: &str = "log.txt";
 /// How long a pod may take to end that nobody of the engine tells to.
@@ -269,7 +267,8 @@ fn is_older(pod: &Pod, than: Duration, now: i64) -> bool {
 
 /// The task's own inputs.
 fn inputs(attempt: &Attempt) -> serde_json::Map<String, Json> {
-    let own = attempt.parameters.iter().filter(|(name, _)| !name.starts_with(PLATFORM));
+    let of_platform = ContainerTask::kubernetes_parameter("");
+    let own = attempt.parameters.iter().filter(|(name, _)| !name.starts_with(&of_platform));
     own.map(|(name, value)| (name.to_string(), Json::clone(value))).collect()
 }
 

@@ -27,7 +27,6 @@ const LINES: usize = 1024;
 #[derive(Default)]
 pub(super) struct Logging {
     following: Option<AbortOnDropHandle<Kept>>,
-    followed: bool,
     /// How many lines were read.
     read: Arc<AtomicU64>,
     /// Fires when the container has ended.
@@ -39,11 +38,10 @@ pub(super) struct Logging {
 impl Logging {
     /// Follows the log from here on, where there is room for one more.
     pub(super) fn follow(&mut self, carrying: &Carrying, uid: &str) {
-        if self.followed || !carrying.shared.options.keep_logs {
+        if self.following.is_some() || !carrying.shared.options.keep_logs {
             return;
         }
         let Ok(room) = Arc::clone(&carrying.shared.logs).try_acquire_owned() else { return };
-        self.followed = true;
         self.start(carrying, uid, Some(room));
     }
 

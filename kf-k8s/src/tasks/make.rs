@@ -11,13 +11,13 @@ use kube::core::Request;
 use tokio::time::sleep;
 
 use super::attempt::{Canceling, Carrying, LOOK, UNWATCHED};
-use super::create::{Again, Patience, Refusal, may_be_done, refusal, with_causes};
+use super::create::{Again, Patience, Refusal, may_be_done, refusal};
 use super::executor::Shared;
 use super::informer::Follower;
 use super::pod::{is_of, pod_name};
 use super::problem::PodProblem;
 use super::remove::remove_pod;
-use crate::answer::in_time;
+use crate::answer::{in_time, with_causes};
 
 /// How long it takes until a quota is asked again, at first and at most.
 const QUOTA_AGAIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];

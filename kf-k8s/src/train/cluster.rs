@@ -10,6 +10,8 @@ use kf_core::Timestamp;
 use kf_train::{Error, JobEnd, JobSpec, Result};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::follow::{Job as Followed, Verdict};
@@ -17,7 +19,7 @@ use super::kinds::{Draft, Kind, LATE, Made};
 use super::names::{ATTEMPT, BEGAN, JOB, SPEC, VERDICT, WOKEN, labels, object_name, restart_of, selector};
 use super::options::PodOptions;
 use super::pods::{Start, template};
-use crate::answer::in_time;
+use crate::answer::{in_time, with_causes};
 use crate::clock::Clock;
 use crate::objects::TrainingRuntime;
 use crate::pod::whole_seconds;
@@ -130,8 +132,8 @@ impl Cluster {
         let gang = gang.unwrap_or_default();
         let left = spec.timeout.map(|timeout| left(timeout, began, now));
         let draft = Draft { spec, options: &self.options, name: &object_name, template, seconds: left };
-        let Made { spec: body, runtime } = self.kind.make(draft).map_err(|error| wrong(error.to_string()))?;
-        let mut body = body;
+        let Made { spec: mut body, runtime } =
+            self.kind.make(draft).map_err(|error| wrong(error.to_string()))?;
         if gang.suspended {
             merge(&mut body, self.kind.suspended());
         }
@@ -153,11 +155,7 @@ impl Cluster {
             // The TrainJob is refused where it is not there.
             let mut runtime = TrainingRuntime::new(&object_name, runtime);
             runtime.metadata.labels = Some(all.clone());
-            match in_time(runtimes.create(&PostParams::default(), &runtime)).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => return Err(refused("make a runtime for", name)(error)),
-            }
+            make_once(&runtimes, &runtime).await.map_err(refused("make a runtime for", name))?;
         }
         let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
         let made = match self.create(&params, &object).await {
@@ -183,11 +181,7 @@ impl Cluster {
             group.metadata.owner_references = Some(vec![owner.clone()]);
             let groups: Api<DynamicObject> =
                 Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
-            match in_time(groups.create(&PostParams::default(), &group)).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => return Err(refused("make the pod group of", name)(error)),
-            }
+            make_once(&groups, &group).await.map_err(refused("make the pod group of", name))?;
         }
         if self.kind.needs_service() {
             self.make_service(&object_name, &owner, all, name, restart).await?;
@@ -261,11 +255,7 @@ impl Cluster {
             ..Default::default()
         };
         let services: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
-        match in_time(services.create(&PostParams::default(), &service)).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            Err(error) => Err(refused("make a service for", job)(error)),
-        }
+        make_once(&services, &service).await.map_err(refused("make a service for", job))
     }
 
     /// When a job was submitted, in seconds since 1970 by the cluster's clock; none where that was not written.
@@ -349,6 +339,17 @@ impl Cluster {
     }
 }
 
+/// Makes an object, unless there is one of its name.
+async fn make_once<K>(all: &Api<K>, object: &K) -> kube::Result<()>
+where
+    K: Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+{
+    match in_time(all.create(&PostParams::default(), object)).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        made => made.map(drop),
+    }
+}
+
 /// Puts the fields of an object into another.
 fn merge(into: &mut Value, from: Value) {
     match (into, from) {
@@ -379,22 +380,10 @@ pub(super) fn refused<'a>(what: &'a str, name: &'a str) -> impl Fn(kube::Error) 
             reason: format!("{} ({}): {}", status.reason, status.code, status.message),
             retryable: status.code == 429 || status.code >= 500 || status.code == 409,
         },
-        other => Error::Carrier { what: format!("{what} `{name}`"), reason: chain(other), retryable: true },
-    }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let told = error.to_string();
-        if !text.contains(&told) {
-            text = format!("{text}: {told}");
+        other => {
+            Error::Carrier { what: format!("{what} `{name}`"), reason: with_causes(other), retryable: true }
         }
-        cause = error.source();
     }
-    text
 }
 
 #[cfg(test)]
