@@ -136,14 +136,19 @@ fn with_launcher(test: impl AsyncFnOnce(LocalLauncher)) -> Result<(), Failed> {
 }
 
 /// Waits, generously, until something is so.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+async fn until(what: &str, holds: impl FnMut() -> bool) {
+    assert!(in_time(holds).await, "not within 30 s: {what}");
+}
+
+/// Waits until something is so, and tells whether it was within 30 s.
+async fn in_time(mut holds: impl FnMut() -> bool) -> bool {
     for _ in 0..600 {
         if holds() {
-            return;
+            return true;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("not within 30 s: {what}");
+    false
 }
 
 /// Whether a process of this id exists and is no zombie.

@@ -2,6 +2,7 @@
 
 mod counts;
 mod empty_crate;
+mod failures;
 mod judges;
 mod newer;
 mod package;
@@ -15,6 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use self::counts::Counts;
+use self::failures::Failures;
 use self::judges::Judges;
 use self::packages::Package;
 use crate::cluster::TestCluster;
@@ -86,11 +88,11 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
             let _ = fs::remove_dir_all(&target);
         }
     }
-    let (mut counts, mut judges) = (Counts::default(), Judges::default());
+    let mut heard = Heard::default();
     let (judges_file, conformance) = (work.join("judges.txt"), conformance(root));
     let required = std::env::var("KF_REQUIRE").unwrap_or_default();
     let environment = Environment { python, pytorch, long, judges: judges_file, conformance };
-    steps.step("tests", || scope.tests(&environment, &mut counts, &mut judges));
+    steps.step("tests", || scope.tests(&environment, &mut heard));
     if newer {
         // No GPU is needed to build.
         steps.step("NCCL, against the headers of CUDA", || {
@@ -120,22 +122,22 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
             if let Some(cluster) = &cluster {
                 command.env("KUBECONFIG", &cluster.kubeconfig);
             }
-            environment.test(command, &mut counts, &mut judges)
+            environment.test(command, &mut heard)
         });
     }
     if newer {
         steps.step("training on a newer libtorch", || {
             let target = root.join("target/newer");
             let copy = newer::checkout(root, &target)?;
-            environment.test(newer::tests(&copy, &target), &mut counts, &mut judges)
+            environment.test(newer::tests(&copy, &target), &mut heard)
         });
     }
     steps.step("judges", || {
         // A part of the tests asks a part of the judges.
-        let failures = judges.failures(if scope.whole { &required } else { "" });
+        let failures = heard.judges.failures(if scope.whole { &required } else { "" });
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     });
-    report(&steps, &judges, &counts, began)
+    report(&steps, &heard, began)
 }
 
 fn chosen(packages: Vec<Package>, only: Option<&str>) -> Result<Vec<Package>, String> {
@@ -148,7 +150,8 @@ fn chosen(packages: Vec<Package>, only: Option<&str>) -> Result<Vec<Package>, St
     Ok(chosen)
 }
 
-fn report(steps: &Steps, judges: &Judges, counts: &Counts, began: Instant) -> Result<(), String> {
+fn report(steps: &Steps, heard: &Heard, began: Instant) -> Result<(), String> {
+    let Heard { counts, judges, failures: said } = heard;
     println!(
         "\nJudges\n{}",
         match judges.rows().as_slice() {
@@ -164,7 +167,8 @@ fn report(steps: &Steps, judges: &Judges, counts: &Counts, began: Instant) -> Re
         .collect();
     println!("{} ignored; {} in all", counts.ignored, seconds(began.elapsed()));
     if !failures.is_empty() {
-        println!("\nFailed\n{}", failures.iter().map(|failure| format!("  {failure}\n")).collect::<String>());
+        let names: String = failures.iter().map(|failure| format!("  {failure}\n")).collect();
+        println!("\nFailed\n{names}\n{}", said.told());
     }
     println!("{}", closing(counts, steps));
     if failures.is_empty() {
@@ -196,6 +200,14 @@ struct Environment {
     long: bool,
     judges: PathBuf,
     conformance: Option<OsString>,
+}
+
+/// What was heard of all tests.
+#[derive(Default)]
+struct Heard {
+    counts: Counts,
+    judges: Judges,
+    failures: Failures,
 }
 
 /// What is checked.
@@ -269,21 +281,16 @@ impl Scope<'_> {
         if failures.is_empty() { Ok(()) } else { Err(failures.join("\n    ")) }
     }
 
-    fn tests(
-        &self,
-        environment: &Environment,
-        counts: &mut Counts,
-        judges: &mut Judges,
-    ) -> Result<(), String> {
+    fn tests(&self, environment: &Environment, heard: &mut Heard) -> Result<(), String> {
         let mut command = self.command("test", &["--all-features", "--no-fail-fast"], &[]);
         command.env("KF_PODS", "later");
-        environment.test(command, counts, judges)
+        environment.test(command, heard)
     }
 }
 
 impl Environment {
     /// Runs tests, and takes down what they tell.
-    fn test(&self, mut command: Command, counts: &mut Counts, judges: &mut Judges) -> Result<(), String> {
+    fn test(&self, mut command: Command, heard: &mut Heard) -> Result<(), String> {
         let _ = fs::remove_file(&self.judges);
         command.args(["--", "--show-output"]).env("KF_JUDGES", &self.judges);
         if let Some(python) = &self.python {
@@ -298,23 +305,24 @@ impl Environment {
         if let Some(folder) = &self.conformance {
             command.env("KF_CONFORMANCE", folder);
         }
-        let failed_before = counts.names.len();
+        let failed_before = heard.counts.names.len();
         let mut child = command
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| format!("cargo does not start: {error}"))?;
         if let Some(output) = child.stdout.take() {
             read(BufReader::new(output), std::io::stdout(), |line| {
-                counts.add_line(line);
-                judges.add_line(line);
+                heard.counts.add_line(line);
+                heard.judges.add_line(line);
+                heard.failures.add_line(line);
             });
         }
         let status = child.wait().map_err(|error| format!("cargo test: {error}"))?;
-        judges.add_file(&self.judges);
+        heard.judges.add_file(&self.judges);
         if status.success() {
             return Ok(());
         }
-        match &counts.names[failed_before..] {
+        match &heard.counts.names[failed_before..] {
             [] => Err(format!("`cargo test`: {status}")),
             names => Err(names.join("\n    ")),
         }

@@ -56,18 +56,21 @@ async fn all(_: LocalLauncher, heals: bool) {
         let mut field = Field::start(heals, with_network, with_disk).await;
         let (mut passed, mut broken) = (Vec::new(), None);
         for scenario in scenarios.by_ref() {
-            let Some(outcome) = caught(scenario, field.endure(scenario)).await else {
-                broken = Some(scenario);
-                break;
+            let outcome = match caught(scenario, field.endure(scenario)).await {
+                Ok(outcome) => outcome,
+                Err(why) => {
+                    broken = Some((scenario, why));
+                    break;
+                }
             };
             println!("{scenario:?}: paused {:.0} ms, whole in {:.0} ms", outcome.pause, outcome.whole);
             passed.push((scenario, outcome));
         }
         if broken.is_none()
             && let Some((last, _)) = passed.last()
-            && caught(*last, field.ends()).await.is_none()
+            && let Err(why) = caught(*last, field.ends()).await
         {
-            broken = passed.pop().map(|(last, _)| last);
+            broken = passed.pop().map(|(last, _)| (last, why));
         }
         if broken.is_some() {
             println!("{}", field.training.fleet.logs());
@@ -80,7 +83,7 @@ async fn all(_: LocalLauncher, heals: bool) {
     }
     tell(heals, &outcomes, skipped.len());
     let needed = |kind: fn(Kind) -> bool| {
-        outcomes.keys().copied().any(kind) || failed.iter().any(|scenario| kind(scenario.kind))
+        outcomes.keys().copied().any(kind) || failed.iter().any(|(scenario, _)| kind(scenario.kind))
     };
     let judges = [
         ("netns", no_network, needed(Kind::takes_network)),
@@ -94,16 +97,17 @@ async fn all(_: LocalLauncher, heals: bool) {
             None => println!("JUDGE {judge} failed: see the scenarios that failed"),
         }
     }
-    assert!(failed.is_empty(), "failed, each to be run alone by KF_RELIABILITY_SEED: {failed:?}");
+    let told: String = failed.iter().map(|(scenario, why)| format!("\n{scenario:?}: {why}")).collect();
+    assert!(failed.is_empty(), "failed, each to be run alone by KF_RELIABILITY_SEED: {told}");
 }
 
-/// What comes of it; none where it panics.
-async fn caught<T>(scenario: Scenario, run: impl Future<Output = T>) -> Option<T> {
-    let result = AssertUnwindSafe(run).catch_unwind().await;
-    if result.is_err() {
+/// What comes of it, or what it panics with.
+async fn caught<T>(scenario: Scenario, run: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(run).catch_unwind().await.map_err(|panic| {
         println!("KF_RELIABILITY_SEED={} failed: {scenario:?}", scenario.seed);
-    }
-    result.ok()
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+    })
 }
 
 fn tell(heals: bool, outcomes: &BTreeMap<Kind, Vec<Outcome>>, skipped: usize) {

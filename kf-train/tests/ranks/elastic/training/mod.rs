@@ -21,7 +21,7 @@ pub(crate) use self::model::Model;
 use self::model::{batch, start};
 pub(crate) use self::replay::Replay;
 use super::fleet::Fleet;
-use crate::{lives, until};
+use crate::{in_time, lives, until};
 
 pub(crate) fn workers(workers: Workers) -> Workers {
     workers.with(ranks("elastic-train", train))
@@ -213,13 +213,13 @@ impl Training {
         let after = self.log.done.len();
         let mut last = Vec::new();
         let log = &mut self.log;
-        let what = format!("{size} ranks train");
-        until(&what, || {
+        let trains = in_time(|| {
             log.read();
             last = log.last_step(after, size);
             !last.is_empty() && last.iter().all(|done| lives(done.pid))
         })
         .await;
+        assert!(trains, "not within 30 s: {size} ranks train\n{}", self.fleet.logs());
         last
     }
 
