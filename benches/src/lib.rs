@@ -1,6 +1,8 @@
 //! What the benches share: figures, and how they are printed.
 
 pub mod fleet;
+#[cfg(feature = "kubernetes")]
+pub mod pods;
 pub mod torchrun;
 
 use serde::Serialize;

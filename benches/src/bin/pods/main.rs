@@ -5,27 +5,27 @@
 //! many thousands are, where the usual numbers are too much.
 
 mod bare;
-mod cluster;
 mod count;
-mod jobs;
 mod process;
 mod simulated;
 mod single;
 mod store;
 mod thousands;
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use benches::Table;
+use benches::pods::Outcome;
+use benches::pods::cluster::{self, Namespace};
+use benches::pods::jobs::{self, Jobs};
 use kf_core::worker::{Workers, run_if_asked};
+use kf_k8s::train::Kind;
 use kf_pipeline::Components;
 use kf_pipeline::remote::RemoteTasks;
+use kf_train::Rank;
 
-use self::cluster::Namespace;
-
-type Wrong = Box<dyn Error + Send + Sync>;
-type Outcome<T> = Result<T, Wrong>;
+/// The entry of ranks that tell that they have begun, and no more.
+const ARRIVE: &str = "arrive";
 
 /// What is to be measured.
 struct Asked {
@@ -67,9 +67,8 @@ impl Asked {
 fn main() -> ExitCode {
     let components = Components::new().with::<single::nothing>().with::<single::pass>();
     let tasks = RemoteTasks::new(components, store::of_a_pod);
-    if let Some(code) =
-        run_if_asked(&Workers::new().with(tasks).with(jobs::ranks()).with(thousands::worker()))
-    {
+    let arrive = kf_train::ranks(ARRIVE, |rank: &Rank, witness: String| jobs::tell(rank, &witness));
+    if let Some(code) = run_if_asked(&Workers::new().with(tasks).with(arrive).with(thousands::worker())) {
         return code;
     }
     match bench() {
@@ -92,7 +91,7 @@ async fn bench() -> Outcome<()> {
     };
     let asked = Asked::of_arguments();
     let mut table = Table::default();
-    let namespace = Namespace::new(&client).await?;
+    let namespace = Namespace::new(&client, "pods").await?;
     let measured = tokio::select! {
         measured = measure(&namespace, &asked, &mut table) => measured,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
@@ -108,7 +107,7 @@ async fn bench() -> Outcome<()> {
 
 async fn measure(namespace: &Namespace, asked: &Asked, table: &mut Table) -> Outcome<()> {
     if asked.wants("task") || asked.wants("jobs") {
-        cluster::import()?;
+        namespace.import()?;
     }
     if asked.wants("task") {
         match store::start(namespace).await {
@@ -120,7 +119,12 @@ async fn measure(namespace: &Namespace, asked: &Asked, table: &mut Table) -> Out
         thousands::measure(namespace, asked, table).await?;
     }
     if asked.wants("jobs") {
-        jobs::measure(namespace, asked, table).await?;
+        let kinds = &[Kind::Job, Kind::JobSet, Kind::TrainJob, Kind::PyTorchJob];
+        let jobs = Jobs { entry: ARRIVE, until: "both have begun", kinds, turns: asked.turns };
+        jobs::measure(namespace, &jobs, table).await?;
+        table.note(
+            "ranks have begun when their functions run; `trainjob` measures until their first all-reduce",
+        );
     }
     Ok(())
 }

@@ -17,10 +17,6 @@ const SIMULATED: &str = "simulated";
 const STAGE: &str = "kf-bench-pods-end";
 const PATIENCE: Duration = Duration::from_secs(180);
 
-pub(crate) fn is_simulated(node: &Node) -> bool {
-    node.metadata.annotations.as_ref().is_some_and(|all| all.contains_key("kwok.x-k8s.io/node"))
-}
-
 /// Whether somebody plays nodes; why not, otherwise.
 pub(crate) async fn played(client: &Client) -> Result<(), String> {
     let pods: Api<Pod> = Api::all(client.clone());

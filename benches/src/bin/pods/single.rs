@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use benches::pods::cluster::Namespace;
 use benches::{Measured, Table};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -13,7 +14,6 @@ use kf_pipeline::prelude::*;
 use kf_pipeline::{RunEvent, TaskState};
 use kube::api::ListParams;
 
-use super::cluster::Namespace;
 use super::{Asked, Outcome, bare, store};
 
 const TURNS: usize = 30;

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
+use benches::pods::cluster::Namespace;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kf_core::artifact::{ArtifactStore, S3Options};
 use kf_core::testing::servers::S3Server;
 use kube::Api;
 use kube::api::PostParams;
-
-use super::cluster::Namespace;
 
 /// The secret with the keys.
 pub(crate) const SECRET: &str = "kf-store";

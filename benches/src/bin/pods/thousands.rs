@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use benches::pods::cluster::Namespace;
 use benches::{Measured, Table};
 use k8s_openapi::api::core::v1::Pod;
 use kf_core::artifact::ArtifactStore;
@@ -19,7 +20,6 @@ use kube::client::ClientBuilder;
 use kube::{Api, Client, Config};
 use serde::{Deserialize, Serialize};
 
-use super::cluster::Namespace;
 use super::count::{Counter, Counts, writes};
 use super::process::Taken;
 use super::{Asked, Outcome, bare, simulated};

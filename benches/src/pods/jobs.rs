@@ -1,13 +1,11 @@
-//! Jobs of two ranks through the launcher, beside the same objects made bare: until both ranks' functions have begun.
+//! Jobs of two ranks through the launcher, beside the same objects made bare: until both ranks have come so far.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use benches::{Measured, Table};
 use k8s_openapi::api::core::v1::Pod;
-use kf_core::worker::Entry;
 use kf_k8s::train::{Kind, KubeLauncher};
 use kf_train::{Job, JobHandle, Launcher, Rank};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams};
@@ -16,24 +14,37 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
+use super::Outcome;
 use super::cluster::Namespace;
-use super::{Asked, Outcome};
+use crate::{Measured, Table};
 
 const TURNS: usize = 5;
 const RANKS: usize = 2;
-const ENTRY: &str = "arrive";
-/// How long ranks may take to begin.
+/// How long ranks may take to come so far.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long an operator may take to hear of what a bare object needs.
 const HEARD: Duration = Duration::from_secs(1);
 
-/// The function of the ranks: tells a witness outside of the cluster that it has begun.
-pub(crate) fn ranks() -> impl Entry {
-    kf_train::ranks(ENTRY, |rank: &Rank, witness: String| {
-        let mut stream = TcpStream::connect(witness)?;
-        writeln!(stream, "{}", rank.rank())?;
-        Ok::<_, std::io::Error>(())
-    })
+/// A rank tells a witness outside of the cluster that it has come so far.
+///
+/// # Errors
+/// The witness can't be reached.
+pub fn tell(rank: &Rank, witness: &str) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(witness)?;
+    writeln!(stream, "{}", rank.rank())
+}
+
+/// What is measured: jobs whose ranks take the witness's address, and [`tell`] it.
+#[derive(Debug, Clone, Copy)]
+pub struct Jobs {
+    /// The entry of the ranks.
+    pub entry: &'static str,
+    /// How far they have come then, such as `both have begun`.
+    pub until: &'static str,
+    /// The kinds of objects.
+    pub kinds: &'static [Kind],
+    /// How often; five times where not given.
+    pub turns: Option<usize>,
 }
 
 /// Who hears of ranks.
@@ -43,7 +54,7 @@ struct Witness {
 }
 
 impl Witness {
-    /// Waits until so many ranks have told that they have begun.
+    /// Waits until so many ranks have told.
     async fn hear(&self, ranks: usize) -> Outcome<()> {
         let all = async {
             let mut there = std::collections::BTreeSet::new();
@@ -55,7 +66,7 @@ impl Witness {
             }
             Ok(())
         };
-        tokio::time::timeout(PATIENCE, all).await.map_err(|_| "the ranks do not begin")?
+        tokio::time::timeout(PATIENCE, all).await.map_err(|_| "the ranks do not come so far")?
     }
 }
 
@@ -176,8 +187,11 @@ impl Side<'_> {
     }
 }
 
-/// The kinds that the cluster carries.
-async fn kinds(client: &Client) -> Outcome<Vec<(Kind, ApiResource, Option<&'static str>)>> {
+/// What carries jobs of these kinds, and why it does not.
+async fn carriers(
+    client: &Client,
+    kinds: &[Kind],
+) -> Outcome<Vec<(Kind, ApiResource, Option<&'static str>)>> {
     let all = [
         (Kind::Job, resource("batch", "v1", "Job"), None),
         (Kind::JobSet, resource("jobset.x-k8s.io", "v1alpha2", "JobSet"), Some("jobset-system")),
@@ -185,7 +199,7 @@ async fn kinds(client: &Client) -> Outcome<Vec<(Kind, ApiResource, Option<&'stat
         (Kind::PyTorchJob, resource("kubeflow.org", "v1", "PyTorchJob"), Some("kubeflow")),
     ];
     let mut there = Vec::new();
-    for (kind, resource, controller) in all {
+    for (kind, resource, controller) in all.into_iter().filter(|(kind, ..)| kinds.contains(kind)) {
         let runs = match controller {
             None => true,
             Some(of) => {
@@ -199,10 +213,14 @@ async fn kinds(client: &Client) -> Outcome<Vec<(Kind, ApiResource, Option<&'stat
     Ok(there)
 }
 
-pub(crate) async fn measure(namespace: &Namespace, asked: &Asked, table: &mut Table) -> Outcome<()> {
+/// Adds a row for each kind, and one for what the launcher takes beside what the objects take by themselves.
+///
+/// # Errors
+/// What the cluster or a job says.
+pub async fn measure(namespace: &Namespace, jobs: &Jobs, table: &mut Table) -> Outcome<()> {
     let listener = TcpListener::bind((namespace.host, 0)).await?;
     let witness = Witness { address: listener.local_addr()?, listener };
-    for (kind, resource, missing) in kinds(&namespace.client).await? {
+    for (kind, resource, missing) in carriers(&namespace.client, jobs.kinds).await? {
         let name = resource.kind.clone();
         if let Some(why) = missing {
             table.note(format!("without {name}: {why}"));
@@ -211,13 +229,13 @@ pub(crate) async fn measure(namespace: &Namespace, asked: &Asked, table: &mut Ta
         let objects =
             Objects { client: namespace.client.clone(), namespace: namespace.name.clone(), resource };
         let side = Side { namespace, objects: &objects, witness: &witness };
-        let job = Job::ranks(ENTRY, 1).nodes(RANKS).args(&witness.address.to_string());
+        let job = Job::ranks(jobs.entry, 1).nodes(RANKS).args(&witness.address.to_string());
         let (mut launched, mut made) = (Vec::new(), Vec::new());
         // The first turn warms up, and is what the bare ones are copied from that come before a launch.
         let other = |turn: usize| format!("kf-{turn:012}");
         namespace.settle().await?;
         let (_, mut bare) = side.ours(kind, &job, &format!("{name}-first"), &other(0)).await?;
-        for turn in 0..asked.turns(TURNS) {
+        for turn in 0..jobs.turns.unwrap_or(TURNS).max(1) {
             let attempt = format!("{name}-{turn}");
             if turn % 2 == 0 {
                 made.push(side.alone(&bare, &other(turn)).await?);
@@ -232,7 +250,7 @@ pub(crate) async fn measure(namespace: &Namespace, asked: &Asked, table: &mut Ta
             }
         }
         let over = launched.iter().zip(&made).map(|(ours, bare)| ours - bare).collect();
-        let ours = Measured::new(format!("{name} of 2 ranks, until both have begun"), "s", launched);
+        let ours = Measured::new(format!("{name} of 2 ranks, until {}", jobs.until), "s", launched);
         let peer = Measured::new("  the same object made bare", "s", made);
         table.add(
             Measured::new(format!("overhead of a launched {name}, of each turn"), "s", over),
@@ -241,9 +259,5 @@ pub(crate) async fn measure(namespace: &Namespace, asked: &Asked, table: &mut Ta
         );
         table.add(ours, Some(peer), "");
     }
-    table.note(
-        "ranks have begun when their functions run: they tell a witness outside of the cluster; a first all-reduce, which \
-         needs libtorch, is not among it",
-    );
     Ok(())
 }
