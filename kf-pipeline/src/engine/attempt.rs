@@ -374,6 +374,7 @@ async fn prepare(
             inputs: Arc::clone(&launch.inputs),
             epoch: setup.epoch,
             attempt: launch.attempt,
+            carried: None,
         },
         run: setup.run.clone(),
         task: Arc::clone(&launch.task),

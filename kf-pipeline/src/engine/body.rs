@@ -36,10 +36,7 @@ pub(super) fn task_io(attempt: &Attempt, log: LogSink) -> (TaskIo, BodyOutputs) 
             progress: attempt.progress.clone(),
             log,
             report: attempt.report.clone(),
-            checkpoints: Checkpoints::lazily({
-                let origin = attempt.checkpoint.clone();
-                move || origin.place()
-            }),
+            checkpoints: Checkpoints::of(attempt.checkpoint.clone()),
         },
         state: Arc::clone(&attempt.state),
         memory: attempt.memory.clone(),

@@ -34,6 +34,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("a_store_that_can_t_be_opened_is_no_fault_of_the_task", no_store),
         test("what_is_said_to_be_stored_must_be_there", not_stored),
         test("lost_attempts_are_tried_again_at_no_task_s_cost", lost),
+        test("what_an_attempt_saved_elsewhere_the_next_one_finds", saved),
     ]
 }
 
@@ -236,6 +237,36 @@ async fn commands() -> Done {
 #[component(cache = false)]
 pub(crate) async fn counts(context: Context) -> i64 {
     context.attempt().into()
+}
+
+/// Says for each of three items which attempt did it; each attempt fails or ends once it has done one.
+#[component(cache = false, retries = 5)]
+pub(crate) fn saves(context: Context) -> TaskResult<Vec<u32>> {
+    let mut by = Vec::new();
+    for item in 0..3 {
+        by.push(context.once(&item.to_string(), || Ok(context.attempt()))?);
+        match (context.attempt(), item) {
+            (1, 0) => return Err(TaskError::new("after one item")),
+            (2, 1) => std::process::exit(3),
+            _ => {}
+        }
+    }
+    Ok(by)
+}
+
+async fn saved() -> Done {
+    let folder = tempfile::tempdir()?;
+    let (engine, executor) = engine(folder.path(), 0).await?;
+    let pipeline = Pipeline::build("saved", |p| {
+        let by = p.add(saves());
+        p.output("by", by.output);
+    })?;
+    let outcome = engine.start(&pipeline, args! {}).await?.wait().await?;
+    assert_eq!(outcome.output::<Vec<u32>>("by")?, [1, 2, 3]);
+    // Once it has succeeded, nothing of it is left.
+    let left = executor.store.beside("checkpoints")?.list(None).count().await;
+    assert_eq!(left, 0);
+    Ok(())
 }
 
 /// It is tried again, and told in words.

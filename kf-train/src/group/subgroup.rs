@@ -42,7 +42,8 @@ impl ProcessGroup {
     }
 
     /// Divides this group: ranks that name the same color become a group, numbered by their keys and, where these are
-    /// equal, by their numbers here. A rank that names no color gets no group. Every rank must call it.
+    /// equal, by their numbers here. A rank that names no color gets no group. Every rank must call it, and keep the group
+    /// until the others have theirs too, as they do after any collective of it.
     ///
     /// # Errors
     /// [`Error::Collective`], [`Error::CollectiveTimedOut`], [`Error::NotJoined`].

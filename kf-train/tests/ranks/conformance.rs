@@ -89,7 +89,7 @@ async fn finds(launcher: LocalLauncher, fault: Fault) {
         Fault::NoProgress => "of rank 0",
         Fault::FirstStatus => "the job runs: not within 10s",
         Fault::NoLimits => "the job's end: not within 10s",
-        Fault::NoFramework => "left: ([\"/\"], [\"/\"])",
+        Fault::NoFramework => "right: ([\"0/2\"], [\"1/2\"])",
         Fault::SilentAfterEnd => "the end of an ended job: not within 10s",
     };
     assert!(told.contains(expected), "{told}");

@@ -96,7 +96,8 @@ fn splits(rank: &Rank, (): ()) -> Failable<()> {
     same("row", gathered(&rows, rank)?, rows.members().iter().map(|rank| *rank as f64).collect())?;
     same("column", gathered(&columns, rank)?, columns.members().iter().map(|rank| *rank as f64).collect())?;
     let some = all.split((own != 2).then_some(7), own as i64)?;
-    same("some", some.map(|group| group.members()), (own != 2).then(|| vec![0, 1, 3]))?;
+    same("some", some.as_ref().map(ProcessGroup::members), (own != 2).then(|| vec![0, 1, 3]))?;
+    // Nobody takes it away from those that still connect.
     Ok(all.barrier()?)
 }
 

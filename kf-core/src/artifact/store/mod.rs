@@ -19,6 +19,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::prefix::PrefixStore;
 
 use self::local::{Local, Source};
 use self::manifest::Manifest;
@@ -283,6 +285,26 @@ impl ArtifactStore {
         match &self.0.remote {
             Some(remote) => format!("{}{}", remote.base, Remote::key(digest)),
             None => file_uri(&self.0.local.object(digest)),
+        }
+    }
+
+    /// A place in the store for objects with names of their own, which are no artifacts: below the folder `beside/NAME`.
+    /// Collecting garbage leaves them, and who makes them removes them.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a local store's folder can't be made.
+    pub fn beside(&self, name: &str) -> Result<Arc<dyn ObjectStore>> {
+        match &self.0.remote {
+            Some(remote) => {
+                let prefix = object_store::path::Path::from_iter(["beside", name]);
+                Ok(Arc::new(PrefixStore::new(Arc::clone(&remote.objects), prefix)))
+            }
+            None => {
+                let folder = self.0.local.root.join("beside").join(name);
+                fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+                let store = LocalFileSystem::new_with_prefix(&folder);
+                Ok(Arc::new(store.map_err(|error| Error::io("open", &folder)(std::io::Error::other(error)))?))
+            }
         }
     }
 

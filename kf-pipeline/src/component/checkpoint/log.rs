@@ -11,11 +11,11 @@ use super::{Place, record};
 /// How much of no use may lie on the disk, beside as much as is of use, before the files are written anew.
 const SLACK: u64 = 1 << 20;
 /// No file of ours is larger.
-const LARGEST_FILE: u64 = 256 << 20;
+pub(super) const LARGEST_FILE: u64 = 256 << 20;
 const SUFFIX: &str = "log";
 
 /// A file's place in the order: lease, attempt, and a number for each file that an attempt makes.
-type Order = (u64, u32, u32);
+pub(super) type Order = (u64, u32, u32);
 
 #[derive(Debug)]
 pub(super) struct Log {
@@ -144,7 +144,7 @@ impl Log {
             if (*epoch, *attempt) == own { number.saturating_add(1) } else { 0 }
         });
         let (file, path) = loop {
-            let path = self.place.folder.join(format!("{:010}-{:05}-{number:05}.{SUFFIX}", own.0, own.1));
+            let path = self.place.folder.join(file_name((own.0, own.1, number)));
             match OpenOptions::new().append(true).create_new(true).open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < u32::MAX => {
                     number += 1
@@ -174,10 +174,15 @@ impl Log {
         Ok(())
     }
 
+    /// All records that are of use.
+    pub(super) fn lines(&self) -> impl Iterator<Item = io::Result<String>> {
+        self.values.iter().map(|(key, value)| Ok(record::encode(key, &value.text)?))
+    }
+
     fn write_all(&self, file: &mut File) -> io::Result<u64> {
         let mut size = 0;
-        for (key, value) in &self.values {
-            let line = record::encode(key, &value.text)?;
+        for line in self.lines() {
+            let line = line?;
             size += line.len() as u64;
             file.write_all(line.as_bytes())?;
         }
@@ -223,7 +228,11 @@ fn files(folder: &Path, up_to: (u64, u32)) -> io::Result<Vec<(Order, PathBuf)>> 
     Ok(files)
 }
 
-fn order(name: &str) -> Option<Order> {
+pub(super) fn file_name((epoch, attempt, number): Order) -> String {
+    format!("{epoch:010}-{attempt:05}-{number:05}.{SUFFIX}")
+}
+
+pub(super) fn order(name: &str) -> Option<Order> {
     let mut parts = name.strip_suffix(SUFFIX)?.strip_suffix('.')?.split('-');
     let (epoch, attempt, number) = (parts.next()?, parts.next()?, parts.next()?);
     let order = (epoch.parse().ok()?, attempt.parse().ok()?, number.parse().ok()?);

@@ -2,8 +2,10 @@
 //!
 //! It lies below the task's folder in the run's. Each attempt adds to a file of its own and reads those of the attempts
 //! before it, so that one that lives on beside its successor, under an engine that was taken over from, spoils nothing.
-//! A folder for each digest of the task's inputs keeps what was saved for others apart.
+//! A folder for each digest of the task's inputs keeps what was saved for others apart. Attempts away from the engine
+//! have it in the artifact store, too, where the next one finds it.
 
+mod carried;
 mod log;
 mod record;
 #[cfg(test)]
@@ -24,6 +26,7 @@ use super::{Context, TaskError, TaskResult};
 use crate::mutex::locked;
 use crate::scheduler::Values;
 use crate::task_folder::task_folder;
+pub(crate) use carried::{Carried, Open};
 use log::{Log, PutError};
 
 /// The folder's name below the task's.
@@ -47,7 +50,7 @@ pub(crate) struct Place {
 impl Place {
     /// The place of an attempt at a task with inputs of this digest; `run` is the run's folder.
     fn new(run: &Path, task: &str, inputs: Digest, epoch: u64, attempt: u32) -> Self {
-        let folder = task_folder(run, task).join(FOLDER).join(&inputs.to_hex()[..16]);
+        let folder = task_folder(run, task).join(FOLDER).join(short_digest(inputs));
         let below = folder.strip_prefix(run).map_or(0, |below| below.components().count());
         Self { folder, depth: below + 1, epoch, attempt }
     }
@@ -67,12 +70,23 @@ pub(crate) struct Origin {
     pub(crate) inputs: Arc<Values>,
     pub(crate) epoch: u64,
     pub(crate) attempt: u32,
+    /// Where this is not the engine's place.
+    pub(crate) carried: Option<Carried>,
 }
 
 impl Origin {
     pub(crate) fn place(&self) -> Place {
         Place::new(&self.run, &self.task, digest(&self.inputs), self.epoch, self.attempt)
     }
+
+    /// The folder's name that keeps what is saved for the task's inputs apart from others.
+    pub(crate) fn of_inputs(&self) -> String {
+        short_digest(digest(&self.inputs))
+    }
+}
+
+fn short_digest(digest: Digest) -> String {
+    digest.to_hex()[..16].to_owned()
 }
 
 /// What tells a task's inputs from others.
@@ -111,6 +125,7 @@ pub(crate) struct Checkpoints(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     place: LazyLock<Place, Box<dyn FnOnce() -> Place + Send>>,
+    carried: Option<Carried>,
     log: Mutex<Option<Log>>,
 }
 
@@ -119,16 +134,40 @@ impl Checkpoints {
         Self::lazily(move || place)
     }
 
+    /// Those of an attempt. Its place is found once it is needed.
+    pub(crate) fn of(origin: Origin) -> Self {
+        match origin.carried.clone() {
+            Some(carried) => Self::carried(move || origin.place(), carried),
+            None => Self::lazily(move || origin.place()),
+        }
+    }
+
     /// In the place that this gives, once it is needed.
-    pub(crate) fn lazily(place: impl FnOnce() -> Place + Send + 'static) -> Self {
-        Self(Arc::new(Inner { place: LazyLock::new(Box::new(place)), log: Mutex::new(None) }))
+    fn lazily(place: impl FnOnce() -> Place + Send + 'static) -> Self {
+        Self::with_all(Box::new(place), None)
+    }
+
+    /// The same, brought from the store and put there.
+    fn carried(place: impl FnOnce() -> Place + Send + 'static, carried: Carried) -> Self {
+        Self::with_all(Box::new(place), Some(carried))
+    }
+
+    fn with_all(place: Box<dyn FnOnce() -> Place + Send>, carried: Option<Carried>) -> Self {
+        Self(Arc::new(Inner { place: LazyLock::new(place), carried, log: Mutex::new(None) }))
+    }
+
+    fn open(&self) -> std::io::Result<Log> {
+        if let Some(carried) = &self.0.carried {
+            carried.bring(&self.0.place)?;
+        }
+        Log::open(&self.0.place)
     }
 
     fn with<T>(&self, key: &str, ask: impl FnOnce(&mut Log) -> TaskResult<T>) -> TaskResult<T> {
         let mut log = locked(&self.0.log);
         let open = match log.take() {
             Some(open) => open,
-            None => Log::open(&self.0.place).map_err(|error| self.failed("read", key, &error))?,
+            None => self.open().map_err(|error| self.failed("read", key, &error))?,
         };
         ask(log.insert(open))
     }
@@ -148,7 +187,15 @@ impl Checkpoints {
             return refuse(format!("the value has {} bytes, and {LONGEST_VALUE} {most}", value.len()));
         }
         self.with(key, |log| match log.put(key, value, MOST) {
-            Ok(()) => Ok(()),
+            Ok(()) => match &self.0.carried {
+                None => Ok(()),
+                Some(carried) => {
+                    let put = record::encode(key, value)
+                        .map_err(std::io::Error::from)
+                        .and_then(|record| carried.put(&self.0.place, record, || log.lines().collect()));
+                    put.map_err(|error| self.failed("save", key, &error))
+                }
+            },
             Err(PutError::Io(error)) => Err(self.failed("save", key, &error)),
             Err(PutError::TooMuch(size)) => {
                 let most = "is the most; save less for each item, or the path of a file of your own";

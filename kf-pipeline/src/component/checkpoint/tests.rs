@@ -172,7 +172,9 @@ fn other_inputs_have_another_place() {
     let run = Path::new("run");
     let place = |value: u32, task: &str| {
         let inputs = Arc::new(Values::new(vec![("n".into(), Arc::new(Json::from(value)))], Vec::new()));
-        Origin { run: run.into(), task: task.into(), inputs, epoch: 1, attempt: 1 }.place().folder
+        Origin { run: run.into(), task: task.into(), inputs, epoch: 1, attempt: 1, carried: None }
+            .place()
+            .folder
     };
     assert_eq!(place(1, "a/b"), place(1, "a/b"));
     assert_ne!(place(1, "a/b"), place(2, "a/b"));

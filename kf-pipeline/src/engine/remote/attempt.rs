@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::parcel::{pack, unpack};
-use crate::component::checkpoint::Origin;
+use crate::component::checkpoint::{Carried, Open, Origin};
 use crate::component::{Components, LogLines, ProgressSink, StandardOutput};
 use crate::engine::{Attempt, ExecutorError, Work};
 use crate::placeholder::RunNames;
 use crate::plan::ContainerTask;
 use crate::scheduler::Values;
 use crate::spec::{ContainerSpec, OutputDefinitions};
+use crate::task_folder::task_folder;
 
 /// An attempt as data: all that whoever runs it elsewhere has to know. Input artifacts go by reference.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +33,15 @@ pub struct RemoteAttempt {
     created_at: String,
     /// What final statuses call a success.
     succeeded: String,
+    saved: Saved,
+}
+
+/// What tells what attempts at the task have saved from what others have.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Saved {
+    inputs: String,
+    /// The number of the engine's lease.
+    epoch: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,6 +83,7 @@ impl RemoteAttempt {
             resource_name: attempt.names.resource_name.clone(),
             created_at: attempt.names.created_at.clone(),
             succeeded: attempt.names.succeeded.to_owned(),
+            saved: Saved { inputs: attempt.checkpoint.of_inputs(), epoch: attempt.checkpoint.epoch },
         }
     }
 
@@ -81,12 +92,14 @@ impl RemoteAttempt {
         unpack(text, store).await
     }
 
-    /// The attempt at a place where it runs: its inputs are fetched, and the folders for its outputs made.
+    /// The attempt at a place where it runs: its inputs are fetched, and the folders for its outputs made. `open` opens the
+    /// store once more, for what the attempt saves of its work.
     pub(super) async fn at(
         self,
         folder: &Path,
         components: &Components,
         store: &ArtifactStore,
+        open: &Arc<Open>,
     ) -> Result<Attempt, Problem> {
         let lost = |problem: String| Problem { problem, permanent: false, lost: true };
         let work = match self.work {
@@ -144,13 +157,19 @@ impl RemoteAttempt {
                 crate::TaskState::Succeeded.as_str()
             },
         };
+        let of_task = task_folder(Path::new(""), &self.task);
+        let of_task = of_task.to_string_lossy();
+        let run = self.run.to_string();
+        let saved: Vec<_> =
+            [&*run].into_iter().chain(of_task.split('/')).chain([&*self.saved.inputs]).collect();
         Ok(Attempt {
             checkpoint: Origin {
                 run: Arc::from(folder),
                 task: Arc::clone(&self.task),
                 inputs: Values::none(),
-                epoch: 0,
+                epoch: self.saved.epoch,
                 attempt: self.number,
+                carried: Some(Carried::new(Arc::clone(open), &saved)),
             },
             run: self.run,
             task: self.task,

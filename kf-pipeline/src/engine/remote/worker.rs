@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::attempt::{RemoteAttempt, contents};
 use super::reply::Reply;
 use super::{ENTRY, FOLDER, REPLY, command};
+use crate::component::checkpoint::{Carried, Open};
 use crate::component::{Body, Components, LogSink, Memory, StandardOutput};
 use crate::engine::body::{end_of, panic_message, task_io};
 use crate::engine::keep::{Keeping, Strictness, keep};
@@ -21,8 +22,6 @@ use crate::engine::{Attempt, AttemptEnd, Work};
 
 /// How long a reply may be; Kubernetes cuts the messages of ended containers off at 4 KiB.
 const MOST_REPLY: usize = 4000;
-
-type Open = dyn Fn() -> kf_core::Result<ArtifactStore> + Send + Sync;
 
 /// Lets copies of this program run attempts of these components, and of containers, away from the engine:
 /// `Workers::new().with(RemoteTasks::new(components, store))`.
@@ -84,12 +83,17 @@ impl RemoteTasks {
                 temporary.path().to_owned()
             }
         };
-        let reply = self.reply(request.json(), &folder, &store, async {
+        let mut saved = None;
+        let reply = self.reply(request.json(), &folder, &store, &mut saved, async {
             terminate.recv().await;
         });
         let reply = reply.await.map_err(WorkerError::failed)?;
         let text = reply.pack(MOST_REPLY, &store).await.map_err(WorkerError::failed)?;
-        tell(&reply, text)
+        let told = tell(&reply, text);
+        if let (Ok(()), Some(saved)) = (&told, saved) {
+            saved.forget();
+        }
+        told
     }
 
     async fn reply(
@@ -97,6 +101,7 @@ impl RemoteTasks {
         request: &str,
         folder: &Path,
         store: &ArtifactStore,
+        saved: &mut Option<Carried>,
         terminated: impl Future<Output = ()>,
     ) -> Result<Reply, String> {
         let attempt = match RemoteAttempt::parse(request, store).await {
@@ -106,10 +111,11 @@ impl RemoteTasks {
                 return Ok(Reply::Lost { message });
             }
         };
-        let attempt = match attempt.at(folder, &self.components, store).await {
+        let attempt = match attempt.at(folder, &self.components, store, &self.store).await {
             Ok(attempt) => Arc::new(attempt),
             Err(problem) => return Ok(problem.into()),
         };
+        saved.clone_from(&attempt.checkpoint.carried);
         let running = async {
             match &attempt.work {
                 Work::Component(component) => run_body(&attempt, component.body).await,
