@@ -30,6 +30,10 @@
 //! A pod's name follows from its attempt, and its pod goes on without the engine. An engine that comes back finds it, or what
 //! it gave, under that name and starts nothing twice. What a pod gave stays until its end is committed; then the pod goes.
 //!
+//! What a task [saves](kf_pipeline::Context::save) for its next attempt goes into the artifact store as it is saved, below
+//! `beside/checkpoints`, and goes from there when the task has succeeded: a pod that is lost costs the item that it was at.
+//! The account of tasks must be allowed to list, write and delete there.
+//!
 //! # What the cluster does meanwhile
 //! Requests that fail, or are not answered, are sent again, later and later: an API server that is overloaded, restarted or
 //! cut off is waited for, and what it did of a request whose answer was lost is looked up. That a pod is gone is believed of
@@ -42,7 +46,6 @@
 //! the engine's [budget for lost attempts](kf_pipeline::EngineBuilder::max_lost) instead of the task's retries.
 //!
 //! # Limits
-//! - What a task [saves](kf_pipeline::Context::save) for its next attempt lies in its pod, and goes with it.
 //! - A task's progress is a line of its log.
 //! - A container without a command of its own is refused: what its image runs by itself is not known.
 //! - Images of tasks are of the same kind of processor as the program's. A program of its own in them needs no library of

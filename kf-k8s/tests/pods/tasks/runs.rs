@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kf_core::metadata::RunState;
 use kf_k8s::tasks::{PodExecutor, TaskOptions};
@@ -16,13 +17,14 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::super::Given;
-use super::components::{last, who};
-use super::{Fixture, trial};
+use super::components::{items, last, who};
+use super::{Fixture, store, trial};
 
 pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     vec![
         trial(runtime, client, "executor_conformance", conforms),
         trial(runtime, client, "commands_run_in_images_of_their_own", commands),
+        trial(runtime, client, "what_a_pod_saved_the_next_one_finds", saved),
         trial(runtime, client, "nothing_stays_of_a_run", nothing_stays),
         trial(runtime, client, "finished_pods_stay_as_long_as_asked", finished_pods_stay),
         trial(runtime, client, "a_cancelled_task_s_pod_is_gone_in_its_grace", cancelled),
@@ -90,6 +92,21 @@ async fn commands(given: Given) {
     assert_eq!(take.output::<String>("all").unwrap(), "hello world 42", "{outcome:?}");
     let error = outcome.error.unwrap();
     assert!(error.contains("its command ended with exit code 7") && error.contains("why"), "{error}");
+}
+
+/// In a pod of an attempt that was lost; once the task has succeeded, nothing of it is left.
+async fn saved(given: Given) {
+    let fixture = Fixture::new(&given).await;
+    let pipeline = Pipeline::build("items", |p| {
+        let by = p.add(items().retries(2));
+        p.output("by", by.output);
+    })
+    .unwrap();
+    let outcome = fixture.engine.start(&pipeline, args! {}).await.unwrap().wait().await.unwrap();
+    assert_eq!(outcome.output::<Vec<u32>>("by").unwrap(), [1, 2, 3], "{outcome:?}");
+    let scratch = tempfile::tempdir().unwrap();
+    let store = store::of_the_engine(&given.namespace, scratch.path());
+    assert_eq!(store.beside("checkpoints").unwrap().list(None).count().await, 0);
 }
 
 /// Pods go when what they gave is committed.

@@ -249,7 +249,9 @@ impl Context {
     /// dropped when the task has succeeded. It is also kept in memory, and is meant for results of items, not for weights:
     /// a key has at most 1 KiB, a value 16 MiB as JSON, and all together 64 MiB.
     ///
-    /// A task in a container on a cluster has a folder that goes with it, so there it lasts only as long as that.
+    /// Where the task runs away from the engine, such as in a pod, it goes into the artifact store before this returns, with
+    /// a request or two. Containers that Kubeflow's own engine runs have a folder that goes with them, and there it lasts
+    /// only as long as that.
     ///
     /// # Errors
     /// Where it can't be written, is one that JSON can't hold, or is too large.
