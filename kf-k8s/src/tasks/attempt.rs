@@ -37,10 +37,17 @@ pub(super) struct Canceling {
 
 /// What an attempt begins with.
 pub(super) enum Start {
-    /// Its pod is to be made, of this JSON: as an object it is ten times as large, and thousands may wait for their turn.
-    Make(Vec<u8>),
+    /// Its pod is to be made.
+    Make(Asked),
     /// Its pod is there.
     There(Box<Pod>),
+}
+
+/// A pod that is to be made.
+pub(super) struct Asked {
+    /// As JSON: as an object it is ten times as large, and thousands may wait for their turn.
+    pub(super) pod: Vec<u8>,
+    pub(super) fingerprint: String,
 }
 
 /// An attempt under way.
@@ -66,7 +73,7 @@ impl Carrying {
         let canceling = Arc::clone(&self.canceling);
         let made = match start {
             // Requests are large while they are made, and are not to be kept room for while the pod runs.
-            Start::Make(pod) => Box::pin(self.make(&pod, &follower)).await,
+            Start::Make(asked) => Box::pin(self.make(&asked, &follower)).await,
             Start::There(pod) => {
                 follower.hear(&pod);
                 Ok(UNWATCHED)

@@ -96,8 +96,9 @@ fn later(
     }
     match refusal {
         Refusal::Forbidden(reason) if patience.is_over() => {
-            Err(PodProblem::Forbidden { namespace: namespace(), reason }.end())
+            Err(PodProblem::forbidden(&namespace(), reason).end())
         }
+        Refusal::NoNamespace => Err(PodProblem::NoNamespace { namespace: namespace() }.end()),
         Refusal::Refused(reason) => {
             let message = format!("namespace `{}` refuses volume claim `{name}`: {reason}", namespace());
             Err(AttemptEnd::Failed { message, permanent: true })

@@ -15,6 +15,8 @@ pub(super) enum Refusal {
     Quota(String),
     /// This program may not do it.
     Forbidden(String),
+    /// There is no such namespace.
+    NoNamespace,
     /// It is not taken as it is.
     Refused(String),
     /// It is worth trying again.
@@ -32,6 +34,7 @@ pub(super) fn refusal(error: &kube::Error) -> Refusal {
         // So RBAC is told, where all other refusals come from admission.
         403 if message.contains("cannot ") && message.contains("in API group") => Refusal::Forbidden(message),
         401 => Refusal::Forbidden(message),
+        404 if message.starts_with("namespaces ") => Refusal::NoNamespace,
         400 | 403 | 404 | 405 | 413 | 422 => Refusal::Refused(message),
         code => Refusal::Later(format!("{} ({code}): {message}", status.reason)),
     }
@@ -118,6 +121,7 @@ mod tests {
         let security = "pods \"a\" is forbidden: violates PodSecurity \"restricted:latest\": privileged";
         assert_eq!(of(403, "Forbidden", security), Refusal::Refused(security.into()));
         assert!(matches!(of(422, "Invalid", "x"), Refusal::Refused(_)));
+        assert_eq!(of(404, "NotFound", "namespaces \"n\" not found"), Refusal::NoNamespace);
         for code in [429, 500, 503, 504] {
             assert!(matches!(of(code, "Busy", "x"), Refusal::Later(_)));
         }

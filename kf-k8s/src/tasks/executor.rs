@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::attempt::{Canceling, Carrying, Start};
+use super::attempt::{Asked, Canceling, Carrying, Start};
 use super::claims;
 use super::create::Again;
 use super::informer::{Informer, facts_of};
@@ -342,13 +342,19 @@ impl Executor for PodExecutor {
             Some(task) => Some(KubernetesConfig::read(&task.kubernetes).map_err(wrong)?),
             None => None,
         };
+        if shared.namespace.is_empty() {
+            let nameless = "`PodExecutor::new` was given no namespace, but an empty name";
+            return Err(ExecutorError::Start(nameless.into()));
+        }
         let request = attempt.to_request(MOST_REQUEST, &shared.store).await?;
+        let fingerprint = attempt.fingerprint()?;
         let given = |reference: &Reference<'_>| given(&attempt, reference);
         let draft = Draft {
             handle: &handle,
             run: &attempt.run,
             image,
             request,
+            fingerprint: &fingerprint,
             resources: &attempt.resources,
             timeout: attempt.timeout,
             grace: GRACE,
@@ -364,7 +370,7 @@ impl Executor for PodExecutor {
             command: image.is_some(),
             handle,
         };
-        Ok(shared.carry(carried, Start::Make(pod)))
+        Ok(shared.carry(carried, Start::Make(Asked { pod, fingerprint })))
     }
 
     async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError> {

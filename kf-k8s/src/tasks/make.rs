@@ -10,11 +10,11 @@ use kube::api::PostParams;
 use kube::core::Request;
 use tokio::time::sleep;
 
-use super::attempt::{Canceling, Carrying, LOOK, UNWATCHED};
+use super::attempt::{Asked, Canceling, Carrying, LOOK, UNWATCHED};
 use super::create::{Again, Patience, Refusal, may_be_done, refusal};
 use super::executor::Shared;
 use super::informer::Follower;
-use super::pod::{is_of, pod_name};
+use super::pod::{is_asked_for, is_of, pod_name};
 use super::problem::PodProblem;
 use super::remove::remove_pod;
 use crate::answer::{in_time, with_causes};
@@ -29,7 +29,7 @@ const LOOKS: [Duration; 4] =
 
 impl Carrying {
     /// Makes the pod, unless it is there; how long after that it is looked at by itself.
-    pub(super) async fn make(&self, pod: &[u8], follower: &Follower) -> Result<Duration, PodProblem> {
+    pub(super) async fn make(&self, asked_for: &Asked, follower: &Follower) -> Result<Duration, PodProblem> {
         let Shared { pods, pace, namespace, .. } = &*self.shared;
         let (mut again, mut patience, mut told) = (Again::default(), Patience::default(), String::new());
         let mut unsure = Unsure::new(self);
@@ -39,7 +39,7 @@ impl Carrying {
             // From when it may be on its way.
             let creating = async {
                 unsure.maybe = true;
-                in_time(Box::pin(self.create(pod))).await
+                in_time(Box::pin(self.create(&asked_for.pod))).await
             };
             let created = tokio::select! {
                 created = pace.send(creating) => created,
@@ -62,7 +62,9 @@ impl Carrying {
             }
             match refusal {
                 Refusal::There => match in_time(pods.get_opt(&self.name)).await {
-                    Ok(Some(there)) if is_of(&there, &self.handle) => {
+                    Ok(Some(there))
+                        if is_of(&there, &self.handle) && is_asked_for(&there, &asked_for.fingerprint) =>
+                    {
                         tracing::debug!(pod = %self.name, "it is there already");
                         unsure.maybe = false;
                         self.shared.is_ours(&self.handle);
@@ -90,11 +92,14 @@ impl Carrying {
                     continue;
                 }
                 Refusal::Forbidden(reason) => {
-                    let problem = PodProblem::Forbidden { namespace: namespace.clone(), reason };
+                    let problem = PodProblem::forbidden(namespace, reason);
                     if patience.is_over() {
                         return Err(problem);
                     }
                     self.waits_anew(&mut told, problem.to_string()).await;
+                }
+                Refusal::NoNamespace => {
+                    return Err(PodProblem::NoNamespace { namespace: namespace.clone() });
                 }
                 Refusal::Refused(reason) => {
                     return Err(PodProblem::Refused {

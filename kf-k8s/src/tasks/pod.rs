@@ -29,6 +29,8 @@ pub(super) const RUN: &str = "kf.dev/run";
 pub(super) const ATTEMPT: &str = "kf.dev/attempt";
 /// Variable of the worker's container: the attempt. Unlike an annotation, nobody can change it.
 const OF: &str = "KF_ATTEMPT";
+/// The same: what tells it from attempts of other runs of the same id.
+const FINGERPRINT: &str = "KF_ATTEMPT_FINGERPRINT";
 /// Annotation: what the worker in the pod is asked.
 const ASKED: &str = "kf.dev/request";
 /// Annotation: where the program is laid.
@@ -51,6 +53,7 @@ pub(super) struct Draft<'a> {
     /// The image of the task itself, where it is not the program's.
     pub(super) image: Option<&'a str>,
     pub(super) request: String,
+    pub(super) fingerprint: &'a str,
     pub(super) resources: &'a Resources,
     pub(super) timeout: Option<Duration>,
     pub(super) grace: Duration,
@@ -145,6 +148,7 @@ pub(super) fn pod(draft: Draft<'_>) -> Result<Pod, PlatformError> {
         env.extend(options.env.iter().map(|(name, value)| variable(name, value)));
         env.extend(asked(remote::ENTRY, ASKED_FILE));
         env.push(variable(OF, &draft.handle.0));
+        env.push(variable(FINGERPRINT, draft.fingerprint));
         env.push(variable(remote::FOLDER, FOLDER));
         env.push(variable(remote::REPLY, "/dev/termination-log"));
     }
@@ -154,10 +158,19 @@ pub(super) fn pod(draft: Draft<'_>) -> Result<Pod, PlatformError> {
 
 /// Whether a pod is this attempt's, whatever became of its labels and annotations.
 pub(super) fn is_of(pod: &Pod, handle: &AttemptHandle) -> bool {
+    says(pod, &variable(OF, &handle.0))
+}
+
+/// Whether a pod of an attempt's handle is that attempt's, and not one of another run with the same id.
+pub(super) fn is_asked_for(pod: &Pod, fingerprint: &str) -> bool {
+    says(pod, &variable(FINGERPRINT, fingerprint))
+}
+
+fn says(pod: &Pod, variable: &EnvVar) -> bool {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let mut env =
         containers.filter(|container| container.name == CONTAINER).flat_map(|it| it.env.iter().flatten());
-    env.any(|variable| *variable == self::variable(OF, &handle.0))
+    env.any(|there| there == variable)
 }
 
 /// What makes a process the worker of this entry.
@@ -197,6 +210,7 @@ mod tests {
                 run: &run,
                 image,
                 request: "{}".into(),
+                fingerprint: "0123",
                 resources: &resources,
                 timeout: Some(Duration::from_millis(1500)),
                 grace: Duration::from_secs(5),
@@ -208,6 +222,7 @@ mod tests {
         let mut own = made(None);
         own.metadata.annotations = None;
         assert!(is_of(&own, &handle) && !is_of(&own, &AttemptHandle("r-1/fit#2".into())));
+        assert!(is_asked_for(&own, "0123") && !is_asked_for(&own, "4567"));
         let spec = own.spec.unwrap();
         assert_eq!(own.metadata.name.as_deref(), Some(pod_name(&handle).as_str()));
         assert_eq!((spec.containers.len(), spec.init_containers), (1, None));

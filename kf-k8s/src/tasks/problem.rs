@@ -84,10 +84,28 @@ pub enum PodProblem {
         /// What the API server says.
         reason: String,
     },
+    /// The API server does not know who this program is.
+    #[error(
+        "the API server does not know the account of this program, in namespace `{namespace}`: {reason}; its token is wrong or \
+             has expired: give it a new one"
+    )]
+    Unknown {
+        /// The namespace.
+        namespace: String,
+        /// What the API server says.
+        reason: String,
+    },
+    /// There is no such namespace.
+    #[error("there is no namespace `{namespace}`; make it, such as by `kf_k8s::manifests`, or name another")]
+    NoNamespace {
+        /// The namespace.
+        namespace: String,
+    },
     /// There is a pod of this name, and it is not the attempt's.
     #[error(
-        "the name `{pod}` is taken in namespace `{namespace}` by a pod that is not of attempt `{attempt}`; delete it, or let \
-             engines that share no runs have a namespace each"
+        "the name `{pod}` is taken in namespace `{namespace}` by a pod that is not of this attempt `{attempt}`: it is somebody \
+             else's, or of another run with the same id; delete it, give the run another id, or let engines that share no runs \
+             have a namespace each"
     )]
     NameTaken {
         /// The namespace.
@@ -111,7 +129,7 @@ pub enum PodProblem {
         exit: Exit,
     },
     /// Its container ended without a reply.
-    #[error("pod `{pod}` ended without a reply: {exit}{}", last_lines(lines))]
+    #[error("pod `{pod}` ended without a reply: {exit}{}{}", perhaps_another(exit), last_lines(lines))]
     Exit {
         /// The pod.
         pod: String,
@@ -136,6 +154,14 @@ pub enum PodProblem {
     },
 }
 
+/// What a container that ended well without a reply may be.
+fn perhaps_another(exit: &Exit) -> &'static str {
+    match exit {
+        Exit::Code(0) => "; is its image that of this program, with `RemoteTasks` among its workers?",
+        _ => "",
+    }
+}
+
 /// The end of a message: the last lines, where there are any.
 pub(super) fn last_lines(lines: &[String]) -> String {
     match lines {
@@ -145,6 +171,15 @@ pub(super) fn last_lines(lines: &[String]) -> String {
 }
 
 impl PodProblem {
+    /// What an API server that refuses this program means.
+    pub(super) fn forbidden(namespace: &str, reason: String) -> Self {
+        let namespace = namespace.to_owned();
+        match reason.as_str() {
+            "Unauthorized" => Self::Unknown { namespace, reason },
+            _ => Self::Forbidden { namespace, reason },
+        }
+    }
+
     /// How the attempt ended.
     pub(super) fn end(&self) -> AttemptEnd {
         let message = self.to_string();
@@ -153,9 +188,11 @@ impl PodProblem {
                 AttemptEnd::Lost { message }
             }
             // Whether it has a pod is not known: another attempt could be its twin.
-            Self::Forbidden { .. } | Self::Refused { .. } | Self::NameTaken { .. } => {
-                AttemptEnd::Failed { message, permanent: true }
-            }
+            Self::Forbidden { .. }
+            | Self::Unknown { .. }
+            | Self::NoNamespace { .. }
+            | Self::Refused { .. }
+            | Self::NameTaken { .. } => AttemptEnd::Failed { message, permanent: true },
             _ => AttemptEnd::Failed { message, permanent: false },
         }
     }

@@ -83,9 +83,24 @@ impl Drop for Supervised {
     }
 }
 
-/// A port of loopback that is free now.
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+/// A port of loopback that is free now, and that the system gives to nobody who asks for any: somebody who does could have it
+/// before the caller does.
+///
+/// # Errors
+/// None can be had.
+pub fn free_port() -> io::Result<u16> {
+    // Those that systems give lie above.
+    const RANGE: std::ops::Range<u16> = 10_000..32_000;
+    let mut problem = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..1000 {
+        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ());
+        let port = RANGE.start + (random % RANGE.len() as u64) as u16;
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => problem = error,
+        }
+    }
+    Err(problem)
 }
 
 /// Asks until the answer is yes, the server has ended or the time is over.

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kf_core::artifact::{ArtifactRef, ArtifactStore};
-use kf_core::{CancellationToken, RunId};
+use kf_core::{CancellationToken, Digest, RunId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::build::Build;
 use super::parcel::{pack, unpack};
 use crate::component::checkpoint::{Carried, Open, Origin};
 use crate::component::{Components, LogLines, ProgressSink, StandardOutput};
@@ -34,6 +35,9 @@ pub struct RemoteAttempt {
     /// What final statuses call a success.
     succeeded: String,
     saved: Saved,
+    /// The engine's build, where no other may do the work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    build: Option<Build>,
 }
 
 /// What tells what attempts at the task have saved from what others have.
@@ -61,6 +65,18 @@ impl Attempt {
         let start = |error| ExecutorError::Start(format!("put its request into the artifact store: {error}"));
         pack(&RemoteAttempt::of(self), most, store).await.map_err(start)
     }
+
+    /// What tells this attempt from those of other runs that have the same id: the same however often it is submitted, by
+    /// whichever engine carries the run.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Start`] where the attempt has no JSON form.
+    pub fn fingerprint(&self) -> Result<String, ExecutorError> {
+        let mut asked = RemoteAttempt::of(self);
+        (asked.saved.epoch, asked.build) = (0, None);
+        let text = serde_json::to_vec(&asked).map_err(|error| ExecutorError::Start(error.to_string()))?;
+        Ok(Digest::of(text).to_hex()[..32].to_owned())
+    }
 }
 
 impl RemoteAttempt {
@@ -83,6 +99,10 @@ impl RemoteAttempt {
             resource_name: attempt.names.resource_name.clone(),
             created_at: attempt.names.created_at.clone(),
             succeeded: attempt.names.succeeded.to_owned(),
+            build: match &attempt.work {
+                Work::Component(component) if component.defaults.version.is_none() => Build::own().cloned(),
+                _ => None,
+            },
             saved: Saved { inputs: attempt.checkpoint.of_inputs(), epoch: attempt.checkpoint.epoch },
         }
     }
@@ -104,6 +124,7 @@ impl RemoteAttempt {
         let lost = |problem: String| Problem { problem, permanent: false, lost: true };
         let work = match self.work {
             RemoteWork::Component(name) => {
+                same_build(&name, self.build.as_ref(), Build::own())?;
                 let known = || components.names().collect::<Vec<_>>().join(", ");
                 let component = components.get(&name).ok_or_else(|| Problem {
                     problem: format!(
@@ -122,6 +143,9 @@ impl RemoteAttempt {
                 kubernetes: serde_json::Map::new(),
             })),
         };
+        if self.artifacts.values().all(Vec::is_empty) {
+            reaches(store).await?;
+        }
         let mut artifacts = BTreeMap::new();
         for (name, list) in self.artifacts {
             let mut fetched = Vec::with_capacity(list.len());
@@ -196,6 +220,34 @@ impl RemoteAttempt {
     }
 }
 
+/// Refuses work whose results would be taken for those of another build.
+fn same_build(component: &str, engine: Option<&Build>, own: Option<&Build>) -> Result<(), Problem> {
+    match (engine, own) {
+        (Some(engine), Some(own)) if engine != own => Err(Problem {
+            problem: format!(
+                "the program that runs tasks elsewhere is build {own}, and the engine's is {engine}: what `{component}` gives \
+                 would be kept as the engine's own; make its image anew, or state a `version` of `{component}`, which says that \
+                 any build with that version gives the same"
+            ),
+            permanent: true,
+            lost: false,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Sees that the store answers, ahead of the work: it would be lost.
+async fn reaches(store: &ArtifactStore) -> Result<(), Problem> {
+    store.contains(&Digest::of("")).await.map(drop).map_err(|error| Problem {
+        problem: format!(
+            "the artifact store does not answer where the task is to run: {error}; see that its address and its keys are in the \
+             environment there, and that the network lets requests to it through"
+        ),
+        permanent: !error.is_retryable(),
+        lost: error.is_retryable(),
+    })
+}
+
 /// What final statuses call a success where it is not what the specification says.
 const COMPLETE: &str = "COMPLETE";
 /// The folder in the attempt's own for what is of no use once it has ended.
@@ -213,4 +265,22 @@ pub(super) struct Problem {
 /// The content of an attempt's inputs.
 pub(super) fn contents(attempt: &Attempt) -> Vec<PathBuf> {
     attempt.artifacts.values().flatten().filter_map(|(_, content)| content.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_build_is_refused() {
+        let build = |id: &str| serde_json::from_value::<Build>(Json::from(id)).unwrap();
+        let (one, other) = (build("0123456789abcdef"), build("fedcba9876543210"));
+        assert!(same_build("fit", Some(&one), Some(&one)).is_ok());
+        assert!(same_build("fit", None, Some(&one)).is_ok());
+        assert!(same_build("fit", Some(&one), None).is_ok());
+        let problem = same_build("fit", Some(&one), Some(&other)).unwrap_err();
+        assert!(problem.permanent && !problem.lost);
+        let told = "is build fedcba987654, and the engine's is 0123456789ab: what `fit` gives";
+        assert!(problem.problem.contains(told), "{}", problem.problem);
+    }
 }

@@ -6,6 +6,10 @@
 //! that gave into the store, and replies; [`end_of`] makes the attempt's end of the reply. Content never passes through the
 //! engine, and both sides need the store alone.
 //!
+//! Whoever runs an attempt is the engine's own program, or an image of it: another build gives other results, which would be
+//! kept as the engine's own. It is refused where both have a build id, unless the component states a `version`, which says
+//! that its code is the same.
+//!
 //! ```no_run
 //! use kf_core::artifact::ArtifactStore;
 //! use kf_core::worker::{Workers, run_if_asked};
@@ -28,6 +32,7 @@
 //! ```
 
 mod attempt;
+mod build;
 mod command;
 mod install;
 mod parcel;

@@ -213,5 +213,5 @@ impl Drop for Fleet {
 
 /// A port of this machine that is free just now.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    kf_core::testing::servers::free_port().unwrap()
 }
