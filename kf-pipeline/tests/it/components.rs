@@ -14,6 +14,7 @@ pub(crate) fn all() -> Components {
         .with::<talker>()
         .with::<crate::logs::speak>()
         .with::<crate::remote::counts>()
+        .with::<crate::report::works>()
         .with::<crate::spans::emits>()
         .with::<crate::spans::panics>()
         .with::<crate::logs::says_its_number>()
