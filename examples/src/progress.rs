@@ -50,6 +50,9 @@ impl View {
                 }
                 None => self.line(&format!("         {task}: {}", progress.message)),
             },
+            RunEvent::TaskWaiting { task, reason: why } | RunEvent::TaskWarned { task, message: why } => {
+                self.line(&format!("         {task}: {why}"));
+            }
             RunEvent::AttemptFailed { task, attempt, error } => {
                 self.finish(&task);
                 self.line(&format!("  failed {task}, attempt {attempt}: {error}"));

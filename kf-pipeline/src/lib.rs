@@ -322,10 +322,10 @@ pub use component::{
 pub use container::{LocalContainers, Runner};
 pub use engine::remote;
 pub use engine::{
-    Approval, Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Backfill, BackfillEvent,
-    BackfillHandle, CacheKeys, Engine, EngineBuilder, Executor, ExecutorError, Garbage, GivenArtifact,
-    PartitionState, PartitionStatus, PartitionTable, RerunOptions, Retention, RunEvent, RunHandle,
-    RunOutcome, RunOutputs, StandBy, StartOptions, Submission, TaskCounts, Work,
+    Approval, Attempt, AttemptEnd, AttemptEvent, AttemptHandle, AttemptOutputs, AttemptStatus, Backfill,
+    BackfillEvent, BackfillHandle, CacheKeys, Engine, EngineBuilder, Executor, ExecutorError, Garbage,
+    GivenArtifact, PartitionState, PartitionStatus, PartitionTable, RerunOptions, Retention, RunEvent,
+    RunHandle, RunOutcome, RunOutputs, StandBy, StartOptions, Submission, TaskCounts, Work,
 };
 pub use error::{Error, Problem, Result};
 pub use kf_core::artifact::Metadata;

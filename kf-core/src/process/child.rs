@@ -8,11 +8,11 @@ use rustix::process::{Pid, Signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Exit;
 use super::copy::Unowned;
 use super::lines::Recent;
 use super::log::{LogFeed, LogWriter};
 use super::output::Output;
+use super::{Exit, Usage};
 use crate::mutex::locked;
 use crate::worker::Exchange;
 
@@ -34,6 +34,7 @@ pub struct Child {
 struct Ended {
     exit: Exit,
     at: Instant,
+    used: Usage,
 }
 
 impl Child {
@@ -50,7 +51,7 @@ impl Child {
     /// Like [`wait`](Self::wait), with the moment at which the end was seen.
     pub async fn ended_at(&self) -> (Exit, Instant) {
         match self.ended.clone().wait_for(Option::is_some).await.map(|ended| *ended) {
-            Ok(Some(Ended { exit, at })) => (exit, at),
+            Ok(Some(Ended { exit, at, .. })) => (exit, at),
             // The runtime that watched it was shut down, which kills it.
             _ => (Exit::Signal(Signal::KILL.as_raw()), Instant::now()),
         }
@@ -59,6 +60,12 @@ impl Child {
     /// How it ended, if it has.
     pub fn exit(&self) -> Option<Exit> {
         self.ended.borrow().map(|ended| ended.exit)
+    }
+
+    /// What it had used when it ended, as far as its end tells: the processor time, on Linux. A worker that wants its memory
+    /// known [measures](Usage::of_this_process) it itself.
+    pub fn usage(&self) -> Usage {
+        self.ended.borrow().map(|ended| ended.used).unwrap_or_default()
     }
 
     /// Asks it and its group to end (SIGTERM), kills them when `grace` is over, and waits.
@@ -185,14 +192,19 @@ pub(super) fn supervise(
     tokio::spawn(async move {
         let enough = CancellationToken::new();
         let end = async {
-            let status = tokio::select! {
-                status = process.wait() => status,
+            let reaped = async {
+                let used = Usage::at_end(pid).await;
+                (process.wait().await, used)
+            };
+            let mut reaped = std::pin::pin!(reaped);
+            let (status, used) = tokio::select! {
+                reaped = &mut reaped => reaped,
                 () = ends.cancelled() => {
                     watched.0.signal(Signal::KILL);
-                    process.wait().await
+                    reaped.await
                 }
             };
-            let ended = Ended { exit: status.map_or(Exit::Signal(0), Exit::from), at: Instant::now() };
+            let ended = Ended { exit: status.map_or(Exit::Signal(0), Exit::from), at: Instant::now(), used };
             watched.0.leave();
             drop(guarded);
             ended

@@ -53,6 +53,7 @@ mod lines;
 mod log;
 mod output;
 mod spawner;
+mod usage;
 
 pub use capture::Capture;
 pub use child::Child;
@@ -63,3 +64,4 @@ pub use follow::{LogChunk, LogStream, log_lines, read_log};
 pub use guard::{Guarded, Guards};
 pub use log::{LogFeed, LogWriter};
 pub use spawner::Spawner;
+pub use usage::Usage;

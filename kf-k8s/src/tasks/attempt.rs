@@ -19,6 +19,7 @@ use super::limits::Limits;
 use super::logging::Logging;
 use super::pod::RUN;
 use super::problem::{Came, Known, PodProblem, asked_to_end, came_to, last_lines};
+use super::warnings::Warned;
 use crate::answer::in_time;
 use crate::facts::PodFacts;
 
@@ -70,6 +71,7 @@ impl Carrying {
     /// Carries it to its end.
     pub(super) async fn carry(self, start: Start) -> AttemptEnd {
         let mut follower = self.shared.informer().follow(&self.name);
+        let mut warned = self.shared.warnings().follow(&self.name);
         let canceling = Arc::clone(&self.canceling);
         let made = match start {
             // Requests are large while they are made, and are not to be kept room for while the pod runs.
@@ -86,7 +88,7 @@ impl Carrying {
         let came = tokio::select! {
             biased;
             () = canceling.asked.cancelled() => None,
-            came = self.come(&mut follower, look) => Some(came),
+            came = self.come(&mut follower, &mut warned, look) => Some(came),
         };
         match came {
             Some(end) => end,
@@ -97,21 +99,26 @@ impl Carrying {
         }
     }
 
-    async fn come(&self, follower: &mut Follower, look: Duration) -> AttemptEnd {
+    async fn come(&self, follower: &mut Follower, warned: &mut Warned, look: Duration) -> AttemptEnd {
         let mut log = Logging::default();
-        let (came, facts) = self.follow(follower, look, &mut log).await;
+        let (came, facts) = self.follow(follower, warned, look, &mut log).await;
         let tail = Box::pin(log.end(self, &facts.uid)).await;
         Box::pin(self.end(came, &facts, tail)).await
     }
 
     pub(super) async fn waits(&self, reason: impl Into<String>) {
-        let _ = self.tell.send(AttemptStatus::Pending { reason: reason.into() }).await;
+        self.say(AttemptStatus::Pending { reason: reason.into() }).await;
+    }
+
+    async fn say(&self, status: AttemptStatus) {
+        let _ = self.tell.send(status).await;
     }
 
     /// Follows the pod until it has ended, and looks at it by itself after so long.
     async fn follow(
         &self,
         follower: &mut Follower,
+        warned: &mut Warned,
         look: Duration,
         log: &mut Logging,
     ) -> (Came, Arc<PodFacts>) {
@@ -142,12 +149,19 @@ impl Carrying {
                         told.clone_from(&wait.reason);
                         self.waits(&wait.reason).await;
                     }
+                    let begun = running || pod.containers.iter().any(|container| container.started);
+                    for message in warned.news(&pod.uid) {
+                        match begun {
+                            true => self.say(AttemptStatus::Warned { message }).await,
+                            false => self.waits(message).await,
+                        }
+                    }
                     if let Some(problem) = limits.see(&pod) {
                         return (Came::Problem(problem), pod);
                     }
                     if !running && pod.containers.first().is_some_and(|container| container.started) {
                         running = true;
-                        let _ = self.tell.send(AttemptStatus::Running).await;
+                        self.say(AttemptStatus::Running).await;
                         log.follow(self, &pod.uid);
                     }
                 }
@@ -159,6 +173,7 @@ impl Carrying {
                         std::future::pending::<()>().await;
                     }
                 }
+                () = warned.more() => {}
                 () = wait_until(limits.next()) => {}
                 () = tokio::time::sleep(every) => every = Box::pin(self.look(follower)).await,
             }
@@ -230,9 +245,9 @@ impl Carrying {
             Came::Problem(problem) => return problem.end(),
         };
         let (mut again, mut tries) = (Again::default(), 0);
-        let end = loop {
+        let (end, used) = loop {
             match remote::end_of(&reply, &self.shared.store).await {
-                Ok(end) => break end,
+                Ok(told) => break told,
                 Err(_) if tries < 5 => {
                     tries += 1;
                     again.wait().await;
@@ -242,6 +257,7 @@ impl Carrying {
                 }
             }
         };
+        self.say(AttemptStatus::Used(used)).await;
         match end {
             // It was asked to end, and not by this.
             AttemptEnd::Canceled => asked_to_end(facts, &self.known).end(),

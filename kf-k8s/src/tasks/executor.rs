@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kf_core::artifact::ArtifactStore;
 use kf_core::process::{Log, LogFeed, LogStream, LogWriter};
 use kf_core::{CancellationToken, RunId};
@@ -34,6 +34,7 @@ use super::platform::{
 use super::pod::{Draft, MOST_REQUEST, RUN, is_of, pod, pod_name};
 use super::problem::Known;
 use super::remove::remove_pod;
+use super::warnings::Warnings;
 use crate::answer::{in_time, with_causes};
 use crate::clock::Clock;
 use crate::pod::memory_limit;
@@ -71,6 +72,7 @@ pub(super) struct Shared {
     pub(super) options: TaskOptions,
     /// Started with the first attempt.
     informer: OnceLock<Informer>,
+    warnings: OnceLock<Warnings>,
     sweeping: OnceLock<AbortOnDropHandle<()>>,
     running: Mutex<HashMap<AttemptHandle, Running>>,
     /// The attempts whose pods were seen to be theirs, until these go.
@@ -114,6 +116,7 @@ impl PodExecutor {
                 last_logs: Arc::new(Semaphore::new(LAST_LOGS)),
                 options,
                 informer: OnceLock::new(),
+                warnings: OnceLock::new(),
                 sweeping: OnceLock::new(),
                 running: Mutex::default(),
                 ours: Mutex::default(),
@@ -148,6 +151,11 @@ impl Drop for Under {
 impl Shared {
     pub(super) fn informer(&self) -> &Informer {
         self.informer.get_or_init(|| Informer::start(self.pods.clone()))
+    }
+
+    pub(super) fn warnings(&self) -> &Warnings {
+        self.warnings
+            .get_or_init(|| Warnings::start(Api::<Event>::namespaced(self.client.clone(), &self.namespace)))
     }
 
     /// The pod of this name is the attempt's.

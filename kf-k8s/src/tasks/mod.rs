@@ -45,6 +45,15 @@
 //! [`PodProblem`] has a variant for each, with what to do about it. What the cluster did, and not the task, counts against
 //! the engine's [budget for lost attempts](kf_pipeline::EngineBuilder::max_lost) instead of the task's retries.
 //!
+//! # What a pod waits for, and what it uses
+//! What keeps a pod from running is told as [`RunEvent::TaskWaiting`](kf_pipeline::RunEvent::TaskWaiting): by its status, and
+//! by the warnings among its events, such as `FailedMount`. One that runs already is warned by
+//! [`RunEvent::TaskWarned`](kf_pipeline::RunEvent::TaskWarned). Both are kept with the attempt, in the run's report. All events
+//! come by one watch; an executor that has no right to it says so in its log, and goes on without.
+//!
+//! The process that runs a component measures itself. Of a command, the processor time comes with its reply; its memory is not
+//! known, since nothing in its image is asked for it. A pod that ends without a reply has told nothing.
+//!
 //! # Limits
 //! - A task's progress is a line of its log.
 //! - A container without a command of its own is refused: what its image runs by itself is not known.
@@ -66,6 +75,7 @@ pub mod platform;
 mod pod;
 mod problem;
 mod remove;
+mod warnings;
 
 pub use executor::PodExecutor;
 pub use options::TaskOptions;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use kf_core::process::{Capture, Child, Command, Exit, Log, LogFeed, LogStream, Spawner};
+use kf_core::process::{Capture, Child, Command, Exit, Log, LogFeed, LogStream, Spawner, Usage};
 use kf_core::telemetry::TraceContext;
 use tempfile::TempDir;
 
@@ -280,11 +280,12 @@ impl Executor for Containers {
         locked(&self.running).insert(handle.clone(), (process, feed));
         let under = Under { handle: handle.clone(), running: Arc::clone(&self.running) };
         let end = async move {
-            let (exit, tail) = exit.await;
+            let (exit, tail, used) = exit.await;
             drop((under, secrets));
-            AttemptStatus::Ended(end_of(&attempt, &task, exit, &tail, &log))
+            let end = end_of(&attempt, &task, exit, &tail, &log);
+            [AttemptStatus::Used(used), AttemptStatus::Ended(end)]
         };
-        Ok(Submission { handle, status: stream::once(end).boxed() })
+        Ok(Submission { handle, status: stream::once(end).flat_map(stream::iter).boxed() })
     }
 
     async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError> {
@@ -312,8 +313,8 @@ impl Executor for Containers {
     }
 }
 
-/// How a process ended, with its last lines.
-type Ended = futures::future::BoxFuture<'static, (Result<Exit, String>, Vec<String>)>;
+/// How a process ended, with its last lines and what it used.
+type Ended = futures::future::BoxFuture<'static, (Result<Exit, String>, Vec<String>, Usage)>;
 
 /// What a process is started with.
 struct Prepared {
@@ -432,9 +433,11 @@ impl Containers {
         let feed = capture.log().cloned();
         let (step, exit) = server.run(step, output).await?;
         let ended = async move {
-            let exit = exit.await.map_err(|_| "the Python server that ran it has ended".to_owned());
+            let ended = exit.await.map_err(|_| "the Python server that ran it has ended".to_owned());
+            let (exit, used) =
+                ended.map_or_else(|gone| (Err(gone), Usage::default()), |(exit, used)| (Ok(exit), used));
             let lines = searched(&exit);
-            (exit, capture.finish(LAST_WORDS, lines).await)
+            (exit, capture.finish(LAST_WORDS, lines).await, used)
         };
         Ok((Process::Step(Arc::new(step)), feed, Box::pin(ended)))
     }
@@ -464,7 +467,7 @@ impl Containers {
         let ended = async move {
             let exit = Ok(waits.wait().await);
             let lines = searched(&exit);
-            (exit, waits.tail(lines))
+            (exit, waits.tail(lines), waits.usage())
         };
         let feed = child.log().cloned();
         Ok((Process::Child(child), feed, Box::pin(ended)))

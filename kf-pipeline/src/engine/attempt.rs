@@ -20,6 +20,7 @@ use super::executor::{Attempt, AttemptEnd, AttemptHandle, AttemptStatus, Executo
 use super::import::import;
 use super::keep::{Keeping, Strictness, keep};
 use super::locks::Held;
+use super::noted::{Noted, Notes};
 use super::under_way::Begun;
 use super::{Inner, RunEvent, RunSetup};
 use crate::component::ProgressSink;
@@ -37,9 +38,17 @@ pub(super) enum Carried {
     Ended {
         outcome: Outcome,
         started_at: Timestamp,
+        noted: Option<Box<Noted>>,
     },
     /// It was not begun, since the engine drains.
     Withdrawn,
+}
+
+impl Carried {
+    /// No executor had it yet.
+    fn begun(outcome: Outcome, started_at: Timestamp) -> Self {
+        Self::Ended { outcome, started_at, noted: None }
+    }
 }
 
 /// Carries one attempt and tells how it ended.
@@ -53,7 +62,7 @@ pub(super) async fn carry(
         Ok(names) => names,
         Err(problem) => {
             let outcome = Outcome::Failed(Failure::task(problem).permanent());
-            return Carried::Ended { outcome, started_at: setup.clock.now() };
+            return Carried::begun(outcome, setup.clock.now());
         }
     };
     let admitted = async {
@@ -72,7 +81,7 @@ pub(super) async fn carry(
         biased;
         permit = admitted => permit,
         () = cancel.cancelled() => {
-            return Carried::Ended { outcome: Outcome::Canceled, started_at: setup.clock.now() };
+            return Carried::begun(Outcome::Canceled, setup.clock.now());
         }
         () = setup.draining.cancelled() => return Carried::Withdrawn,
     };
@@ -81,15 +90,16 @@ pub(super) async fn carry(
         Ok(permit) => permit,
         Err(error) => {
             let failure = Failure::task(format!("its mutexes and semaphores can't be taken: {error}"));
-            return Carried::Ended { outcome: Outcome::Failed(failure), started_at };
+            return Carried::begun(Outcome::Failed(failure), started_at);
         }
     };
     if cancel.is_cancelled() {
-        return Carried::Ended { outcome: Outcome::Canceled, started_at };
+        return Carried::begun(Outcome::Canceled, started_at);
     }
     if setup.draining.is_cancelled() {
         return Carried::Withdrawn;
     }
+    let mut notes = Notes::new(&setup, &launch.task);
     let outcome = if let plan::Work::Importer(importer) = &launch.executor.work {
         tokio::select! {
             imported = Box::pin(import(engine.home.artifacts(), importer, &launch, &setup.names)) => {
@@ -106,7 +116,7 @@ pub(super) async fn carry(
             error = Empty,
             otel.status_code = Empty,
         );
-        let ran = run(&engine, &setup, &launch, permit, &cancel).instrument(span.clone()).await;
+        let ran = run(&engine, &mut notes, &setup, &launch, permit, &cancel).instrument(span.clone()).await;
         let (state, error) = match &ran {
             Ok(Some(Outcome::Succeeded(_))) => (TaskState::Succeeded, None),
             Ok(Some(Outcome::Canceled)) => (TaskState::Canceled, None),
@@ -120,7 +130,8 @@ pub(super) async fn carry(
             Err(failure) => Err(failure),
         }
     };
-    Carried::Ended { outcome: outcome.unwrap_or_else(Outcome::Failed), started_at }
+    let noted = notes.take();
+    Carried::Ended { outcome: outcome.unwrap_or_else(Outcome::Failed), started_at, noted }
 }
 
 fn names_of_locks(launch: &Launch, setup: &RunSetup) -> Result<BTreeSet<String>, String> {
@@ -138,6 +149,7 @@ fn names_of_locks(launch: &Launch, setup: &RunSetup) -> Result<BTreeSet<String>,
 /// Lets an executor carry the attempt; none where the engine drains before it has begun.
 async fn run(
     engine: &Inner,
+    notes: &mut Notes<'_>,
     setup: &RunSetup,
     launch: &Launch,
     permit: (Held, Option<Permit>),
@@ -155,7 +167,7 @@ async fn run(
         () = cancel.cancelled() => return Ok(Some(Outcome::Canceled)),
     };
     let mut folders = Folders { dir: attempt.dir.clone(), setup, links: false, removed: false };
-    let ended = carried(engine, setup, launch, attempt, &executor, &begun, cancel).await;
+    let ended = carried(engine, notes, launch, attempt, &executor, &begun, cancel).await;
     // What a container gave stays where it wrote it, as links to what was kept.
     folders.links = matches!(
         (&ended, &launch.executor.work),
@@ -168,7 +180,7 @@ async fn run(
 /// Submits the attempt, waits for its end, and keeps what it gave; none where the engine drains before it is an executor's.
 async fn carried(
     engine: &Inner,
-    setup: &RunSetup,
+    notes: &mut Notes<'_>,
     launch: &Launch,
     attempt: Arc<Attempt>,
     executor: &Arc<dyn Executor>,
@@ -193,25 +205,27 @@ async fn carried(
         submission = executor.submit(attempt) => submission,
         () = sleep_until(deadline) => return Err(too_long()),
         () = cancel.cancelled() => return Ok(Some(Outcome::Canceled)),
-        () = setup.draining.cancelled() => return Ok(None),
+        () = notes.setup.draining.cancelled() => return Ok(None),
     };
     let submission = submission.map_err(|error| Failure::carrier(error.to_string()))?;
     let (handle, mut status) = (submission.handle, submission.status);
     begun.carried(executor, &handle);
+    notes.begins();
     let end = tokio::select! {
         biased;
         // First, since a body that hears of it may have ended by now.
         () = cancel.cancelled() => {
-            Box::pin(finish(executor.as_ref(), &handle, &mut status, engine.options.grace)).await;
+            Box::pin(finish(executor.as_ref(), &handle, &mut status, notes, engine.options.grace)).await;
             return Ok(Some(Outcome::Canceled));
         }
-        end = ended(&mut status, |reason| setup.tell_waiting(&launch.task, reason)) => end?,
+        end = ended(&mut status, notes) => end?,
         () = sleep_until(deadline) => {
             // The attempt has failed whatever it still gives; its end is waited for only as long as it may take.
-            Box::pin(finish(executor.as_ref(), &handle, &mut status, engine.options.grace)).await;
+            Box::pin(finish(executor.as_ref(), &handle, &mut status, notes, engine.options.grace)).await;
             return Err(too_long());
         }
     };
+    notes.ends();
     match end {
         AttemptEnd::Succeeded(given) => {
             let declared = &launch.executor.outputs;
@@ -313,21 +327,20 @@ async fn finish(
     executor: &dyn Executor,
     handle: &AttemptHandle,
     status: &mut BoxStream<'static, AttemptStatus>,
+    notes: &mut Notes<'_>,
     grace: Duration,
 ) {
-    let wait = async { tokio::join!(executor.cancel(handle, grace), ended(status, |_| {})) };
+    let wait = async { tokio::join!(executor.cancel(handle, grace), ended(status, notes)) };
     let _ = tokio::time::timeout(grace + Duration::from_secs(1), wait).await;
 }
 
 async fn ended(
     status: &mut BoxStream<'static, AttemptStatus>,
-    waits: impl Fn(String),
+    notes: &mut Notes<'_>,
 ) -> Result<AttemptEnd, Failure> {
     while let Some(status) = status.next().await {
-        match status {
-            AttemptStatus::Ended(end) => return Ok(end),
-            AttemptStatus::Pending { reason } => waits(reason),
-            AttemptStatus::Running => {}
+        if let Some(end) = notes.hear(status) {
+            return Ok(end);
         }
     }
     Err(Failure::carrier("its executor lost sight of it"))

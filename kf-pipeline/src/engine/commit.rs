@@ -1,5 +1,6 @@
 //! Records as a commit: journal, lineage and the run's state together.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout};
 
 use super::lease::{LEASE, Until, unanswered};
-use super::{RunEvent, TaskCounts};
+use super::{Noted, RunEvent, TaskCounts};
 use crate::TaskState;
 use crate::scheduler::{JournalEvent, Record, TaskEnd, Values};
 
@@ -21,6 +22,9 @@ const PATIENCE: Duration = LEASE;
 /// How long an answer is waited for.
 const ANSWER: Duration = LEASE;
 
+/// What was noted of attempts, by task and number.
+pub(super) type NotedAttempts = HashMap<(Arc<str>, u32), Box<Noted>>;
+
 /// A commit, and what listeners are told once it is made.
 pub(super) struct Writing {
     commit: Commit,
@@ -28,17 +32,24 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    /// Everything recorded since commit `seq`, under the lease of this `epoch`; `ended` is the run's end where it is among it.
+    /// Everything recorded since commit `seq`, and what was noted of the attempts in it, under the lease of this `epoch`; `ended` is the run's end where it is among it.
     pub(super) fn new(
         run: &RunId,
         epoch: u64,
         seq: u64,
         at: Timestamp,
-        records: Vec<Record>,
+        (records, mut noted): (Vec<Record>, NotedAttempts),
         ended: Option<(RunState, Option<String>)>,
         listened: bool,
     ) -> Self {
-        let journal: Vec<JournalEvent> = records.iter().map(JournalEvent::from).collect();
+        let journal: Vec<JournalEvent> = records
+            .iter()
+            .map(|record| {
+                let attempt =
+                    record.attempt().and_then(|(task, number)| noted.remove(&(Arc::clone(task), number)));
+                JournalEvent::of(record, attempt)
+            })
+            .collect();
         let tell = if listened { records.iter().filter_map(event_of).collect() } else { Vec::new() };
         let executions = records.into_iter().filter_map(|record| match record {
             Record::Task(end) => Some(execution(run, *end)),

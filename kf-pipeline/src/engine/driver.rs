@@ -18,10 +18,10 @@ use tracing::{Instrument, Span};
 use super::attempt::{self, Carried};
 use super::attempts::Attempts;
 use super::cache::{Flight, LookedUp};
-use super::commit::Writing;
+use super::commit::{NotedAttempts, Writing};
 use super::handle::{Answer, Control, DriverEnd, Ending};
 use super::lease::Keeper;
-use super::{Inner, RunEvent, RunOutcome, RunOutputs, RunSetup, TaskCounts, cache};
+use super::{Inner, Noted, RunEvent, RunOutcome, RunOutputs, RunSetup, TaskCounts, cache};
 use crate::TaskState;
 use crate::component::checkpoint;
 use crate::plan;
@@ -49,6 +49,8 @@ pub(super) struct Driver {
     flights: HashMap<Arc<str>, Flight>,
     /// The spans of tasks that have begun, where anybody wants spans.
     spans: HashMap<Arc<str>, Span>,
+    /// What was noted of attempts whose records are not written yet.
+    noted: NotedAttempts,
     /// Records that are not written yet, and the commands that wait for them.
     records: Vec<Record>,
     /// Since when there are some that may wait for more.
@@ -64,6 +66,8 @@ pub(super) struct Driver {
 /// What became of an attempt, or of a look into the cache.
 enum Message {
     Event(Event),
+    /// An attempt ended, of which this was noted.
+    Noted(Event, (Arc<str>, u32), Box<Noted>),
     /// The cache was asked for a task.
     LookedUp(LeafId, Arc<str>, LookedUp),
     /// The attempt was not begun, since the engine drains.
@@ -97,6 +101,7 @@ impl Driver {
             cancels: HashMap::new(),
             flights: HashMap::new(),
             spans: HashMap::new(),
+            noted: NotedAttempts::new(),
             records: Vec::new(),
             gathering: None,
             answers: Vec::new(),
@@ -250,6 +255,10 @@ impl Driver {
                 }
                 self.step(event);
             }
+            Message::Noted(event, attempt, noted) => {
+                self.noted.insert(attempt, noted);
+                self.hear(Message::Event(event));
+            }
             Message::LookedUp(leaf, task, LookedUp { hit, key, flight }) => {
                 let canceled = self.cancels.remove(&leaf).is_some_and(|token| token.is_cancelled());
                 self.flights.extend(flight.filter(|_| !canceled).map(|flight| (task, flight)));
@@ -340,15 +349,20 @@ impl Driver {
         let carrying = async move {
             let timed = Arc::clone(&setup);
             let asked_at = timed.clock.now();
+            let attempt = (Arc::clone(&launch.task), launch.attempt);
             let carried = AssertUnwindSafe(attempt::carry(engine, setup, launch, token)).catch_unwind().await;
-            let (outcome, started_at) = match carried {
-                Ok(Carried::Ended { outcome, started_at }) => (outcome, started_at),
+            let (outcome, started_at, noted) = match carried {
+                Ok(Carried::Ended { outcome, started_at, noted }) => (outcome, started_at, noted),
                 Ok(Carried::Withdrawn) => return Message::Withdrawn(leaf),
                 // A component's panic ends in its executor; this is the executor's own.
-                Err(_) => (Outcome::Failed(Failure::carrier("its executor panicked")), asked_at),
+                Err(_) => (Outcome::Failed(Failure::carrier("its executor panicked")), asked_at, None),
             };
             let ended_at = timed.clock.now();
-            Message::Event(Event::Ended { leaf, outcome, started_at, ended_at })
+            let event = Event::Ended { leaf, outcome, started_at, ended_at };
+            match noted {
+                Some(noted) => Message::Noted(event, attempt, noted),
+                None => Message::Event(event),
+            }
         };
         let carrying = carrying.instrument(span);
         match here {
@@ -424,9 +438,10 @@ impl Driver {
         let (epoch, seq, at) = (self.lease.epoch, self.seq, self.setup.clock.now());
         let answers = std::mem::take(&mut self.answers);
         let setup = Arc::clone(&self.setup);
+        let noted = std::mem::take(&mut self.noted);
         let writing = async move {
             let listened = events.receiver_count() > 0;
-            let writing = Writing::new(&setup.run, epoch, seq, at, records, ended, listened);
+            let writing = Writing::new(&setup.run, epoch, seq, at, (records, noted), ended, listened);
             let written = writing.write(store, until, events).await;
             if written.is_ok() {
                 setup.under_way.forget(over).await;

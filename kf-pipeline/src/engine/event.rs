@@ -25,6 +25,13 @@ pub enum RunEvent {
         /// For what.
         reason: String,
     },
+    /// Something is wrong with an attempt that runs, which may pass.
+    TaskWarned {
+        /// The task's path.
+        task: Arc<str>,
+        /// What.
+        message: String,
+    },
     /// A task tells how far it is.
     TaskProgress {
         /// The task's path.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use kf_core::artifact::{ArtifactRef, Metadata, Stored};
-use kf_core::process::LogStream;
+use kf_core::process::{LogStream, Usage};
 use kf_core::resources::Resources;
 use kf_core::telemetry::TraceContext;
 use kf_core::{CancellationToken, RunId};
@@ -187,6 +187,13 @@ pub enum AttemptStatus {
     },
     /// It runs.
     Running,
+    /// Something is wrong with it while it runs, which may pass.
+    Warned {
+        /// What.
+        message: String,
+    },
+    /// What it has used, told before its end. How long it ran is taken from its states where this does not say.
+    Used(Usage),
     /// It has ended.
     Ended(AttemptEnd),
 }

@@ -26,6 +26,7 @@ mod links;
 pub(crate) mod local;
 mod locks;
 pub(crate) mod logs;
+mod noted;
 pub mod remote;
 mod rerun;
 mod start;
@@ -66,6 +67,8 @@ pub use executor::{
 };
 pub use garbage::{Garbage, Retention};
 pub use handle::{RunHandle, RunOutcome, RunOutputs, TaskCounts};
+pub use noted::AttemptEvent;
+pub(crate) use noted::Noted;
 pub use rerun::RerunOptions;
 pub use start::StartOptions;
 pub use take_over::StandBy;
@@ -159,13 +162,6 @@ pub(crate) struct RunSetup {
     shared: bool,
     /// The executors of its tasks whose attempts outlive the engine.
     outliving: Vec<Arc<dyn Executor>>,
-}
-
-impl RunSetup {
-    /// Tells that an attempt waits for something.
-    fn tell_waiting(&self, task: &Arc<str>, reason: String) {
-        let _ = self.events.send(RunEvent::TaskWaiting { task: Arc::clone(task), reason });
-    }
 }
 
 impl Engine {

@@ -233,6 +233,7 @@ impl Seed {
                     ended_at: kept.ended_at,
                     outputs: kept.outputs,
                     error: None,
+                    noted: None,
                 });
             }
             let whole = tasks.peek().is_none();

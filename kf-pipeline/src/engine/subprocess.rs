@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use kf_core::artifact::{ArtifactRef, Metadata};
-use kf_core::process::{Child, Command, Exit, Log, LogFeed, LogStream, Spawner};
+use kf_core::process::{Child, Command, Exit, Log, LogFeed, LogStream, Spawner, Usage};
 use kf_core::telemetry::TraceContext;
 use kf_core::worker::{Entry, Request, WorkerError};
 use kf_core::{CancellationToken, RunId};
@@ -87,6 +87,13 @@ pub(super) struct TaskRequest {
 
 /// What a worker answers.
 #[derive(Serialize, Deserialize)]
+struct Answer {
+    reply: TaskReply,
+    used: Usage,
+}
+
+/// How its component ended.
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum TaskReply {
     Succeeded { parameters: Metadata, artifacts: BTreeMap<String, Metadata> },
@@ -150,9 +157,10 @@ impl Executor for Subprocess {
         let end = async move {
             let exit = child.wait().await;
             drop(under);
-            AttemptStatus::Ended(end_of(exit, &child, &log, &attempt.cancel))
+            let (end, used) = end_of(exit, &child, &log, &attempt.cancel);
+            [AttemptStatus::Used(used), AttemptStatus::Ended(end)]
         };
-        Ok(Submission { handle, status: stream::once(end).boxed() })
+        Ok(Submission { handle, status: stream::once(end).flat_map(stream::iter).boxed() })
     }
 
     async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError> {
@@ -171,16 +179,19 @@ impl Executor for Subprocess {
     }
 }
 
-fn end_of(exit: Exit, child: &Child, log: &Path, cancel: &CancellationToken) -> AttemptEnd {
+/// How an attempt ended, and what it used: of the processor as its end tells, of the rest as it says itself.
+fn end_of(exit: Exit, child: &Child, log: &Path, cancel: &CancellationToken) -> (AttemptEnd, Usage) {
     let answer = match child.answer() {
         Ok(answer) => answer,
         Err(error) => {
             let message = format!("its answer can't be read: {error}");
-            return AttemptEnd::Failed { message, permanent: false };
+            return (AttemptEnd::Failed { message, permanent: false }, child.usage());
         }
     };
     // One that was killed while it answered has not answered.
-    match serde_json::from_slice::<TaskReply>(&answer).ok() {
+    let answer = serde_json::from_slice::<Answer>(&answer).ok();
+    let used = answer.as_ref().map(|answer| answer.used).unwrap_or_default();
+    let end = match answer.map(|answer| answer.reply) {
         Some(TaskReply::Succeeded { parameters, artifacts }) if exit.success() => {
             let artifacts = artifacts.into_iter().map(|(name, said)| (name, vec![said.into()]));
             AttemptEnd::Succeeded(AttemptOutputs { parameters, artifacts: artifacts.collect() })
@@ -198,7 +209,8 @@ fn end_of(exit: Exit, child: &Child, log: &Path, cancel: &CancellationToken) -> 
             );
             AttemptEnd::Failed { message, permanent: false }
         }
-    }
+    };
+    (end, child.usage().or(used))
 }
 
 /// Lets copies of this program run the components: `Workers::new().with(components)`.
@@ -216,7 +228,7 @@ impl Entry for Components {
             }
             Err(panic) => TaskReply::Failed { message: panic_message(panic.as_ref()), permanent: false },
         };
-        request.answer(&reply)
+        request.answer(&Answer { reply, used: Usage::of_this_process() })
     }
 
     fn run_container(&self, function: &str, executor_input: &str) -> Option<Result<(), WorkerError>> {

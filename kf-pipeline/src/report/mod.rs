@@ -5,8 +5,8 @@
 //!
 //! The file shows the pipeline with the state of each task, the critical path, what tasks came to (metrics of a loop's
 //! iterations in one table, curves and confusion matrices drawn, Markdown and HTML artifacts), and all tasks as a tree on
-//! a time axis, with each one's attempts, parameters, artifacts, errors and the end of its log. It loads nothing from
-//! anywhere, and its Content-Security-Policy lets no script run but its own: what tasks, files and users wrote stays
+//! a time axis, with each one's attempts, what these used and waited for, parameters, artifacts, errors and the end of its
+//! log. It loads nothing from anywhere, and its Content-Security-Policy lets no script run but its own: what tasks, files and users wrote stays
 //! text, and pages that tasks made are shown in frames without scripts. What is long is shortened and says so; a run of
 //! 10,000 tasks makes a file of some MB.
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use kf_core::artifact::{ArtifactKind as _, Html, Markdown, Metadata};
 use kf_core::metadata::{ExecutionRecord, LineageQuery, MetadataStore};
+use kf_core::process::Usage;
 use kf_core::{Digest, Home, RunId, Timestamp};
 
 use super::{CachedFrom, FailedAttempt, Report, TaskReport, logs};
-use crate::engine::Waiting;
+use crate::engine::{Noted, Waiting};
 use crate::journal::Journal;
 use crate::scheduler::JournalEvent;
 use crate::{Error, Result, TaskState};
@@ -48,12 +49,15 @@ impl ReportSource {
             for event in events {
                 waiting.add(&event);
                 match event {
-                    JournalEvent::Task { task, state, attempts, started_at, ended_at, error, .. } => {
+                    JournalEvent::Task {
+                        task, state, attempts, started_at, ended_at, error, noted, ..
+                    } => {
                         let execution = executions.remove(task.as_ref());
                         let mut report = blank(&task, state, ended_at, error.as_deref());
                         report.attempts = attempts;
                         report.started_at = Some(started_at);
                         report.failed_attempts = failed.remove(&task).unwrap_or_default();
+                        (report.usage, report.events) = Noted::parts(noted);
                         if let Some(execution) = execution {
                             if state == TaskState::Cached && traced < TRACED {
                                 traced += 1;
@@ -72,9 +76,12 @@ impl ReportSource {
                         }
                         tasks.push(report);
                     }
-                    JournalEvent::AttemptFailed { task, attempt, started_at, ended_at, error, .. } => {
+                    JournalEvent::AttemptFailed {
+                        task, attempt, started_at, ended_at, error, noted, ..
+                    } => {
                         let error = error.to_string();
-                        let attempt = FailedAttempt { attempt, started_at, ended_at, error };
+                        let (usage, events) = Noted::parts(noted);
+                        let attempt = FailedAttempt { attempt, started_at, ended_at, error, usage, events };
                         failed.entry(task).or_default().push(attempt);
                     }
                     JournalEvent::Group { task, state, at, error } => {
@@ -157,6 +164,8 @@ fn blank(task: &str, state: crate::TaskState, ended_at: Timestamp, error: Option
         ended_at,
         error: error.map(str::to_owned),
         failed_attempts: Vec::new(),
+        usage: Usage::default(),
+        events: Vec::new(),
         cached_from: None,
         log: None,
         inputs: Metadata::new(),

@@ -2,11 +2,13 @@
 
 use kf_core::artifact::{ArtifactRef, Metadata};
 use kf_core::metadata::Io;
+use kf_core::process::Usage;
 use kf_core::{RunId, Timestamp};
 
 use super::LogTail;
 use crate::TaskState;
 use crate::component::{Param, TaskError};
+use crate::engine::{AttemptEvent, Noted};
 
 /// A task that has ended.
 #[derive(Clone, Debug)]
@@ -27,6 +29,10 @@ pub struct TaskReport {
     pub error: Option<String>,
     /// Attempts that failed before its last.
     pub failed_attempts: Vec<FailedAttempt>,
+    /// What its last attempt used, as far as that is known: see [`FailedAttempt::usage`].
+    pub usage: Usage,
+    /// What its last attempt waited for and was warned of: see [`FailedAttempt::events`].
+    pub events: Vec<AttemptEvent>,
     /// Where its outputs come from, of a cached task, as far as that is known.
     pub cached_from: Option<CachedFrom>,
     /// The end of its last attempt's log, where it left one.
@@ -61,6 +67,19 @@ pub struct FailedAttempt {
     pub ended_at: Timestamp,
     /// Why it failed.
     pub error: String,
+    /// What it used, as far as that is known. Of a task in the engine's own process, how long it ran; in a process of its
+    /// own, the processor time too, and its memory where it came to its end by itself and was no command. A task as a pod is
+    /// as one in a process of its own.
+    pub usage: Usage,
+    /// What it waited for and was warned of, in the order of when that was told first: the last 20 that differ.
+    pub events: Vec<AttemptEvent>,
+}
+
+impl Noted {
+    /// As a report has it.
+    pub(super) fn parts(noted: Option<Box<Self>>) -> (Usage, Vec<AttemptEvent>) {
+        noted.map(|noted| (noted.usage, noted.events.into())).unwrap_or_default()
+    }
 }
 
 impl TaskReport {

@@ -8,6 +8,7 @@ use kf_core::{Digest, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{End, Values, rerun};
+use crate::engine::Noted;
 use crate::plan::Executor;
 use crate::{Error, Result};
 
@@ -113,6 +114,9 @@ pub(crate) enum JournalEvent {
         outputs: Arc<Values>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<Arc<str>>,
+        /// Of its last attempt.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        noted: Option<Box<Noted>>,
     },
     AttemptFailed {
         task: Arc<str>,
@@ -122,6 +126,8 @@ pub(crate) enum JournalEvent {
         error: Arc<str>,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         lost: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        noted: Option<Box<Noted>>,
     },
     Group {
         task: Arc<str>,
@@ -165,8 +171,20 @@ fn is_empty(values: &Arc<Values>) -> bool {
     values.is_empty()
 }
 
-impl From<&Record> for JournalEvent {
-    fn from(record: &Record) -> Self {
+impl Record {
+    /// The attempt that it tells the end of.
+    pub(crate) fn attempt(&self) -> Option<(&Arc<str>, u32)> {
+        match self {
+            Self::Task(end) => Some((&end.task, end.attempts)),
+            Self::AttemptFailed { task, attempt, .. } => Some((task, *attempt)),
+            _ => None,
+        }
+    }
+}
+
+impl JournalEvent {
+    /// Of a record, and of what was noted of the attempt that it tells the end of.
+    pub(crate) fn of(record: &Record, noted: Option<Box<Noted>>) -> Self {
         match record {
             Record::Task(end) => Self::Task {
                 task: Arc::clone(&end.task),
@@ -176,6 +194,7 @@ impl From<&Record> for JournalEvent {
                 ended_at: end.ended_at,
                 outputs: Arc::clone(&end.outputs),
                 error: end.error.clone(),
+                noted,
             },
             Record::AttemptFailed { task, attempt, started_at, ended_at, error, lost } => {
                 Self::AttemptFailed {
@@ -185,6 +204,7 @@ impl From<&Record> for JournalEvent {
                     ended_at: *ended_at,
                     error: Arc::clone(error),
                     lost: *lost,
+                    noted,
                 }
             }
             Record::Group { task, state, at, error } => {

@@ -17,6 +17,7 @@ pub fn components() -> Components {
         .with::<linger>()
         .with::<tell>()
         .with::<square>()
+        .with::<stamp>()
 }
 
 /// What it was given.
@@ -97,4 +98,12 @@ pub(super) async fn tell(lines: i64, context: Context) {
 #[component]
 pub(super) async fn square(number: i64) -> i64 {
     number * number
+}
+
+/// What no other attempt gives, after so many seconds.
+#[component(cache = false)]
+pub(super) fn stamp(seconds: f64) -> TaskResult<String> {
+    let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    Ok(format!("{} at {} ns", std::process::id(), began.as_nanos()))
 }

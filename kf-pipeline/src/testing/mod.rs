@@ -13,11 +13,13 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Where the executor runs attempts in other processes, these have the suite's [`components`] among their workers.
+//! Where the executor runs attempts in other processes, these have the suite's [`components`] among their workers. One whose
+//! attempts outlive the engine has a [second suite](outliving_conformance), which knows no engine.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a suite says by a panic what is wrong")]
 
 mod components;
+mod outliving;
 
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,11 @@ use kf_core::metadata::RunState;
 
 pub use self::components::components;
 use self::components::{burst, echo, forget, linger, read, refuse, square, stumble, tell, write};
+pub use self::outliving::{
+    OutlivingSetup, an_attempt_is_found_again_and_tells_its_end_until_released,
+    an_attempt_submitted_twice_runs_once, nothing_stays_of_a_run_that_is_over, outliving_conformance,
+    what_is_taken_away_is_lost, what_nobody_submitted_is_gone,
+};
 #[cfg(doc)]
 use crate::Executor;
 use crate::{Args, Engine, Pipeline, RunEvent, RunHandle, RunOutcome, StartOptions, args, log_lines};

@@ -15,6 +15,7 @@ pub(crate) fn all() -> Components {
         .with::<crate::logs::speak>()
         .with::<crate::remote::counts>()
         .with::<crate::remote::saves>()
+        .with::<crate::report::works>()
         .with::<crate::spans::emits>()
         .with::<crate::spans::panics>()
         .with::<crate::logs::says_its_number>()

@@ -10,13 +10,13 @@ use futures::{StreamExt, stream};
 use kf_core::Digest;
 use kf_core::artifact::{ArtifactStore, Stored};
 use kf_core::metadata::RunState;
-use kf_core::process::{Child, Command, Log, LogFeed, LogStream, Spawner};
+use kf_core::process::{Child, Command, Log, LogFeed, LogStream, Spawner, Usage};
 use kf_core::worker::{ENTRY, Entry, REQUEST};
 use kf_pipeline::prelude::*;
 use kf_pipeline::remote::{self, RemoteTasks};
 use kf_pipeline::testing::{Setup, executor_conformance};
 use kf_pipeline::{
-    Attempt, AttemptEnd, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError,
+    Attempt, AttemptEnd, AttemptEvent, AttemptHandle, AttemptOutputs, AttemptStatus, Executor, ExecutorError,
     GivenArtifact, RunEvent, Submission, Work,
 };
 use libtest_mimic::Trial;
@@ -103,6 +103,9 @@ impl Executor for Elsewhere {
                 *loses -= 1;
                 let told = [
                     AttemptStatus::Pending { reason: "for a place".into() },
+                    AttemptStatus::Running,
+                    AttemptStatus::Warned { message: "it is cold here".into() },
+                    AttemptStatus::Pending { reason: "for a place".into() },
                     AttemptStatus::Ended(AttemptEnd::Lost { message: "the place is gone".into() }),
                 ];
                 return Ok(Submission { handle, status: stream::iter(told).boxed() });
@@ -139,13 +142,16 @@ impl Executor for Elsewhere {
         let store = self.store.clone();
         let end = async move {
             child.wait().await;
-            let end = match std::fs::read_to_string(&reply) {
+            let (end, used) = match std::fs::read_to_string(&reply) {
                 Ok(reply) => remote::end_of(&reply, &store).await.unwrap(),
-                Err(error) => AttemptEnd::Failed { message: format!("no reply: {error}"), permanent: false },
+                Err(error) => {
+                    let message = format!("no reply: {error}");
+                    (AttemptEnd::Failed { message, permanent: false }, Usage::default())
+                }
             };
-            AttemptStatus::Ended(end)
+            [AttemptStatus::Used(used), AttemptStatus::Ended(end)]
         };
-        Ok(Submission { handle, status: stream::once(end).boxed() })
+        Ok(Submission { handle, status: stream::once(end).flat_map(stream::iter).boxed() })
     }
 
     async fn attach(&self, handle: &AttemptHandle) -> Result<Submission, ExecutorError> {
@@ -231,6 +237,9 @@ async fn commands() -> Done {
     let report = engine.report(run.id()).await?;
     assert_eq!(report.task("take").unwrap().output::<String>("all")?, "hello 42");
     assert!(outcome.error.unwrap().contains("its command ended with exit code 7"));
+    // Its memory is the command's own affair.
+    let used = report.task("fail").unwrap().usage;
+    assert!(used.wall.is_some() && used.cpu.is_some() && used.peak_memory.is_none(), "{used:?}");
     Ok(())
 }
 
@@ -317,7 +326,10 @@ async fn lost() -> Done {
         let run = engine.start(&pipeline, args! {}).await?;
         let events: Vec<RunEvent> = run.events().collect().await;
         let waits = |event: &&RunEvent| matches!(event, RunEvent::TaskWaiting { reason, .. } if reason == "for a place");
-        assert_eq!(events.iter().filter(waits).count(), if succeeds { 1 } else { 2 });
+        let warns = |event: &&RunEvent| matches!(event, RunEvent::TaskWarned { message, .. } if message == "it is cold here");
+        let times = if succeeds { 1 } else { 2 };
+        assert_eq!(events.iter().filter(waits).count(), 2 * times);
+        assert_eq!(events.iter().filter(warns).count(), times);
         let outcome = run.wait().await?;
         if succeeds {
             assert_eq!(outcome.output::<i64>("attempt")?, 2);
@@ -326,7 +338,19 @@ async fn lost() -> Done {
             assert!(outcome.error.unwrap().contains("the place is gone"));
         }
         let report = engine.report(run.id()).await?;
-        assert_eq!(report.task("counts").unwrap().attempts, 2);
+        let task = report.task("counts").unwrap();
+        assert_eq!(task.attempts, 2);
+        let words =
+            |events: &[AttemptEvent]| events.iter().map(|event| event.message.clone()).collect::<Vec<_>>();
+        let told = ["for a place", "it is cold here"];
+        assert_eq!(words(&task.failed_attempts[0].events), told);
+        assert_eq!(words(&task.events), if succeeds { &told[..0] } else { &told });
+        // It waited when it was lost, so that nobody knows how long it ran.
+        assert_eq!(task.failed_attempts[0].usage.wall, None);
+        let used = task.usage;
+        let known =
+            (used.wall.is_some(), used.cpu.is_some(), used.peak_memory.is_some_and(|bytes| bytes > 1 << 20));
+        assert_eq!(known, (succeeds, succeeds, succeeds), "{used:?}");
     }
     Ok(())
 }

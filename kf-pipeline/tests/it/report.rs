@@ -1,5 +1,7 @@
 //! What the report finds beside the journal: logs, and where cached outputs come from.
 
+use std::time::Duration;
+
 use kf_pipeline::prelude::*;
 use kf_pipeline::{Pipeline, RerunOptions, TaskState};
 use libtest_mimic::Trial;
@@ -11,12 +13,86 @@ pub(crate) fn tests() -> Vec<Trial> {
     vec![
         test("logs_and_the_origin_of_cached_outputs_are_found", logs_and_origins),
         test("loops_are_shown_as_they_ended", loops),
+        test("what_attempts_used_is_told", usage),
+        test("what_a_command_used_is_told", usage_of_a_command),
     ]
 }
 
 #[component]
 fn same(number: i64) -> Result<i64, TaskError> {
     if number == 13 { Err(TaskError::permanent("unlucky")) } else { Ok(number) }
+}
+
+/// Has so much memory, and keeps a processor at work for so many milliseconds. A first attempt ends its process then.
+#[component(cache = false, retries = 1)]
+pub(crate) fn works(megabytes: i64, milliseconds: i64, ends: bool, context: Context) -> TaskResult<i64> {
+    let held = vec![7_u8; usize::try_from(megabytes)? << 20];
+    let worked = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let (begin, mut sum) = (worked(), 0_i64);
+    loop {
+        sum += held.iter().step_by(4096).map(|byte| i64::from(*byte)).sum::<i64>();
+        let now = worked();
+        if (now.tv_sec - begin.tv_sec) * 1000 + (now.tv_nsec - begin.tv_nsec) / 1_000_000 >= milliseconds {
+            break;
+        }
+    }
+    if ends && context.attempt() == 1 {
+        std::process::exit(3);
+    }
+    Ok(sum % 7)
+}
+
+async fn usage() -> Done {
+    const HELD: u64 = 100 << 20;
+    let pipeline = Pipeline::build("works", |p| {
+        p.add(works(100, 300, true).named("apart").executor("subprocess"));
+        p.add(works(1, 30, false).named("here"));
+    })?;
+    let home = tempfile::tempdir()?;
+    let engine = Engine::open(home.path()).await?;
+    let run = engine.start(&pipeline, args! {}).await?;
+    assert_eq!(run.wait().await?.error, None);
+    let report = engine.report(run.id()).await?;
+    let (apart, here) = (report.task("apart").unwrap(), report.task("here").unwrap());
+    let (used, last) = (apart.failed_attempts[0].usage, apart.usage);
+    for used in [used, last] {
+        assert!(used.wall >= used.cpu.map(|_| Duration::from_millis(300)), "{used:?}");
+        assert!(used.cpu.is_some_and(|cpu| (280..10_000).contains(&cpu.as_millis())), "{used:?}");
+    }
+    // It ended before it could say.
+    assert_eq!(used.peak_memory, None);
+    assert!(last.peak_memory.is_some_and(|bytes| (HELD..5 * HELD).contains(&bytes)), "{last:?}");
+    // This process is not the task's alone.
+    assert!(here.usage.wall.is_some_and(|wall| wall.as_millis() >= 30), "{here:?}");
+    assert_eq!((here.usage.cpu, here.usage.peak_memory), (None, None));
+    let told = format!(
+        "\"used\":[{},{},{}]",
+        last.wall.unwrap().as_millis(),
+        last.cpu.unwrap().as_millis(),
+        last.peak_memory.unwrap()
+    );
+    assert!(report.to_html().contains(&told), "{told}");
+    Ok(())
+}
+
+/// Its children's time is its own.
+async fn usage_of_a_command() -> Done {
+    let script = "i=0; while [ $i -lt 60000 ]; do i=$((i + 1)); done; sh -c 'i=0; while [ $i -lt 60000 ]; do i=$((i + 1)); done'";
+    let file = serde_json::from_value(serde_json::json!({"pipeline_spec": {
+        "pipelineInfo": {"name": "command"},
+        "deploymentSpec": {"executors": {"work": crate::containers::shell(script)}},
+        "components": {"work": {"executorLabel": "work"}},
+        "root": {"dag": {"tasks": {"work": {"componentRef": {"name": "work"}}}}},
+    }}))?;
+    let pipeline = Pipeline::from_file(file, Components::new())?;
+    let home = tempfile::tempdir()?;
+    let engine = crate::containers::engine(home.path()).await?;
+    let run = engine.start(&pipeline, args! {}).await?;
+    assert_eq!(run.wait().await?.error, None);
+    let used = engine.report(run.id()).await?.task("work").unwrap().usage;
+    assert!(used.cpu.is_some_and(|cpu| cpu.as_millis() >= 20), "{used:?}");
+    assert!(used.wall.is_some() && used.peak_memory.is_none(), "{used:?}");
+    Ok(())
 }
 
 async fn loops() -> Done {

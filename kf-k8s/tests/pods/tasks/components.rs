@@ -17,6 +17,7 @@ pub(crate) fn all() -> Components {
         .with::<length>()
         .with::<chatter>()
         .with::<items>()
+        .with::<works>()
 }
 
 /// Ends its process without a word to whoever waits.
@@ -75,6 +76,22 @@ pub(crate) fn who() -> TaskResult<String> {
 #[component(cache = false)]
 pub(crate) fn length(text: String) -> String {
     format!("{} {}", text.len(), &text[text.len().saturating_sub(3)..])
+}
+
+/// Has 100 MiB of memory, and keeps a processor at work for 300 ms.
+#[component(cache = false)]
+pub(crate) fn works() -> TaskResult<i64> {
+    // Nanoseconds on a processor, by proc(5).
+    let worked = || -> TaskResult<u64> {
+        let told = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+        Ok(told.split_whitespace().next().unwrap_or_default().parse()?)
+    };
+    let held = vec![7_u8; 100 << 20];
+    let (begin, mut sum) = (worked()?, 0_i64);
+    while worked()? - begin < 300_000_000 {
+        sum += held.iter().step_by(4096).map(|byte| i64::from(*byte)).sum::<i64>();
+    }
+    Ok(sum % 7)
 }
 
 /// Prints so many lines of so many bytes, numbered, within so many seconds.

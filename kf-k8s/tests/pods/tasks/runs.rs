@@ -3,28 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kf_core::metadata::RunState;
 use kf_k8s::tasks::{PodExecutor, TaskOptions};
 use kf_pipeline::spec::PipelineFile;
-use kf_pipeline::testing::{Setup, executor_conformance};
-use kf_pipeline::{Components, Engine, Executor, Pipeline, args};
-use kube::api::ListParams;
+use kf_pipeline::testing::{OutlivingSetup, Setup, executor_conformance, outliving_conformance};
+use kf_pipeline::{AttemptHandle, Components, Engine, Executor, Pipeline, args};
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 use libtest_mimic::Trial;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::super::Given;
-use super::components::{items, last, who};
+use super::components::{items, last, who, works};
 use super::{Fixture, store, trial};
 
 pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     vec![
         trial(runtime, client, "executor_conformance", conforms),
+        trial(runtime, client, "outliving_conformance", outlives),
         trial(runtime, client, "commands_run_in_images_of_their_own", commands),
         trial(runtime, client, "what_a_pod_saved_the_next_one_finds", saved),
+        trial(runtime, client, "what_a_task_used_is_told", usage),
         trial(runtime, client, "nothing_stays_of_a_run", nothing_stays),
         trial(runtime, client, "finished_pods_stay_as_long_as_asked", finished_pods_stay),
         trial(runtime, client, "a_cancelled_task_s_pod_is_gone_in_its_grace", cancelled),
@@ -36,6 +38,28 @@ pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
 async fn conforms(given: Given) {
     let fixture = Fixture::with(&given, |_| {}, |builder| builder).await;
     executor_conformance(&Setup::new(fixture.engine.clone(), "pods")).await;
+}
+
+async fn outlives(given: Given) {
+    super::store::give_keys(&given).await;
+    let (home, namespace) = (tempfile::tempdir().unwrap(), given.namespace.clone());
+    let (engine, admin) = (given.engine.clone(), given.admin.clone());
+    let pods = namespace.clone();
+    let executor = move || {
+        let (_, executor) =
+            super::builder(engine.clone(), &namespace, &home.path().join("home"), super::task_options());
+        Arc::new(executor) as Arc<dyn Executor>
+    };
+    let delete = move |handle: AttemptHandle| {
+        let pods: Api<Pod> = Api::namespaced(admin.clone(), &pods);
+        async move {
+            pods.delete(&PodExecutor::pod_name(&handle), &DeleteParams::default().grace_period(0))
+                .await
+                .unwrap();
+        }
+        .boxed()
+    };
+    outliving_conformance(&OutlivingSetup::new(executor).lose(delete)).await;
 }
 
 /// As Kubeflow Pipelines compiles them: commands with placeholders, in an image that knows nothing of this program.
@@ -92,6 +116,25 @@ async fn commands(given: Given) {
     assert_eq!(take.output::<String>("all").unwrap(), "hello world 42", "{outcome:?}");
     let error = outcome.error.unwrap();
     assert!(error.contains("its command ended with exit code 7") && error.contains("why"), "{error}");
+    // Nobody in its image measures its memory.
+    let used = take.usage;
+    assert!(used.wall.is_some() && used.cpu.is_some() && used.peak_memory.is_none(), "{used:?}");
+}
+
+/// By the process in its pod.
+async fn usage(given: Given) {
+    let fixture = Fixture::new(&given).await;
+    let pipeline = Pipeline::build("works", |p| {
+        p.add(works());
+    })
+    .unwrap();
+    let run = fixture.engine.start(&pipeline, args! {}).await.unwrap();
+    let outcome = run.wait().await.unwrap();
+    assert_eq!((outcome.state, &outcome.error), (RunState::Succeeded, &None));
+    let used = fixture.engine.report(run.id()).await.unwrap().task("works").unwrap().usage;
+    assert!(used.cpu.is_some_and(|cpu| (280..30_000).contains(&cpu.as_millis())), "{used:?}");
+    assert!(used.wall.is_some_and(|wall| wall.as_millis() >= 300), "{used:?}");
+    assert!(used.peak_memory.is_some_and(|bytes| (100 << 20..1 << 30).contains(&bytes)), "{used:?}");
 }
 
 /// In a pod of an attempt that was lost; once the task has succeeded, nothing of it is left.

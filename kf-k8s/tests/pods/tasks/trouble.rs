@@ -7,7 +7,8 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kf_core::metadata::RunState;
 use kf_k8s::tasks::PodExecutor;
-use kf_pipeline::{AttemptHandle, Pipeline, RunEvent, RunHandle, StartOptions, args};
+use kf_pipeline::spec::PipelineFile;
+use kf_pipeline::{AttemptHandle, Components, Pipeline, RunEvent, RunHandle, StartOptions, args};
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
 use libtest_mimic::Trial;
@@ -17,7 +18,7 @@ use tokio::runtime::Runtime;
 use super::super::Given;
 use super::components::{last, swell, vanish};
 use super::runs::until_it_runs;
-use super::{Fixture, trial};
+use super::{Fixture, image, trial};
 
 pub(super) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     vec![
@@ -25,6 +26,7 @@ pub(super) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
         trial(runtime, client, "more_memory_than_the_limit", out_of_memory),
         trial(runtime, client, "an_image_that_is_not_there", no_image),
         trial(runtime, client, "no_node_with_room", unschedulable),
+        trial(runtime, client, "a_volume_that_can_t_be_mounted", unmounted),
         trial(runtime, client, "a_quota_that_is_used_up", quota),
         trial(runtime, client, "a_pod_that_admission_refuses", refused),
         trial(runtime, client, "a_pod_deleted_by_somebody_else", deleted),
@@ -98,6 +100,37 @@ async fn unschedulable(given: Given) {
     assert!(reason.contains("no node takes it") && reason.contains("Insufficient cpu"), "{reason}");
     run.cancel("enough").await;
     assert_eq!(run.wait().await.unwrap().state, RunState::Canceled);
+}
+
+/// No status of the pod says a word of it.
+async fn unmounted(given: Given) {
+    let file: PipelineFile = serde_json::from_value(json!({
+        "pipeline_spec": {
+            "pipelineInfo": {"name": "unmounted"},
+            "schemaVersion": "2.1.0",
+            "deploymentSpec": {"executors": {"exec": {"container": {
+                "image": image::SHELL, "command": ["/bin/sh", "-c", "true"]}}}},
+            "components": {"comp": {"executorLabel": "exec"}},
+            "root": {"dag": {"tasks": {"wait": {"taskInfo": {"name": "wait"}, "componentRef": {"name": "comp"}}}}},
+        },
+        "platform_spec": {"platforms": {"kubernetes": {"deploymentSpec": {"executors": {"exec": {
+            "secretAsVolume": [{"secretName": "nowhere", "mountPath": "/s", "optional": false}]}}}}}},
+    }))
+    .unwrap();
+    let pipeline = Pipeline::from_file(file, Components::new()).unwrap();
+    let fixture = Fixture::new(&given).await;
+    let run = fixture.engine.start(&pipeline, args! {}).await.unwrap();
+    let reason = wait_of(&run).await;
+    assert!(reason.contains("FailedMount") && reason.contains("secret \"nowhere\" not found"), "{reason}");
+    // It is tried again and again by the node, and told once.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    run.cancel("enough").await;
+    assert_eq!(run.wait().await.unwrap().state, RunState::Canceled);
+    let report = fixture.engine.report(run.id()).await.unwrap();
+    let task = report.task("wait").unwrap();
+    let told: Vec<_> = task.events.iter().map(|event| event.message.as_str()).collect();
+    assert_eq!(told.iter().filter(|message| **message == reason).count(), 1, "{told:?}");
+    assert_eq!(task.usage.wall, None, "it has not run");
 }
 
 /// It waits, and goes on when there is room.

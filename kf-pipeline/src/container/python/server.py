@@ -3,7 +3,7 @@
 The engine gives one argument: the path of a Unix socket to connect to. Over it come requests, each a length (4 bytes,
 big-endian) and a JSON object, with the write end of a pipe as a file descriptor; back go JSON lines:
 {"ready": true} once, {"id": n, "pid": p} when a step has begun, {"id": n, "status": s} when it has ended, s being the
-exit code or minus the signal. {"id": n, "signal": s} asks for a signal to a step's process group. The server ends when
+exit code or minus the signal, with {"used": {"cpu_ms": c, "peak_memory": bytes}} beside it. {"id": n, "signal": s} asks for a signal to a step's process group. The server ends when
 the socket closes, and its steps end with it.
 """
 
@@ -187,9 +187,15 @@ class Server:
                 continue
             # What it left behind in its group; its number is nobody else's as long as it is not reaped.
             kill(pid, signal.SIGKILL)
-            _, status = os.waitpid(pid, 0)
+            _, status, used = os.wait4(pid, 0)
             del self.running[number]
-            self.tell({"id": number, "status": os.waitstatus_to_exitcode(status)})
+            self.tell({"id": number, "status": os.waitstatus_to_exitcode(status), "used": used_by(used)})
+
+
+def used_by(usage):
+    """What getrusage(2) tells of a process: its memory is in KiB on Linux, and in bytes on macOS."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"cpu_ms": int((usage.ru_utime + usage.ru_stime) * 1000), "peak_memory": usage.ru_maxrss * unit}
 
 
 def kill(pid, number):

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kf_core::process::{Child, Command, Exit, Guarded, Guards, Spawner};
+use kf_core::process::{Child, Command, Exit, Guarded, Guards, Spawner, Usage};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -76,7 +76,7 @@ type Steps = Mutex<HashMap<u64, Waiting>>;
 /// A step of which the end is waited for.
 #[derive(Debug)]
 struct Waiting {
-    ended: oneshot::Sender<Exit>,
+    ended: oneshot::Sender<(Exit, Usage)>,
     /// Ends what it has started where this process is killed.
     guarded: Option<Guarded>,
 }
@@ -95,6 +95,8 @@ struct Reply {
     id: Option<u64>,
     pid: Option<u32>,
     status: Option<i32>,
+    #[serde(default)]
+    used: Usage,
 }
 
 impl Server {
@@ -130,7 +132,7 @@ impl Server {
         Ok(Self { child, socket: write.into(), steps, next: AtomicU64::new(0) })
     }
 
-    /// Runs a step whose output goes to `output`; gives the step, and how it ends: an error where the server ends
+    /// Runs a step whose output goes to `output`; gives the step, how it ends, and what it used: an error where the server ends
     /// first.
     ///
     /// # Errors
@@ -139,7 +141,7 @@ impl Server {
         self: &Arc<Self>,
         step: StepRequest,
         output: PipeWriter,
-    ) -> Result<(Step, oneshot::Receiver<Exit>), String> {
+    ) -> Result<(Step, oneshot::Receiver<(Exit, Usage)>), String> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         locked(&self.steps).insert(id, Waiting { ended: sender, guarded: None });
@@ -241,19 +243,19 @@ async fn listen(mut read: BufReader<OwnedReadHalf>, steps: Arc<Steps>, guards: G
         if !matches!(read.read_line(&mut line).await, Ok(read) if read > 0) {
             break;
         }
-        let (id, status) = match serde_json::from_str(&line) {
+        let (id, status, used) = match serde_json::from_str(&line) {
             Ok(Reply { id: Some(id), pid: Some(pid), .. }) => {
                 if let Some(step) = locked(&steps).get_mut(&id) {
                     step.guarded = Some(guards.guard(pid));
                 }
                 continue;
             }
-            Ok(Reply { id: Some(id), status: Some(status), .. }) => (id, status),
+            Ok(Reply { id: Some(id), status: Some(status), used, .. }) => (id, status, used),
             _ => continue,
         };
         let exit = if status < 0 { Exit::Signal(-status) } else { Exit::Code(status) };
         if let Some(step) = locked(&steps).remove(&id) {
-            let _ = step.ended.send(exit);
+            let _ = step.ended.send((exit, used));
         }
     }
     // Their receivers hear that the server has ended. Killed, it left behind what its steps had started.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kf_core::Digest;
 use kf_core::artifact::{ArtifactStore, Metadata, Stored};
+use kf_core::process::Usage;
 use serde::{Deserialize, Serialize};
 
 use super::attempt::Problem;
@@ -18,7 +19,16 @@ pub(super) enum Reply {
     Succeeded { parameters: Metadata, artifacts: BTreeMap<String, Vec<Given>> },
     Failed { message: String, permanent: bool },
     Lost { message: String },
-    Canceled,
+    Canceled {},
+}
+
+/// A reply, and what was used for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Answer {
+    #[serde(flatten)]
+    pub(super) reply: Reply,
+    #[serde(default, skip_serializing_if = "Usage::is_unknown")]
+    pub(super) usage: Usage,
 }
 
 /// An artifact, which is in the store, or named by its URI.
@@ -48,7 +58,9 @@ impl Reply {
         });
         Self::Succeeded { parameters: parameters.collect(), artifacts: artifacts.collect() }
     }
+}
 
+impl Answer {
     /// As text, where there is no store.
     pub(super) fn whole(&self) -> Result<String, String> {
         whole(self)
@@ -77,16 +89,17 @@ impl From<Problem> for Reply {
     }
 }
 
-/// The end of an attempt that replied so: the text that [`RemoteTasks`](super::RemoteTasks) wrote to the file
-/// [`REPLY`](super::REPLY).
+/// The end of an attempt that replied so, and what it used: the text that [`RemoteTasks`](super::RemoteTasks) wrote to the
+/// file [`REPLY`](super::REPLY).
 ///
 /// # Errors
 /// Where the text is no such reply, or what it refers to can't be had of the store.
-pub async fn end_of(reply: &str, store: &ArtifactStore) -> Result<AttemptEnd, String> {
-    Ok(match unpack(reply, store).await? {
+pub async fn end_of(reply: &str, store: &ArtifactStore) -> Result<(AttemptEnd, Usage), String> {
+    let Answer { reply, usage } = unpack(reply, store).await?;
+    let end = match reply {
         Reply::Failed { message, permanent } => AttemptEnd::Failed { message, permanent },
         Reply::Lost { message } => AttemptEnd::Lost { message },
-        Reply::Canceled => AttemptEnd::Canceled,
+        Reply::Canceled {} => AttemptEnd::Canceled,
         Reply::Succeeded { parameters, artifacts } => {
             let artifacts = artifacts.into_iter().map(|(name, list)| {
                 let list = list.into_iter().map(|given| {
@@ -99,5 +112,6 @@ pub async fn end_of(reply: &str, store: &ArtifactStore) -> Result<AttemptEnd, St
             });
             AttemptEnd::Succeeded(AttemptOutputs { parameters, artifacts: artifacts.collect() })
         }
-    })
+    };
+    Ok((end, usage))
 }

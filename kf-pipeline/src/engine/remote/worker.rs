@@ -5,16 +5,18 @@ use std::io::Write;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use kf_core::artifact::ArtifactStore;
+use kf_core::process::Usage;
 use kf_core::worker::{Entry, Request, WorkerError};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::attempt::{RemoteAttempt, contents};
-use super::reply::Reply;
+use super::reply::{Answer, Reply};
 use super::{ENTRY, FOLDER, REPLY, command};
-use crate::component::checkpoint::{Carried, Open};
+use crate::component::checkpoint::Open;
 use crate::component::{Body, Components, LogSink, Memory, StandardOutput};
 use crate::engine::body::{end_of, panic_message, task_io};
 use crate::engine::keep::{Keeping, Strictness, keep};
@@ -71,8 +73,8 @@ impl RemoteTasks {
             Ok(store) => store,
             Err(error) => {
                 let message = format!("the artifact store can't be opened where the task is to run: {error}");
-                let reply = Reply::Lost { message };
-                return tell(&reply, reply.whole().map_err(WorkerError::failed)?);
+                let answer = Answer { reply: Reply::Lost { message }, usage: Usage::default() };
+                return tell(&answer.reply, answer.whole().map_err(WorkerError::failed)?);
             }
         };
         let temporary;
@@ -83,43 +85,61 @@ impl RemoteTasks {
                 temporary.path().to_owned()
             }
         };
-        let mut saved = None;
-        let reply = self.reply(request.json(), &folder, &store, &mut saved, async {
-            terminate.recv().await;
-        });
-        let reply = reply.await.map_err(WorkerError::failed)?;
-        let text = reply.pack(MOST_REPLY, &store).await.map_err(WorkerError::failed)?;
-        let told = tell(&reply, text);
-        if let (Ok(()), Some(saved)) = (&told, saved) {
+        let attempt = match self.attempt(request.json(), &folder, &store).await {
+            Ok(attempt) => attempt,
+            Err(reply) => {
+                let answer = Answer { reply, usage: Usage::default() };
+                let text = answer.pack(MOST_REPLY, &store).await.map_err(WorkerError::failed)?;
+                return tell(&answer.reply, text);
+            }
+        };
+        let (reply, wall) = self
+            .reply(&attempt, &store, async {
+                terminate.recv().await;
+            })
+            .await;
+        let mut usage = Usage::of_this_process();
+        usage.wall = Some(wall);
+        if let Work::Container(_) = attempt.work {
+            // The command's own memory is not known, and this process's is not the task's.
+            usage.peak_memory = None;
+        }
+        let answer = Answer { reply, usage };
+        let text = answer.pack(MOST_REPLY, &store).await.map_err(WorkerError::failed)?;
+        let told = tell(&answer.reply, text);
+        if let (Ok(()), Some(saved)) = (&told, &attempt.checkpoint.carried) {
             saved.forget();
         }
         told
     }
 
-    async fn reply(
+    /// What is to be run, ready to be; or what is replied where there is nothing.
+    async fn attempt(
         &self,
         request: &str,
         folder: &Path,
         store: &ArtifactStore,
-        saved: &mut Option<Carried>,
+    ) -> Result<Arc<Attempt>, Reply> {
+        let attempt = RemoteAttempt::parse(request, store).await;
+        let attempt = attempt.map_err(|problem| {
+            let message = format!("what it is asked for can't be read: {problem}");
+            Reply::Lost { message }
+        })?;
+        Ok(Arc::new(attempt.at(folder, &self.components, store, &self.store).await?))
+    }
+
+    /// Runs the attempt; tells how long that took, too.
+    async fn reply(
+        &self,
+        attempt: &Arc<Attempt>,
+        store: &ArtifactStore,
         terminated: impl Future<Output = ()>,
-    ) -> Result<Reply, String> {
-        let attempt = match RemoteAttempt::parse(request, store).await {
-            Ok(attempt) => attempt,
-            Err(problem) => {
-                let message = format!("what it is asked for can't be read: {problem}");
-                return Ok(Reply::Lost { message });
-            }
-        };
-        let attempt = match attempt.at(folder, &self.components, store, &self.store).await {
-            Ok(attempt) => Arc::new(attempt),
-            Err(problem) => return Ok(problem.into()),
-        };
-        saved.clone_from(&attempt.checkpoint.carried);
+    ) -> (Reply, Duration) {
+        let began = Instant::now();
         let running = async {
             match &attempt.work {
-                Work::Component(component) => run_body(&attempt, component.body).await,
-                Work::Container(task) => command::run(&attempt, task).await,
+                Work::Component(component) => run_body(attempt, component.body).await,
+                Work::Container(task) => command::run(attempt, task).await,
             }
         };
         let mut running = std::pin::pin!(running);
@@ -134,13 +154,14 @@ impl RemoteTasks {
                 }
             }
         };
+        let wall = began.elapsed();
         let given = match end {
             AttemptEnd::Succeeded(given) => given,
-            AttemptEnd::Failed { message, permanent } => return Ok(Reply::Failed { message, permanent }),
-            AttemptEnd::Lost { message } => return Ok(Reply::Lost { message }),
-            AttemptEnd::Canceled => return Ok(Reply::Canceled),
+            AttemptEnd::Failed { message, permanent } => return (Reply::Failed { message, permanent }, wall),
+            AttemptEnd::Lost { message } => return (Reply::Lost { message }, wall),
+            AttemptEnd::Canceled => return (Reply::Canceled {}, wall),
         };
-        let inputs = contents(&attempt);
+        let inputs = contents(attempt);
         let keeping = Keeping {
             store,
             paths: &attempt.outputs,
@@ -151,10 +172,11 @@ impl RemoteTasks {
             },
             memory: &Memory::new(0),
         };
-        Ok(match keep(&keeping, &attempt.declared, given).await {
+        let reply = match keep(&keeping, &attempt.declared, given).await {
             Ok(kept) => Reply::of(&kept),
             Err(failure) => failure.into(),
-        })
+        };
+        (reply, wall)
     }
 }
 
@@ -168,7 +190,7 @@ fn tell(reply: &Reply, text: String) -> Result<(), WorkerError> {
     match reply {
         Reply::Succeeded { .. } => Ok(()),
         Reply::Failed { message, .. } | Reply::Lost { message } => Err(WorkerError::failed(message.as_str())),
-        Reply::Canceled => Err(WorkerError::failed("it was asked to end")),
+        Reply::Canceled {} => Err(WorkerError::failed("it was asked to end")),
     }
 }
 

@@ -1,12 +1,16 @@
 //! What the page's script lists: rows, tasks and artifacts as JSON inside the page.
 
+use std::time::Duration;
+
 use kf_core::Timestamp;
 use kf_core::artifact::Metadata;
 use kf_core::metadata::Io;
+use kf_core::process::Usage;
 use serde_json::{Value as Json, json};
 
 use super::artifacts::Artifacts;
 use super::icons::word;
+use crate::AttemptEvent;
 use crate::TaskState;
 use crate::report::model::{Counts, Facts, Kind, Row, Rows, STATES};
 use crate::report::text::{is_scalar, kind, plain, plain_part, port, value};
@@ -133,9 +137,19 @@ fn task_json(
     put("tolerated", tolerated.map(|what| plain_part(what, 300)).into());
     let failed = task.failed_attempts.iter().take(measure.entries).map(|failed| {
         let (from, to) = (since(failed.started_at), since(failed.ended_at));
-        json!([failed.attempt, from, to.max(from), plain_part(&failed.error, measure.error)])
+        let error = plain_part(&failed.error, measure.error);
+        json!([
+            failed.attempt,
+            from,
+            to.max(from),
+            error,
+            used(&failed.usage),
+            events(&failed.events, measure, since)
+        ])
     });
     put("failed", failed.collect());
+    put("used", used(&task.usage));
+    put("events", events(&task.events, measure, since));
     put("cached", task.cached_from.as_ref().map(|from| json!([from.run.as_str(), plain(&from.task)])).into());
     put("in", pairs(&task.inputs, measure));
     put("out", pairs(&task.outputs, measure));
@@ -144,6 +158,23 @@ fn task_json(
     let log = |log: &LogTail| json!([plain(&log.text), plain(&log.path.display().to_string()), log.size]);
     put("log", task.log.as_ref().filter(|_| measure.log).map(log).into());
     Json::Object(out)
+}
+
+/// Milliseconds that it ran, milliseconds of processors, bytes; null where nothing is known.
+fn used(usage: &Usage) -> Json {
+    if usage.is_unknown() {
+        return Json::Null;
+    }
+    let millis =
+        |time: Option<Duration>| time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    json!([millis(usage.wall), millis(usage.cpu), usage.peak_memory])
+}
+
+/// When each was told, and what.
+fn events(events: &[AttemptEvent], measure: Measure, since: &impl Fn(Timestamp) -> i64) -> Json {
+    let shown = events.iter().take(measure.entries);
+    let shown = shown.map(|event| json!([since(event.at), plain_part(&event.message, measure.value)]));
+    with_rest(shown.collect(), events.len(), measure)
 }
 
 /// Names and values as text; where the whole value is a number or a word, so much is said. What is left out is a

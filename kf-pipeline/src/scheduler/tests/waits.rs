@@ -63,6 +63,7 @@ fn after_a_restart_a_wait_is_never_longer_than_from_now() {
             ended_at,
             error,
             lost: false,
+            noted: None,
         });
         let (mut scheduler, _) = start(past, now);
         let due = scheduler.next_tick().map(|at| at.since(now).as_secs());
@@ -98,7 +99,7 @@ fn lost_attempts_have_a_budget_of_their_own() {
                 let ended = Event::Ended { leaf, outcome, started_at: at, ended_at: at };
                 for command in scheduler.step(at, ended) {
                     if let Command::Record(record) = command {
-                        records.push(JournalEvent::from(&record));
+                        records.push(JournalEvent::of(&record, None));
                     }
                 }
                 if restarts && scheduler.next_tick().is_some() {

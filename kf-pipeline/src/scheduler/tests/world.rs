@@ -370,7 +370,7 @@ impl Engine<'_> {
             ensure!(self.finished.is_none(), "{command:?} after the end");
             match command {
                 Command::Record(record) => {
-                    self.journal.add(self.world, &JournalEvent::from(&record))?;
+                    self.journal.add(self.world, &JournalEvent::of(&record, None))?;
                     self.records += 1;
                     if self.script.crash_after == Some(self.records) {
                         return Ok(false);

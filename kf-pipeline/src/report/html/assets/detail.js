@@ -47,6 +47,26 @@ const attempts = (task, row) => {
   const last = el("p", { class: "attempt" }, icon(row.state), `Attempt ${task.attempts}: ${row.state}`);
   return block("Attempts", lines, last);
 };
+const NOTHING = [null, null, null];
+// What each attempt used; the last one is the task's own.
+const usage = (task) => {
+  const failed = listed(task.failed).map(([number, , , , used]) => [number, used ?? NOTHING]);
+  if (!task.used && !failed.some(([, used]) => used !== NOTHING)) return null;
+  const all = [...failed, [task.attempts, task.used ?? NOTHING]];
+  const cell = (value, words) => el("td", {}, value === null ? el("span", { class: "soft" }, "not known") : words(value));
+  return block("Usage", el("table", { class: "usage" },
+    el("tr", {}, ["Attempt", "Ran for", "CPU time", "Peak memory"].map((name) => el("th", { scope: "col" }, name))),
+    all.map(([number, [wall, cpu, memory]]) =>
+      el("tr", {}, el("th", { scope: "row" }, String(number)), cell(wall, duration), cell(cpu, duration), cell(memory, size)))));
+};
+const events = (task) => {
+  const of = (number, list) => listed(list).map(([at, text]) => [number, at, text]);
+  const all = [...listed(task.failed).flatMap(([number, , , , , list]) => of(number, list)), ...of(task.attempts, task.events)];
+  if (!all.length) return null;
+  const several = task.attempts > 1;
+  return block("Events", el("ul", { class: "events" }, all.map(([number, at, text]) =>
+    el("li", {}, el("span", { class: "soft" }, `${several ? `Attempt ${number}, ` : ""}${moment(data.start + at)}`), " ", text))), rest(task.events, "event"));
+};
 const log = (task) => {
   if (!task.log) return null;
   const [text, path, bytes] = task.log;
@@ -79,6 +99,8 @@ const describe = (row) => {
     el("dl", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
     task.error ? el("pre", { class: "error", tabindex: 0 }, task.error) : null,
     attempts(task, row),
+    usage(task),
+    events(task),
     log(task),
     parameters("Parameters in", task.in),
     parameters("Parameters out", task.out),

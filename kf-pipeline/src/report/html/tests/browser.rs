@@ -89,9 +89,21 @@ fn a_browser_shows_it() {
     assert_eq!(complaints, none);
     assert_eq!(page.matches("role=\"row\"").count(), 1 + 14, "a head and a row for each");
     let detail = page.split_once("<aside id=\"detail\"").unwrap().1;
-    for expected in
-        ["fit", "Attempt 1 failed after 3.72 s", "epoch 59  loss", "1.2 MB", "lr", "23 kB", "train"]
-    {
+    for expected in [
+        "fit",
+        "Attempt 1 failed after 3.72 s",
+        "epoch 59  loss",
+        "1.2 MB",
+        "lr",
+        "23 kB",
+        "train",
+        "CPU time",
+        "15.2 s",
+        "105 MB",
+        "not known",
+        "no node takes it: 0/1 nodes",
+        "FailedMount: secret",
+    ] {
         assert!(detail.contains(expected), "{expected} in {detail}");
     }
 

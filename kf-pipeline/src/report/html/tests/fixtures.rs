@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use kf_core::artifact::{ArtifactKind as _, ArtifactRef, ClassificationMetrics, Metadata};
 use kf_core::metadata::{Io, RunRecord, RunState};
+use kf_core::process::Usage;
 use kf_core::{Digest, Timestamp};
 use serde_json::{Value as Json, json};
 
+use crate::AttemptEvent;
 use crate::prelude::*;
 use crate::report::{CachedFrom, FailedAttempt, LogTail, Report, TaskReport};
 use crate::spec::PipelineFile;
@@ -129,6 +131,8 @@ pub(super) fn ran(path: &str, state: TaskState, from: i64, to: i64) -> TaskRepor
         ended_at: Timestamp::from_millis(START + to),
         error: None,
         failed_attempts: Vec::new(),
+        usage: Usage::default(),
+        events: Vec::new(),
         cached_from: None,
         log: None,
         inputs: Metadata::new(),
@@ -136,6 +140,16 @@ pub(super) fn ran(path: &str, state: TaskState, from: i64, to: i64) -> TaskRepor
         input_artifacts: Vec::new(),
         output_artifacts: Vec::new(),
     }
+}
+
+/// What an attempt used, in milliseconds and bytes.
+fn used(wall: u64, cpu: Option<u64>, memory: Option<u64>) -> Usage {
+    serde_json::from_value(json!({ "wall_ms": wall, "cpu_ms": cpu, "peak_memory": memory })).unwrap()
+}
+
+/// Something told so many milliseconds after the start.
+fn event(at: i64, message: &str) -> AttemptEvent {
+    serde_json::from_value(json!({ "at": START.saturating_add(at), "message": message })).unwrap()
 }
 
 pub(super) fn group(path: &str, state: TaskState, at: i64) -> TaskReport {
@@ -220,7 +234,11 @@ pub(super) fn digits_report() -> Report {
                 started_at: Timestamp::from_millis(START + 403),
                 ended_at: Timestamp::from_millis(START + 4_120),
                 error: "rank 1 was killed by signal 9 (SIGKILL)\nlast lines of rank 1:\n  epoch 3  loss 0.4127\n  epoch 4  loss 0.3310".to_owned(),
+                usage: used(3_100, None, None),
+                events: vec![event(414, "FailedMount: secret \"keys\" not found")],
             }];
+            task.usage = used(8_050, Some(15_220), Some(104_857_600));
+            task.events = vec![event(4_204, "no node takes it: 0/1 nodes are available")];
         }
         add(task, json!({ "lr": lr }), json!({ "accuracy": accuracy, "epochs": 8 }), &[&train], &[&model]);
         add(group(&format!("{e}/for-loop-1[{n}]"), Succeeded, to), json!({}), json!({}), &[], &[]);
@@ -300,6 +318,8 @@ pub(super) fn hostile_report() -> Report {
         started_at: Timestamp::from_millis(i64::MAX),
         ended_at: Timestamp::from_millis(i64::MIN),
         error: evil.to_owned(),
+        usage: used(u64::MAX, Some(u64::MAX), Some(u64::MAX)),
+        events: vec![event(i64::MIN, evil), event(0, &"x".repeat(1 << 20))],
     }];
     let mut page = io("page", "HTML", 3, json!({ evil: evil, "confusionMatrix": evil }));
     page.artifact.uri = evil.to_owned();

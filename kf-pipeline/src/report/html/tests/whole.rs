@@ -54,6 +54,11 @@ fn the_digits_pipeline_is_told_whole() {
     assert_eq!(tasks[1]["cached"][0], "0193f2b4-0000-7d35-9e0b-51c2d6a7f001");
     assert_eq!(tasks[7]["failed"][0][3].as_str().unwrap().lines().count(), 4, "{}", tasks[7]);
     assert_eq!(tasks[7]["log"][2], 1_200_000);
+    assert_eq!(tasks[7]["used"], json!([8_050, 15_220, 104_857_600]));
+    assert_eq!(tasks[7]["events"], json!([[4_200, "no node takes it: 0/1 nodes are available"]]));
+    assert_eq!(tasks[7]["failed"][0][4], json!([3_100, null, null]));
+    assert_eq!(tasks[7]["failed"][0][5], json!([[410, "FailedMount: secret \"keys\" not found"]]));
+    assert_eq!(tasks[2]["used"], json!(null), "nothing is known of it");
     report.run.state = RunState::Succeeded;
     report.run.ended_at = Some(report.at);
     report.tasks.push(ran("run-report", Succeeded, 13_400, 13_440));
