@@ -10,8 +10,8 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
-use kf_k8s::objects::kueue;
 use kf_k8s::objects::training_runtime::{MlPolicy, TorchPolicy};
+use kf_k8s::objects::{kueue, pod_group};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -104,6 +104,8 @@ fn every_kind_is_as_its_crd_has_it() {
     let mut all = declared::kinds();
     // Its CRD is not among these; a cluster that has it is asked.
     assert!(all.remove("scheduling.x-k8s.io/PodGroup"));
+    let group = serde_json::to_value(filled::pod_group()).unwrap();
+    assert_eq!(serde_json::from_value::<pod_group::PodGroup>(group).unwrap(), filled::pod_group());
     assert_eq!(found.keys().cloned().collect::<BTreeSet<_>>(), all);
     let wrong: Vec<_> = found.iter().filter(|(_, problems)| !problems.is_empty()).collect();
     match wrong.as_slice() {

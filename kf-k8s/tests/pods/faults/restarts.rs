@@ -28,7 +28,7 @@ const TASKS: i64 = 12;
 const AT_ONCE: i64 = 3;
 const SECONDS: f64 = 10.0;
 /// How many lines each rank prints, two a second.
-const LINES: usize = 120;
+const LINES: usize = 300;
 
 pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     if let Err(why) = ApiServer::find() {
@@ -74,13 +74,17 @@ async fn go_on(given: Given, kinds: Vec<Kind>) {
         let began = Instant::now();
         let ends = server.clone();
         tokio::task::spawn_blocking(move || ends.end(signal)).await.unwrap();
+        let ended = began.elapsed();
         assert!(given.admin.apiserver_version().await.is_err(), "it answers");
         tokio::time::sleep(Duration::from_secs(5)).await;
         let starts = server.clone();
         tokio::task::spawn_blocking(move || starts.start()).await.unwrap();
         assert!(server.process().is_some() && server.process() != process);
         given.admin.apiserver_version().await.unwrap();
-        println!("{signal} with {begun} of {TASKS} tasks begun; away for {:?}", began.elapsed());
+        println!(
+            "{signal} with {begun} of {TASKS} tasks begun; ended after {ended:?}, back after {:?}",
+            began.elapsed()
+        );
     }
     all_once(&run, &witness, TASKS).await;
     for (launcher, handle, told) in jobs {
