@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     // Each trains on all cores.
     arguments.test_threads.get_or_insert(2);
     // Who runs all tests does so once the others have ended.
-    if std::env::var("KF_PODS").is_ok_and(|when| when == "later") {
+    if std::env::var_os("KF_PODS").is_some() {
         return ExitCode::SUCCESS;
     }
     let runtime = Arc::new(Runtime::new().unwrap());

@@ -174,7 +174,7 @@ pub struct FailureRule {
     /// The reasons of a Job's failure that it is for, such as `PodFailurePolicy`; none named means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_empty")]
     pub on_job_failure_reasons: Vec<String>,
-    /// Regular expressions of which the failure's message must match one; none means any message.
+    /// Regular expressions of which the failure's message must match one; none means any message. JobSet 0.8 has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_empty")]
     pub on_job_failure_message_patterns: Vec<String>,
     /// The replicated jobs that it is for; none named means all.

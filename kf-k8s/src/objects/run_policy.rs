@@ -83,7 +83,8 @@ pub struct RunPolicy {
     /// How all pods are scheduled at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduling_policy: Option<SchedulingPolicy>,
-    /// Who carries the job: `kubeflow.org/training-operator`, the default, or `kueue.x-k8s.io/multikueue`. Immutable.
+    /// Who carries the job: `kubeflow.org/training-operator`, the default, or `kueue.x-k8s.io/multikueue`. Immutable;
+    /// training operator 1.8 has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub managed_by: Option<String>,
 }

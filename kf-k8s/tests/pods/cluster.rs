@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::asked::Asked;
+use super::strict::Strict;
 
 /// A client of the cluster with all rights; none, and why, where there is none.
 pub(crate) async fn client() -> Result<Client, String> {
@@ -85,7 +86,7 @@ impl TestNamespace {
         Self { admin: admin.clone(), name }
     }
 
-    /// Who launches here, and what is asked by it.
+    /// Who launches here, and what is asked by it. The cluster refuses what it does not know of what this makes.
     pub(crate) async fn engine(&self) -> (Client, Asked) {
         let config = account_config(&self.admin, &self.name, "kf-engine").await;
         // The API server hears of rights a little later.
@@ -96,7 +97,14 @@ impl TestNamespace {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let asked = Asked::default();
-        (ClientBuilder::try_from(config).unwrap().with_layer(&asked).build(), asked)
+        (
+            ClientBuilder::try_from(config)
+                .unwrap()
+                .with_layer(&asked)
+                .with_layer(&Strict { dry: false })
+                .build(),
+            asked,
+        )
     }
 
     /// Removes it, and waits for nothing.

@@ -10,12 +10,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kf_core::resources::Resources;
 use kf_k8s::train::{Gang, Kind, KubeLauncher};
 use kf_train::{Job, JobEnd, JobEvent, JobHandle, Launcher, Rank};
-use kube::api::{DynamicObject, ListParams, PostParams};
-use kube::core::GroupVersionKind;
-use kube::discovery::ApiResource;
+use kube::api::ListParams;
 use kube::{Api, Client};
 use libtest_mimic::Trial;
-use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::{Given, trial_with};
@@ -35,13 +32,19 @@ pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     let options = |options: &mut kf_k8s::manifests::Options| {
         (options.kinds, options.single_pods, options.pod_groups) = (vec![Kind::Job], false, true);
     };
-    let trial = |name, test| trial_with(runtime, client, name, options, test);
-    let mut all = vec![trial_with(runtime, client, "gangs::objects_are_taken", options, objects_are_taken)];
-    if there {
-        all.push(trial("gangs::one_that_does_not_fit_waits_as_a_whole", one_that_does_not_fit));
-        all.push(trial_with(runtime, client, "gangs::two_never_deadlock", options, two_never_deadlock));
+    match there {
+        true => vec![
+            trial_with(
+                runtime,
+                client,
+                "gangs::one_that_does_not_fit_waits_as_a_whole",
+                options,
+                one_that_does_not_fit,
+            ),
+            trial_with(runtime, client, "gangs::two_never_deadlock", options, two_never_deadlock),
+        ],
+        false => Vec::new(),
     }
-    all
 }
 
 fn launcher(given: &Given, gang: Gang) -> KubeLauncher {
@@ -129,26 +132,4 @@ async fn two_never_deadlock(given: Given) {
     let other = launcher.submit(job(3, 0.5), "other").await.unwrap();
     let ends = tokio::join!(end(&launcher, &one), end(&launcher, &other));
     assert!(matches!(ends, (JobEnd::Succeeded { .. }, JobEnd::Succeeded { .. })), "{ends:?}");
-}
-
-/// The groups of each scheduler, with every field that this crate writes.
-async fn objects_are_taken(given: Given) {
-    let groups = [
-        ("scheduling.x-k8s.io", "v1alpha1", json!({"minMember": 3, "scheduleTimeoutSeconds": 10})),
-        (
-            "scheduling.volcano.sh",
-            "v1beta1",
-            json!({"minMember": 3, "queue": "research", "priorityClassName": "high",
-                "minResources": {"cpu": "9"}, "networkTopology": {"mode": "hard", "highestTierAllowed": 2}}),
-        ),
-    ];
-    for (group, version, spec) in groups {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, "PodGroup"));
-        let object = DynamicObject::new("a", &resource).data(json!({"spec": spec}));
-        let all: Api<DynamicObject> = Api::namespaced_with(given.engine.clone(), &given.namespace, &resource);
-        let params = PostParams { dry_run: true, ..PostParams::default() };
-        let made = all.create(&params, &object).await.unwrap();
-        // What the server does not know, it drops.
-        assert_eq!(made.data["spec"], spec, "{group}");
-    }
 }

@@ -4,6 +4,7 @@
 
 mod asked;
 mod attempts;
+mod chosen;
 mod cluster;
 mod conformance;
 mod faults;
@@ -11,8 +12,8 @@ mod gangs;
 mod image;
 mod jobs;
 mod manifests;
-mod platform;
 mod rights;
+mod strict;
 mod suspended;
 mod tasks;
 mod trouble;
@@ -29,6 +30,7 @@ use kube::Client;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use self::asked::Asked;
+use self::chosen::{Chosen, judge};
 use self::cluster::TestNamespace;
 
 /// What every test gets: a launcher for a namespace of its own, with the rights that a platform team gives it.
@@ -71,12 +73,17 @@ fn main() -> ExitCode {
         return code;
     }
     let mut arguments = Arguments::from_args();
+    let chosen = match Chosen::of_environment() {
+        Ok(Some(chosen)) => chosen,
+        // Who runs all tests does so once the others have ended.
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::FAILURE;
+        }
+    };
     // They wait for the cluster most of the time.
-    arguments.test_threads.get_or_insert(6);
-    // Who runs all tests does so once the others have ended.
-    if std::env::var("KF_PODS").is_ok_and(|when| when == "later") {
-        return ExitCode::SUCCESS;
-    }
+    arguments.test_threads.get_or_insert(if chosen == Chosen::Restarts { 1 } else { 6 });
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let found = runtime.block_on(cluster::client());
     let ready = found.and_then(|client| image::import().map(|()| client));
@@ -85,7 +92,7 @@ fn main() -> ExitCode {
         Ok(client) if !arguments.list => client,
         Ok(_) => return ExitCode::SUCCESS,
         Err(why) => {
-            println!("JUDGE kubernetes skipped: {why}");
+            judge("kubernetes", &format!("skipped: {why}"));
             return ExitCode::SUCCESS;
         }
     };
@@ -93,27 +100,14 @@ fn main() -> ExitCode {
     let there = cluster::carried(&runtime, &client);
     for name in ["jobsets", "trainjobs", "pytorchjobs"] {
         match there.iter().any(|(there, _)| *there == name) {
-            true => println!("JUDGE {name} passed"),
-            false => println!("JUDGE {name} skipped: the cluster has no such controller"),
+            true => judge(name, "passed"),
+            false => judge(name, "skipped: the cluster has no such controller"),
         }
     }
-    let trials = [
-        conformance::trials,
-        faults::trials,
-        gangs::trials,
-        jobs::trials,
-        manifests::trials,
-        platform::trials,
-        rights::trials,
-        suspended::trials,
-        tasks::trials,
-        trouble::trials,
-        workflows::trials,
-    ];
-    let trials = trials.into_iter().flat_map(|of| of(&runtime, &client)).collect();
+    let trials = chosen.trials(&runtime, &client);
     let ended = libtest_mimic::run(&arguments, trials);
     if !ended.has_failed() {
-        println!("JUDGE kubernetes passed");
+        judge("kubernetes", "passed");
     }
     ended.exit_code()
 }

@@ -25,6 +25,8 @@ pub(crate) struct Seen {
     pub(crate) run: PathBuf,
     /// Whether they have started one, and not ended it.
     pub(crate) up: bool,
+    /// The number of a cluster that they have not started yet, and where they would keep its state.
+    pub(crate) free: Option<(u8, PathBuf)>,
 }
 
 /// What is done.
@@ -43,6 +45,8 @@ pub(crate) enum Action {
 pub(crate) struct Call {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
+    /// Of which cluster, where it is not that of `KF_CLUSTER_ID`.
+    pub(crate) cluster: Option<u8>,
 }
 
 /// How a cluster is used.
@@ -121,18 +125,16 @@ fn with_scripts(task: &Task, seen: &Seen) -> Result<Action, String> {
         programs: Some(seen.programs.clone()),
         words: words.map(str::to_owned),
     };
-    let call = |script: &str, arguments: Vec<String>| Call { program: seen.scripts.join(script), arguments };
+    let call = |script: &str, arguments: Vec<String>| Call {
+        program: seen.scripts.join(script),
+        arguments,
+        cluster: None,
+    };
     match task {
         Task::Up { api_only, with } => {
             scripts(seen)?;
             let mut calls = vec![call("up", api_only.then(|| "--api-only".to_owned()).into_iter().collect())];
-            if let Some(name) = with.iter().find(|name| !seen.controllers.contains(name)) {
-                return Err(format!(
-                    "{} has no controller `{name}`; there are: {}",
-                    seen.scripts.display(),
-                    seen.controllers.join(", ")
-                ));
-            }
+            known(with, seen)?;
             if !with.is_empty() {
                 calls.push(call("with", with.clone()));
             }
@@ -150,6 +152,49 @@ fn with_scripts(task: &Task, seen: &Seen) -> Result<Action, String> {
         }
         Task::Status => Ok(Action::Ask(used(None))),
         Task::Env => Ok(Action::Tell(used(None))),
+    }
+}
+
+/// What starts one more cluster, with controllers and these controllers' own definitions, and what ends it; its number, and
+/// its file for `KUBECONFIG`.
+///
+/// # Errors
+/// Why it can't be done, and what to do.
+pub(crate) fn beside(with: &[String], seen: &Seen) -> Result<Beside, String> {
+    scripts(seen)?;
+    known(with, seen)?;
+    let (number, run) = seen.free.as_ref().ok_or("there are as many clusters as the scripts can start")?;
+    let call = |script: &str, arguments: &[String]| Call {
+        program: seen.scripts.join(script),
+        arguments: arguments.to_vec(),
+        cluster: Some(*number),
+    };
+    let with: Vec<_> = ["--upstream-crds".to_owned()].into_iter().chain(with.iter().cloned()).collect();
+    Ok(Beside {
+        starts: vec![call("up", &[]), call("with", &with)],
+        ends: call("down", &[]),
+        kubeconfig: run.join("kc/admin").to_string_lossy().into_owned(),
+    })
+}
+
+/// One more cluster.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Beside {
+    pub(crate) starts: Vec<Call>,
+    pub(crate) ends: Call,
+    /// For `KUBECONFIG`.
+    pub(crate) kubeconfig: String,
+}
+
+/// Checks that the scripts know these controllers.
+fn known(with: &[String], seen: &Seen) -> Result<(), String> {
+    match with.iter().find(|name| !seen.controllers.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "{} has no controller `{name}`; there are: {}",
+            seen.scripts.display(),
+            seen.controllers.join(", ")
+        )),
     }
 }
 
@@ -240,6 +285,27 @@ mod tests {
         for (task, seen, expected) in cases {
             assert_eq!(told(&task, seen), expected);
         }
+    }
+
+    #[test]
+    fn one_more_cluster_has_a_number_of_its_own() {
+        let names = ["jobset".to_owned(), "trainer".to_owned()];
+        let free = Seen { free: Some((3, "/home/run-3".into())), ..given("/etc/kube", true) };
+        let more = beside(&names, &free).unwrap();
+        let told = more.starts.iter().chain([&more.ends]).map(|call| {
+            assert_eq!(call.cluster, Some(3));
+            format!("{} {}", call.program.display(), call.arguments.join(" ")).trim_end().to_owned()
+        });
+        let expected = [
+            "/shared/cluster/up",
+            "/shared/cluster/with --upstream-crds jobset trainer",
+            "/shared/cluster/down",
+        ];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+        assert_eq!(more.kubeconfig, "/home/run-3/kc/admin");
+        assert!(beside(&names, &seen()).unwrap_err().contains("as many clusters"));
+        assert!(beside(&["kueue".to_owned()], &free).unwrap_err().contains("no controller `kueue`"));
+        assert!(beside(&names, &Seen { lacking: vec!["up"], ..free }).unwrap_err().contains("no scripts"));
     }
 
     #[test]

@@ -25,7 +25,10 @@ pub(crate) fn look(root: &Path) -> Result<Seen, String> {
     let beside = root.parent().unwrap_or(root).join("shared/cluster");
     let scripts = named.clone().unwrap_or_else(|| beside.clone());
     let run = home.join(format!("run-{id}"));
+    let numbers = (0..10).filter(|number| *number != id);
+    let mut runs = numbers.map(|number| (number, home.join(format!("run-{number}"))));
     Ok(Seen {
+        free: runs.find(|(_, run)| !run.exists()),
         kubeconfig_there: kubeconfig
             .iter()
             .flat_map(|list| list.split(':'))

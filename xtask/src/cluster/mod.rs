@@ -62,7 +62,15 @@ pub(crate) fn run(root: &Path, task: &Task) -> Result<(), String> {
 pub(crate) struct TestCluster {
     /// For `KUBECONFIG`.
     pub(crate) kubeconfig: String,
-    ends: Option<PathBuf>,
+    ends: Option<Ends>,
+}
+
+/// What ends a cluster that was started for tests.
+enum Ends {
+    /// That of this checkout.
+    Of(PathBuf),
+    /// One beside it.
+    Beside(Call),
 }
 
 impl TestCluster {
@@ -80,7 +88,7 @@ impl TestCluster {
             }
             Ok(Action::Run { calls, then: Some(cluster) }) => {
                 calls.iter().try_for_each(call)?;
-                let ends = (!seen.up).then(|| root.to_owned());
+                let ends = (!seen.up).then(|| Ends::Of(root.to_owned()));
                 Ok(Ok(Self { kubeconfig: cluster.kubeconfig, ends }))
             }
             Ok(_) => Err("no cluster was started".to_owned()),
@@ -91,13 +99,34 @@ impl TestCluster {
             },
         }
     }
+
+    /// One more, that nobody else uses, where these controllers have their own definitions; none, and why, where it is not
+    /// to be had.
+    ///
+    /// # Errors
+    /// That it does not start.
+    pub(crate) fn beside(root: &Path, with: &[&str]) -> Result<Result<Self, String>, String> {
+        let with: Vec<_> = with.iter().map(|&name| name.to_owned()).collect();
+        let decide::Beside { starts, ends, kubeconfig } = match decide::beside(&with, &look::look(root)?) {
+            Ok(_) if !look::is_root() => return Ok(Err("the scripts that start one need root".to_owned())),
+            Ok(beside) => beside,
+            Err(why) => return Ok(Err(why)),
+        };
+        // Dropped, it is ended also where it has started in part.
+        let cluster = Self { kubeconfig, ends: Some(Ends::Beside(ends)) };
+        starts.iter().try_for_each(call)?;
+        Ok(Ok(cluster))
+    }
 }
 
 impl Drop for TestCluster {
     fn drop(&mut self) {
-        if let Some(root) = &self.ends
-            && let Err(error) = run(root, &Task::Down)
-        {
+        let ended = match &self.ends {
+            None => Ok(()),
+            Some(Ends::Of(root)) => run(root, &Task::Down),
+            Some(Ends::Beside(ends)) => call(ends),
+        };
+        if let Err(error) = ended {
             eprintln!("warning: the tests' cluster is still there: {error}");
         }
     }
@@ -116,6 +145,9 @@ fn call(call: &Call) -> Result<(), String> {
     let mut command = Command::new(&call.program);
     // What it prints there is the line that is told afterwards.
     command.args(&call.arguments).stdin(Stdio::null()).stdout(Stdio::null());
+    if let Some(number) = call.cluster {
+        command.env("KF_CLUSTER_ID", number.to_string());
+    }
     let status = command.status().map_err(|error| format!("{shown} does not start: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("{shown} {}: {status}", call.arguments.join(" "))) }
 }

@@ -39,6 +39,7 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
         8 + usize::from(torch)
             + 3 * usize::from(newer)
             + 2 * usize::from(pods)
+            + usize::from(pods && long)
             + if scope.whole { 3 } else { 0 },
     );
     let work = root.join("target/xtask");
@@ -123,6 +124,28 @@ pub(crate) fn run(root: &Path, only: Option<&str>, long: bool) -> Result<(), Str
                 command.env("KUBECONFIG", &cluster.kubeconfig);
             }
             environment.test(command, &mut heard)
+        });
+    }
+    if pods && long {
+        steps.step("tests on a cluster of their own", || {
+            let cluster = match TestCluster::beside(root, &CONTROLLERS[..3])? {
+                Ok(cluster) => cluster,
+                Err(why) => {
+                    for judge in ["older-kubernetes", "restarts"] {
+                        heard.judges.add_line(&format!("JUDGE {judge} skipped: {why}"));
+                    }
+                    return Ok(());
+                }
+            };
+            let failures: Vec<_> = ["older", "restarts"]
+                .into_iter()
+                .filter_map(|tests| {
+                    let mut command = scope.command("test", &["--all-features", "--test", "pods"], &[]);
+                    command.env("KUBECONFIG", &cluster.kubeconfig).env("KF_PODS", tests);
+                    environment.test(command, &mut heard).err()
+                })
+                .collect();
+            if failures.is_empty() { Ok(()) } else { Err(failures.join("\n    ")) }
         });
     }
     if newer {

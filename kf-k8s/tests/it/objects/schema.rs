@@ -7,13 +7,16 @@ use serde_json::Value as Json;
 /// Keywords that say nothing which is checked here.
 const PASSED_OVER: [&str; 5] = ["default", "description", "format", "pattern", "anyOf"];
 
+/// That a server keeps what the schema does not have.
+const PRESERVED: &str = "x-kubernetes-preserve-unknown-fields";
+
 /// The schema of an object, or of a part of it.
 pub(crate) struct Schema(Json);
 
 impl Schema {
     /// The schema of a whole object, whose metadata is the API server's own matter.
     pub(crate) fn of_object(mut schema: Json) -> Self {
-        schema["properties"]["metadata"]["x-kubernetes-preserve-unknown-fields"] = true.into();
+        schema["properties"]["metadata"][PRESERVED] = true.into();
         Self(schema)
     }
 
@@ -63,6 +66,8 @@ fn check(schema: &Json, value: &Json, at: &str, problems: &mut Vec<String>) {
         }
     }
     match value {
+        // A list of anything.
+        Json::Array(_) if schema["items"].is_null() && schema[PRESERVED] == true => {}
         Json::Array(items) => {
             let within = items.iter().enumerate();
             within
@@ -86,7 +91,7 @@ fn check_fields(schema: &Json, fields: &serde_json::Map<String, Json>, at: &str,
             check(schema, field, &at, problems);
         } else if others.is_object() {
             check(others, field, &at, problems);
-        } else if *others != true && schema["x-kubernetes-preserve-unknown-fields"] != true {
+        } else if *others != true && schema[PRESERVED] != true {
             problems.push(format!("{at}: no such field"));
         }
     }
@@ -153,6 +158,7 @@ mod tests {
                         "labels": {"type": "object", "additionalProperties": {"type": "string"}},
                         "any": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
                         "none": {"type": "object"},
+                        "free": {"x-kubernetes-preserve-unknown-fields": true},
                         "gone": {"type": "string", "nullable": true},
                         "list": {"type": "array", "maxItems": 2, "items": {"type": "boolean"}},
                         "odd": {"type": "string", "not": {}},
@@ -180,6 +186,7 @@ mod tests {
         });
         assert_eq!(problems(value), [""; 0]);
         assert_eq!(spec("size", json!(3)), [""; 0]);
+        assert_eq!(spec("free", json!([{"x": [1]}, 2])), [""; 0]);
     }
 
     #[test]

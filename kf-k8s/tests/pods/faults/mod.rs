@@ -8,7 +8,9 @@ mod network;
 mod nodes;
 mod objects;
 mod proxy;
+pub(crate) mod restarts;
 mod rights;
+mod server;
 mod work;
 
 use std::sync::Arc;

@@ -96,7 +96,7 @@ fn runtime_patch() -> RuntimePatch {
     }
 }
 
-fn affinity() -> Affinity {
+pub(super) fn affinity() -> Affinity {
     let requirement = NodeSelectorRequirement {
         key: "topology.kubernetes.io/zone".into(),
         operator: "In".into(),

@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kf_k8s::objects::job_status::{JobCondition, JobStatus, ReplicaStatus};
 use kf_k8s::objects::pytorchjob::{ElasticPolicy, PyTorchJob, PyTorchJobSpec, RdzvConf};
 use kf_k8s::objects::run_policy::{
-    CHIEF, CleanPodPolicy, LAUNCHER, MASTER, ReplicaSpec, ReplicaSpecs, RestartPolicy, RunPolicy,
-    SchedulingPolicy, WORKER,
+    CHIEF, CleanPodPolicy, EVALUATOR, LAUNCHER, MASTER, PS, ReplicaSpec, ReplicaSpecs, RestartPolicy,
+    RunPolicy, SchedulingPolicy, WORKER,
 };
 use kf_k8s::objects::v1_jobs::{
     JAXJob, JAXJobSpec, MPIJob, MPIJobSpec, PaddleElasticPolicy, PaddleJob, PaddleJobSpec, TFJob, TFJobSpec,
@@ -14,9 +14,12 @@ use kf_k8s::objects::v1_jobs::{
 
 use super::{metric, named, pod, resources, time};
 
-fn replicas(names: &[&str]) -> ReplicaSpecs {
-    let spec =
-        ReplicaSpec { replicas: Some(1), restart_policy: Some(RestartPolicy::OnFailure), template: pod() };
+fn replicas(container: &str, names: &[&str]) -> ReplicaSpecs {
+    let spec = ReplicaSpec {
+        replicas: Some(1),
+        restart_policy: Some(RestartPolicy::OnFailure),
+        template: pod(container),
+    };
     names.iter().map(|name| (name.to_string(), spec.clone())).collect()
 }
 
@@ -63,7 +66,7 @@ fn status() -> Option<JobStatus> {
 
 pub(crate) fn pytorch_job() -> PyTorchJob {
     let spec = PyTorchJobSpec {
-        pytorch_replica_specs: replicas(&[MASTER, WORKER]),
+        pytorch_replica_specs: replicas("pytorch", &[MASTER, WORKER]),
         run_policy: run_policy(),
         nproc_per_node: Some("auto".into()),
         elastic_policy: Some(ElasticPolicy {
@@ -84,7 +87,7 @@ pub(crate) fn pytorch_job() -> PyTorchJob {
 
 pub(crate) fn tf_job() -> TFJob {
     let spec = TFJobSpec {
-        tf_replica_specs: replicas(&[CHIEF, WORKER]),
+        tf_replica_specs: replicas("tensorflow", &[CHIEF, PS, WORKER, EVALUATOR]),
         run_policy: run_policy(),
         success_policy: Some("AllWorkers".into()),
         enable_dynamic_worker: Some(true),
@@ -93,13 +96,16 @@ pub(crate) fn tf_job() -> TFJob {
 }
 
 pub(crate) fn xgboost_job() -> XGBoostJob {
-    let spec = XGBoostJobSpec { xgb_replica_specs: replicas(&[MASTER, WORKER]), run_policy: run_policy() };
+    let spec = XGBoostJobSpec {
+        xgb_replica_specs: replicas("xgboost", &[MASTER, WORKER]),
+        run_policy: run_policy(),
+    };
     XGBoostJob { metadata: named("a"), spec, status: status() }
 }
 
 pub(crate) fn mpi_job() -> MPIJob {
     let spec = MPIJobSpec {
-        mpi_replica_specs: replicas(&[LAUNCHER, WORKER]),
+        mpi_replica_specs: replicas("mpi", &[LAUNCHER, WORKER]),
         run_policy: run_policy(),
         slots_per_worker: Some(8),
         main_container: Some("mpi".into()),
@@ -110,7 +116,7 @@ pub(crate) fn mpi_job() -> MPIJob {
 
 pub(crate) fn paddle_job() -> PaddleJob {
     let spec = PaddleJobSpec {
-        paddle_replica_specs: replicas(&[WORKER]),
+        paddle_replica_specs: replicas("paddle", &[MASTER, WORKER]),
         run_policy: run_policy(),
         elastic_policy: Some(PaddleElasticPolicy {
             min_replicas: Some(1),
@@ -123,6 +129,6 @@ pub(crate) fn paddle_job() -> PaddleJob {
 }
 
 pub(crate) fn jax_job() -> JAXJob {
-    let spec = JAXJobSpec { jax_replica_specs: replicas(&[WORKER]), run_policy: run_policy() };
+    let spec = JAXJobSpec { jax_replica_specs: replicas("jax", &[WORKER]), run_policy: run_policy() };
     JAXJob { metadata: named("a"), spec, status: status() }
 }

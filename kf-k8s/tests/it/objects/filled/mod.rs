@@ -1,6 +1,7 @@
 //! One object of each kind with every field of this crate's types set, so that a field without a counterpart in the CRD
 //! can't hide: the literals leave nothing to a default.
 
+mod argo;
 mod trainer;
 mod v1;
 
@@ -19,8 +20,9 @@ use kf_k8s::objects::jobset::{
     Coordinator, DependencyStatus, DependsOn, FailureAction, FailurePolicy, FailureRule, JobSet, JobSetSpec,
     JobSetStatus, Network, Operator, ReplicatedJob, ReplicatedJobStatus, RestartStrategy, SuccessPolicy,
 };
-use kf_k8s::objects::volcano;
+use kf_k8s::objects::{pod_group, volcano};
 
+pub(super) use argo::workflow;
 pub(super) use trainer::{cluster_training_runtime, train_job, training_runtime};
 pub(super) use v1::{jax_job, mpi_job, paddle_job, pytorch_job, tf_job, xgboost_job};
 
@@ -88,9 +90,9 @@ fn needs() -> ResourceRequirements {
     ResourceRequirements { limits: Some(resources()), requests: Some(resources()), claims: None }
 }
 
-fn pod() -> PodTemplateSpec {
+fn pod(container: &str) -> PodTemplateSpec {
     let container = Container {
-        name: "node".into(),
+        name: container.into(),
         image: Some("trainer:1".into()),
         command: Some(texts(["train"])),
         env: Some(env()),
@@ -140,7 +142,7 @@ fn job_set_spec() -> JobSetSpec {
         completions: Some(2),
         completion_mode: Some("Indexed".into()),
         backoff_limit: Some(0),
-        template: pod(),
+        template: pod("node"),
         ..Default::default()
     };
     let replicated = |name: &str, depends_on| ReplicatedJob {
@@ -233,6 +235,25 @@ pub(super) fn volcano_pod_group() -> volcano::PodGroup {
             running: Some(1),
             succeeded: Some(2),
             failed: Some(3),
+        }),
+    }
+}
+
+pub(super) fn pod_group() -> pod_group::PodGroup {
+    pod_group::PodGroup {
+        metadata: named("gang"),
+        spec: pod_group::PodGroupSpec {
+            min_member: 3,
+            min_resources: resources(),
+            schedule_timeout_seconds: Some(60),
+        },
+        status: Some(pod_group::PodGroupStatus {
+            phase: Some(pod_group::PodGroupPhase::Scheduling),
+            occupied_by: Some("team/job".into()),
+            running: Some(1),
+            succeeded: Some(2),
+            failed: Some(3),
+            schedule_start_time: Some(time()),
         }),
     }
 }
