@@ -6,6 +6,7 @@ mod asked;
 mod attempts;
 mod cluster;
 mod conformance;
+mod elastic;
 mod faults;
 mod gangs;
 mod image;
@@ -70,6 +71,9 @@ fn main() -> ExitCode {
     )) {
         return code;
     }
+    if let Some(code) = elastic::agent() {
+        return code;
+    }
     let mut arguments = Arguments::from_args();
     // They wait for the cluster most of the time.
     arguments.test_threads.get_or_insert(6);
@@ -99,6 +103,7 @@ fn main() -> ExitCode {
     }
     let trials = [
         conformance::trials,
+        elastic::trials,
         faults::trials,
         gangs::trials,
         jobs::trials,
