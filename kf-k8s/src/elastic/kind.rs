@@ -8,10 +8,11 @@ use crate::train::Kind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ElasticKind {
-    /// An indexed Job of Kubernetes itself, from version 1.31 on, with a headless service; needs nothing installed.
+    /// An indexed Job of Kubernetes itself, from version 1.31 on, with a headless service; needs nothing installed. Before a pod
+    /// that ended is replaced, Kubernetes waits 10 seconds, twice as long each time, up to 10 minutes, however it ended.
     Job,
-    /// A PyTorchJob of the training operator (`kubeflow.org/v1`) with an `elasticPolicy`. The time that it may take is kept only
-    /// when something else happens to it.
+    /// A PyTorchJob of the training operator (`kubeflow.org/v1`) with an `elasticPolicy`, whose pods are replaced at once. The
+    /// operator looks at the time that it may take only when something happens to the job.
     PyTorchJob,
 }
 

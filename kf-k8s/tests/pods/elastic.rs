@@ -220,6 +220,8 @@ async fn the_first_pod_may_go(given: Given, kind: ElasticKind) {
     pods.delete(&name, &DeleteParams::default().grace_period(0)).await.unwrap();
     let again = round(&jobs, 2, first.number).await;
     assert_eq!(again.restarts, 0, "{again:?}");
+    // The cluster may not have heard yet that it runs.
+    until(&jobs, "both run", |status| status.running == 2).await;
     // Nobody has begun a job of its own.
     for node in 0..2 {
         let log = jobs.logs("elastic", node).await.unwrap();
