@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{ElasticJob, ElasticKind};
-use crate::pod::{claim_volumes, container_security, env_from, from_field, resources};
+use crate::pod::{claim_volumes, container_security, env_from, from_field, resources, whole_seconds};
 use crate::train::indexed::escaped;
 use crate::train::names::labels;
 use crate::train::pods::{pod_spec, shared_memory};
@@ -60,8 +60,8 @@ pub(super) fn endpoints(job: &ElasticJob, kind: ElasticKind) -> String {
 /// What of torchrun's rendezvous is set.
 pub(super) fn conf(job: &ElasticJob) -> [(&'static str, String); 2] {
     [
-        ("join_timeout", job.join_timeout.as_secs().to_string()),
-        ("last_call_timeout", job.last_call.as_secs().to_string()),
+        ("join_timeout", whole_seconds(job.join_timeout).to_string()),
+        ("last_call_timeout", whole_seconds(job.last_call).to_string()),
     ]
 }
 

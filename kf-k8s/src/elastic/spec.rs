@@ -118,8 +118,11 @@ impl ElasticJob {
                 "it has {ranks_per_node} ranks per node, and port {port}; expected one of each, or a higher number"
             ));
         }
-        match self.env.keys().find(|name| name.starts_with("PET_") || name.is_empty()) {
-            Some(name) => wrong(format!("its variable `{name}` is not its own: agents are told by PET_…")),
+        let taken = |name: &&String| name.starts_with("PET_") || name.starts_with("KF_");
+        match self.env.keys().find(taken) {
+            Some(name) => wrong(format!(
+                "its variable `{name}` is not its own: agents are told by PET_… and KF_…; leave it out, or name it otherwise"
+            )),
             None => Ok(()),
         }
     }
