@@ -117,7 +117,7 @@ pub struct Options {
     pub node_name: Option<String>,
     /// A file, such as /dev/stdout, that is told of each round by a line of JSON.
     #[arg(long, value_name = "FILE", env = "KF_TRAIN_ROUNDS", hide_env = true)]
-    pub rounds: Option<PathBuf>,
+    pub rounds_file: Option<PathBuf>,
     /// Where what the ranks print goes as well: D/ID/attempt_0/0/stdout.log, stderr.log and error.json. A later run with the
     /// same ID has D/ID_1, and so on.
     #[arg(long, alias = "log_dir", value_name = "D", env = "PET_LOG_DIR", hide_env = true)]
@@ -181,7 +181,7 @@ impl Options {
         options.endpoints = endpoints;
         options.host.clone_from(&self.local_addr);
         options.name.clone_from(&self.node_name);
-        options.rounds.clone_from(&self.rounds);
+        options.rounds.clone_from(&self.rounds_file);
         options.node_rank = self.node_rank_of(min_nodes, max_nodes)?;
         let join_timeout = self.join_timeout.or(self.rdzv_conf.join_timeout).unwrap_or(600.0);
         options.join_timeout = seconds("join-timeout", join_timeout)?;

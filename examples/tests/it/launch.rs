@@ -180,7 +180,7 @@ fn nothing_is_left_when_it_is_told_to_end() {
     let rounds = folder.path().join("rounds");
     for (signal, code) in [("-TERM", Some(143)), ("-KILL", None)] {
         let _ = std::fs::remove_file(&witness);
-        let options = ["--standalone", "--nproc-per-node", "2", "--rounds", rounds.to_str().unwrap()];
+        let options = ["--standalone", "--nproc-per-node", "2", "--rounds-file", rounds.to_str().unwrap()];
         let mut process = command(folder.path(), FORKS, &options, &[witness.to_str().unwrap()])
             .stderr(Stdio::null())
             .spawn()
