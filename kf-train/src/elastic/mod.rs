@@ -75,6 +75,7 @@ mod quorum;
 mod ranks;
 mod reason;
 mod round;
+mod serving;
 pub mod torchrun;
 
 pub use agent::Agent;
