@@ -15,7 +15,7 @@ impl AgentOptions {
     /// or `PET_MASTER_ADDR` and `PET_MASTER_PORT`, `PET_RDZV_ID`, `PET_RDZV_CONF`, `PET_LOCAL_ADDR`, for a fixed number of
     /// nodes `PET_NODE_RANK`; and of our own `KF_TRAIN_NODE` ([`name`](Self::name)) and `KF_TRAIN_ROUNDS`
     /// ([`rounds`](Self::rounds)). What is not there, or empty, is as in [`new`](Self::new).
-    /// [`ranks_from_env`](super::torchrun::ranks_from_env) tells how many ranks the node has.
+    /// [`ranks_from_env`] tells how many ranks the node has.
     ///
     /// # Errors
     /// [`Error::Job`] with the variable, what was found and what was expected.
