@@ -12,7 +12,8 @@ pub enum ElasticKind {
     /// that ended is replaced, Kubernetes waits 10 seconds, twice as long each time, up to 10 minutes, however it ended.
     Job,
     /// A PyTorchJob of the training operator (`kubeflow.org/v1`) with an `elasticPolicy`, whose pods are replaced at once. The
-    /// operator looks at the time that it may take only when something happens to the job.
+    /// operator looks at the time that it may take only when something happens to the job. Delete no pod of it by force: the
+    /// next one, of the same name, would run beside it for a while, and may wait for it without end.
     PyTorchJob,
 }
 
