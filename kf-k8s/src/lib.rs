@@ -31,6 +31,10 @@
 //! every launcher; all its objects and pods have the label `kf.dev/job` with that name. What is typed in [`objects`] can be
 //! made and read by itself, too.
 //!
+//! # Elastic jobs
+//! The module [`elastic`] has jobs whose pods come and go between a least and a most number, without a launcher: an agent in
+//! each pod makes the rounds.
+//!
 //! # Workflows of Argo
 //! The module [`argo`] makes a pipeline of `kf-pipeline` a `Workflow`, for those who stay on that
 //! engine.
@@ -62,6 +66,7 @@
 mod answer;
 pub mod argo;
 mod clock;
+pub mod elastic;
 mod facts;
 mod log;
 pub mod manifests;

@@ -1,15 +1,14 @@
 //! What the example `launch` is made of.
 
-mod conf;
 mod console;
-mod endpoint;
 mod logs;
 mod options;
 mod torchrun;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
 use kf_train::elastic::Agent;
 use kf_train::{Error, JobEvent};
@@ -45,11 +44,14 @@ pub async fn launch(options: Options) -> Result<ExitCode, String> {
     let leave = agent.leave.clone();
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let code = Arc::new(AtomicU8::new(1));
+    let left = code.clone();
     let _signals = tokio::spawn(async move {
-        let told = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+        let (told, code) = tokio::select! {
+            _ = terminate.recv() => ("SIGTERM", 128 + 15),
+            _ = interrupt.recv() => ("SIGINT", 128 + 2),
         };
+        left.store(code, Ordering::Relaxed);
         eprintln!("launch: {told}: this node's ranks are asked to end, and it leaves");
         leave.cancel();
         // Whoever asks again means now.
@@ -57,7 +59,7 @@ pub async fn launch(options: Options) -> Result<ExitCode, String> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        std::process::exit(1);
+        std::process::exit(code.into());
     });
     // What is printed nowhere else is kept.
     let redirects = options.console.redirects.is_some();
@@ -74,6 +76,7 @@ pub async fn launch(options: Options) -> Result<ExitCode, String> {
     Ok(match end {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Endpoint { .. } | Error::Job { .. } | Error::Spawn { .. }) => ExitCode::from(2),
+        Err(Error::Left { .. }) => ExitCode::from(code.load(Ordering::Relaxed)),
         Err(_) => ExitCode::FAILURE,
     })
 }

@@ -1,6 +1,5 @@
 //! The command line of `launch`, which is torchrun's.
 
-use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,11 +7,10 @@ use clap::Parser;
 use clap::builder::FalseyValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use kf_train::Job;
+use kf_train::elastic::torchrun::{self, Conf};
 use kf_train::elastic::{AgentOptions, QuorumOptions};
 
-use super::conf::Conf;
 use super::console::Console;
-use super::endpoint::endpoint;
 use super::logs::check_id;
 use super::torchrun::Torchrun;
 
@@ -23,8 +21,8 @@ const LEAST_HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Runs a script that was written for torchrun on one node of a job or on several, and keeps its ranks together.
 ///
-/// Exits with 0 when all ranks succeeded, with 1 when one failed and no restart was left or this node was told to leave
-/// (SIGTERM, Ctrl-C), and with 2 when the job could not begin.
+/// Exits with 0 when all ranks succeeded, with 1 when one failed and no restart was left, with 2 when the job could not begin,
+/// and, as shells tell it, with 143 or 130 when this node was told to leave (SIGTERM, Ctrl-C).
 ///
 /// torchrun's options may also be given by its environment variables (PET_NNODES for --nnodes, and so on); the command line
 /// goes before them. PET_NODE_RANK counts where the number of nodes is fixed.
@@ -113,6 +111,13 @@ pub struct Options {
     /// The address that other nodes reach this one by.
     #[arg(long, alias = "local_addr", value_name = "HOST", env = "PET_LOCAL_ADDR", hide_env = true)]
     pub local_addr: Option<String>,
+    /// What this node is called, where a node that is lost is replaced by one of the same name: the host of an endpoint by
+    /// this name is this node.
+    #[arg(long, value_name = "NAME", env = "KF_TRAIN_NODE", hide_env = true)]
+    pub node_name: Option<String>,
+    /// A file, such as /dev/stdout, that is told of each round by a line of JSON.
+    #[arg(long, value_name = "FILE", env = "KF_TRAIN_ROUNDS", hide_env = true)]
+    pub rounds_file: Option<PathBuf>,
     /// Where what the ranks print goes as well: D/ID/attempt_0/0/stdout.log, stderr.log and error.json. A later run with the
     /// same ID has D/ID_1, and so on.
     #[arg(long, alias = "log_dir", value_name = "D", env = "PET_LOG_DIR", hide_env = true)]
@@ -175,6 +180,8 @@ impl Options {
         options.run_id.clone_from(&self.rdzv_id);
         options.endpoints = endpoints;
         options.host.clone_from(&self.local_addr);
+        options.name.clone_from(&self.node_name);
+        options.rounds.clone_from(&self.rounds_file);
         options.node_rank = self.node_rank_of(min_nodes, max_nodes)?;
         let join_timeout = self.join_timeout.or(self.rdzv_conf.join_timeout).unwrap_or(600.0);
         options.join_timeout = seconds("join-timeout", join_timeout)?;
@@ -207,12 +214,8 @@ impl Options {
     }
 
     fn nodes(&self) -> Result<(usize, usize), String> {
-        let wrong = || format!("--nnodes {}: expected N or MIN:MAX, with 1 ≤ MIN ≤ MAX", self.nnodes);
-        let (min, max) = self.nnodes.split_once(':').unwrap_or((&self.nnodes, &self.nnodes));
-        let (min, max) = (min.parse().map_err(|_| wrong())?, max.parse().map_err(|_| wrong())?);
-        if min == 0 || max < min {
-            return Err(wrong());
-        }
+        let wrong = |reason| format!("--nnodes {}: {reason}", self.nnodes);
+        let (min, max) = torchrun::nodes(&self.nnodes).map_err(wrong)?;
         if self.standalone && max > 1 {
             return Err(format!("--standalone is for one node, and --nnodes is {}", self.nnodes));
         }
@@ -251,43 +254,17 @@ impl Options {
         if self.standalone {
             return Ok(Vec::new());
         }
-        let mut endpoints = match self.rdzv_endpoint.as_slice() {
-            // As scripts have it whose variable is not set.
-            [none] if none.is_empty() => Vec::new(),
-            endpoints => endpoints.to_vec(),
-        };
-        if let (Some(host), true) = (&self.master_addr, endpoints.is_empty()) {
-            let host =
-                host.parse::<Ipv6Addr>().map_or_else(|_| host.clone(), |address| format!("[{address}]"));
-            endpoints.push(format!("{host}:{}", self.master_port.unwrap_or(29500)));
-        }
+        let master = self.master_addr.as_deref().map(|host| (host, self.master_port));
+        let endpoints = torchrun::endpoints(&self.rdzv_endpoint, master, max_nodes)?;
         if endpoints.is_empty() && max_nodes > 1 {
             return Err("a job of several nodes needs --rdzv-endpoint HOST:PORT, the same on each".into());
         }
-        let endpoints = endpoints.iter().map(|text| endpoint(text)).collect::<Result<Vec<_>, _>>()?;
-        match endpoints.iter().find(|endpoint| max_nodes > 1 && endpoint.ends_with(":0")) {
-            Some(endpoint) => Err(format!(
-                "the endpoint `{endpoint}`: port 0 is any free one, which other nodes can't know; give a port"
-            )),
-            None => Ok(endpoints),
-        }
+        Ok(endpoints)
     }
 
     fn ranks(&self) -> Result<usize, String> {
-        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        match self.nproc_per_node.as_str() {
-            "cpu" => Ok(cores()),
-            "auto" => Ok(Some(gpus()).filter(|gpus| *gpus > 0).unwrap_or_else(cores)),
-            "gpu" => match gpus() {
-                0 => {
-                    Err("--nproc-per-node gpu: this machine has no NVIDIA GPU; use a number, or `cpu`".into())
-                }
-                gpus => Ok(gpus),
-            },
-            number => number.parse().ok().filter(|ranks| *ranks > 0).ok_or_else(|| {
-                format!("--nproc-per-node {number}: expected a number above 0, gpu, cpu or auto")
-            }),
-        }
+        let wrong = |reason| format!("--nproc-per-node {}: {reason}", self.nproc_per_node);
+        torchrun::ranks(&self.nproc_per_node).map_err(wrong)
     }
 
     fn job(&self) -> Result<Job, String> {
@@ -319,13 +296,4 @@ fn seconds(name: &str, value: f64) -> Result<Duration, String> {
         return Err(format!("--{name} {value}: expected a number of seconds, from 0"));
     }
     Ok(Duration::try_from_secs_f64(value).map_or(TEN_YEARS, |time| time.min(TEN_YEARS)))
-}
-
-/// The NVIDIA GPUs of this machine.
-fn gpus() -> usize {
-    let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
-    let number = |name: std::ffi::OsString| {
-        name.to_str()?.strip_prefix("nvidia").filter(|rest| rest.parse::<u32>().is_ok()).map(drop)
-    };
-    devices.filter(|device| number(device.file_name()).is_some()).count()
 }

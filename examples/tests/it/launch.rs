@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use kf_train::elastic::RoundNote;
+
 /// Runs `launch` on a script of these lines.
 fn launch(folder: &Path, script: &str, options: &[&str], args: &[&str]) -> Output {
     command(folder, script, options, args).output().unwrap()
@@ -175,9 +177,10 @@ fn nothing_is_left_when_it_is_told_to_end() {
         let text = std::fs::read_to_string(&witness).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     };
-    for signal in ["-TERM", "-KILL"] {
+    let rounds = folder.path().join("rounds");
+    for (signal, code) in [("-TERM", Some(143)), ("-KILL", None)] {
         let _ = std::fs::remove_file(&witness);
-        let options = ["--standalone", "--nproc-per-node", "2"];
+        let options = ["--standalone", "--nproc-per-node", "2", "--rounds-file", rounds.to_str().unwrap()];
         let mut process = command(folder.path(), FORKS, &options, &[witness.to_str().unwrap()])
             .stderr(Stdio::null())
             .spawn()
@@ -189,7 +192,7 @@ fn nothing_is_left_when_it_is_told_to_end() {
         }
         Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap();
         let status = process.wait().unwrap();
-        assert!(!status.success());
+        assert_eq!(status.code(), code, "{signal}");
         let lives = |pid: &u32| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
@@ -199,6 +202,10 @@ fn nothing_is_left_when_it_is_told_to_end() {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+    let told = std::fs::read_to_string(&rounds).unwrap();
+    let told: Vec<_> = told.lines().map(|line| RoundNote::of_line(line).unwrap()).collect();
+    let told: Vec<_> = told.iter().map(|round| (round.number, round.nodes, round.world_size)).collect();
+    assert_eq!(told, [(1, 1, 2), (1, 1, 2)]);
 }
 
 /// Prints its rank on both streams.

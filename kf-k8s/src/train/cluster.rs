@@ -29,11 +29,11 @@ const UNHEARD: Duration = Duration::from_secs(10);
 
 /// A namespace of a cluster, and how jobs are made there.
 #[derive(Clone)]
-pub(super) struct Cluster {
-    pub(super) client: Client,
-    pub(super) namespace: String,
-    pub(super) kind: Kind,
-    pub(super) options: PodOptions,
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    pub(crate) kind: Kind,
+    pub(crate) options: PodOptions,
 }
 
 /// A job that was found on the cluster.
@@ -54,12 +54,12 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    pub(super) fn pods(&self) -> Api<Pod> {
+    pub(crate) fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
     /// The objects that carry jobs.
-    pub(super) fn objects(&self) -> Api<DynamicObject> {
+    pub(crate) fn objects(&self) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.namespace, &self.kind.resource())
     }
 
@@ -218,7 +218,7 @@ impl Cluster {
     }
 
     /// Whoever names this as its owner goes with the object.
-    fn owner(&self, name: &str, object: &DynamicObject) -> OwnerReference {
+    pub(crate) fn owner(&self, name: &str, object: &DynamicObject) -> OwnerReference {
         let resource = self.kind.resource();
         OwnerReference {
             api_version: resource.api_version,
@@ -231,7 +231,7 @@ impl Cluster {
     }
 
     /// The service that gives the pods of a start their names; it goes with the object.
-    async fn make_service(
+    pub(crate) async fn make_service(
         &self,
         name: &str,
         owner: &OwnerReference,
@@ -369,7 +369,7 @@ fn left(timeout: Duration, began: i64, now: i64) -> i64 {
 }
 
 /// What the cluster's refusal is to the caller.
-pub(super) fn refused<'a>(what: &'a str, name: &'a str) -> impl Fn(kube::Error) -> Error + 'a {
+pub(crate) fn refused<'a>(what: &'a str, name: &'a str) -> impl Fn(kube::Error) -> Error + 'a {
     move |error| match &error {
         // Invalid, and not to be had by trying again.
         kube::Error::Api(status) if matches!(status.code, 400 | 422) => {

@@ -29,7 +29,7 @@ impl Value {
 }
 
 /// What Kubernetes is to take as it is.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('$', "$$")
 }
 

@@ -1,15 +1,15 @@
 //! Training jobs on a cluster.
 
-mod cluster;
+pub(crate) mod cluster;
 mod follow;
 mod gang;
-mod indexed;
-mod kinds;
+pub(crate) mod indexed;
+pub(crate) mod kinds;
 mod launcher;
 pub(crate) mod names;
 mod node;
 mod options;
-mod pods;
+pub(crate) mod pods;
 
 pub use gang::{Gang, Nearness};
 pub use kinds::Kind;

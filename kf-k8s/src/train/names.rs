@@ -38,7 +38,7 @@ pub(super) fn object_name(job: &str, restart: u64) -> String {
 }
 
 /// The labels of a job's objects.
-pub(super) fn labels(job: &str, restart: u64) -> BTreeMap<String, String> {
+pub(crate) fn labels(job: &str, restart: u64) -> BTreeMap<String, String> {
     let own = [(JOB, job.to_owned()), (RESTART, restart.to_string())];
     let all = [(MANAGED_BY.0, MANAGED_BY.1.to_owned())].into_iter().chain(own);
     all.map(|(key, value)| (key.to_owned(), value)).collect()
@@ -50,7 +50,7 @@ pub(super) fn restart_of(metadata: &ObjectMeta) -> Option<u64> {
 }
 
 /// What selects all objects of a job.
-pub(super) fn selector(job: &str) -> String {
+pub(crate) fn selector(job: &str) -> String {
     format!("{JOB}={job}")
 }
 

@@ -1,6 +1,7 @@
 //! The pods of a job: a pod is a node, and has a container for each of its ranks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, EnvVar, PodSpec, PodTemplateSpec, Volume, VolumeMount,
@@ -74,10 +75,9 @@ pub(super) fn template(start: &Start<'_>) -> Result<PodTemplateSpec, String> {
         mounts.push(mount("request", REQUEST_FOLDER));
     }
     if several {
-        // Ranks of one machine share memory.
-        let medium = EmptyDirVolumeSource { medium: Some("Memory".into()), size_limit: None };
-        volumes.push(Volume { name: "shm".into(), empty_dir: Some(medium), ..Default::default() });
-        mounts.push(mount("shm", "/dev/shm"));
+        let (volume, mount) = shared_memory();
+        volumes.push(volume);
+        mounts.push(mount);
     }
     let containers = (0..spec.ranks_per_node).map(|local_rank| container(start, local_rank, &mounts));
     let mut all_labels = options.labels.clone();
@@ -89,21 +89,40 @@ pub(super) fn template(start: &Start<'_>) -> Result<PodTemplateSpec, String> {
             ..Default::default()
         }),
         spec: Some(PodSpec {
-            containers: containers.collect::<Result<_, _>>()?,
-            volumes: Some(volumes).filter(|volumes| !volumes.is_empty()),
-            restart_policy: Some("Never".into()),
             subdomain: Some(start.service.to_owned()),
-            service_account_name: options.service_account.clone(),
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
-            node_selector: Some(options.node_selector.clone()).filter(|labels| !labels.is_empty()),
-            tolerations: Some(options.tolerations.clone()).filter(|taints| !taints.is_empty()),
-            priority_class_name: options.priority_class.clone(),
-            termination_grace_period_seconds: Some(whole_seconds(spec.stop_grace)),
-            security_context: Some(pod_security(options.user)),
-            ..Default::default()
+            ..pod_spec(options, containers.collect::<Result<_, _>>()?, volumes, spec.stop_grace)
         }),
     })
+}
+
+/// What pods of all jobs have, with these containers and volumes, and so long to end in when they are asked to.
+pub(crate) fn pod_spec(
+    options: &PodOptions,
+    containers: Vec<Container>,
+    volumes: Vec<Volume>,
+    stop_grace: Duration,
+) -> PodSpec {
+    PodSpec {
+        containers,
+        volumes: Some(volumes).filter(|volumes| !volumes.is_empty()),
+        restart_policy: Some("Never".into()),
+        service_account_name: options.service_account.clone(),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        node_selector: Some(options.node_selector.clone()).filter(|labels| !labels.is_empty()),
+        tolerations: Some(options.tolerations.clone()).filter(|taints| !taints.is_empty()),
+        priority_class_name: options.priority_class.clone(),
+        termination_grace_period_seconds: Some(whole_seconds(stop_grace)),
+        security_context: Some(pod_security(options.user)),
+        ..Default::default()
+    }
+}
+
+/// Memory that the processes of a pod share, as those of a machine do.
+pub(crate) fn shared_memory() -> (Volume, VolumeMount) {
+    let medium = EmptyDirVolumeSource { medium: Some("Memory".into()), size_limit: None };
+    let volume = Volume { name: "shm".into(), empty_dir: Some(medium), ..Default::default() };
+    (volume, mount("shm", "/dev/shm"))
 }
 
 fn container(start: &Start<'_>, local_rank: usize, mounts: &[VolumeMount]) -> Result<Container, String> {

@@ -7,7 +7,8 @@ use libtest_mimic::Trial;
 use tokio::runtime::Runtime;
 
 use super::{
-    conformance, faults, gangs, jobs, manifests, rights, strict, suspended, tasks, trouble, workflows,
+    conformance, elastic, faults, gangs, jobs, manifests, rights, strict, suspended, tasks, trouble,
+    workflows,
 };
 
 const VARIABLE: &str = "KF_PODS";
@@ -39,6 +40,7 @@ impl Chosen {
     pub(crate) fn trials(self, runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
         let all = [
             conformance::trials,
+            elastic::trials,
             faults::trials,
             gangs::trials,
             jobs::trials,

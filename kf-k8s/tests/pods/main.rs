@@ -7,6 +7,7 @@ mod attempts;
 mod chosen;
 mod cluster;
 mod conformance;
+mod elastic;
 mod faults;
 mod gangs;
 mod image;
@@ -70,6 +71,9 @@ fn main() -> ExitCode {
             .with(ranks("meet", gangs::meet))
             .with(workflows::components()),
     )) {
+        return code;
+    }
+    if let Some(code) = elastic::agent() {
         return code;
     }
     let mut arguments = Arguments::from_args();

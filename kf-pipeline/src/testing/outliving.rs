@@ -103,6 +103,7 @@ impl OutlivingSetup {
                 inputs: Values::none(),
                 epoch: 1,
                 attempt: 1,
+                carried: None,
             },
             _permit: Default::default(),
         })

@@ -1,5 +1,6 @@
 //! The agent of one node.
 
+use std::io::Write;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -444,6 +445,9 @@ impl Work {
         let place = round.place(&self.meeting.node.id).filter(|_| !self.ranks.heals());
         let starts = place.map_or(0..0, |(node, first)| first..first + round.nodes[node].ranks);
         if self.tells_rounds {
+            if let Some(path) = &self.options.rounds {
+                write_round(path, &round, &reason);
+            }
             (self.tell)(JobEvent::Round {
                 number: round.number,
                 nodes: round.nodes.len(),
@@ -546,6 +550,18 @@ enum Step {
     Started(Result<()>),
     Leave,
     Ranks(Watched),
+}
+
+/// Tells of a round by a line of a file. That nobody can be told is no reason to stop.
+fn write_round(path: &std::path::Path, round: &Round, reason: &str) {
+    let write = || {
+        let line = round.note(reason).line()?;
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+        file.write_all(format!("{line}\n").as_bytes())
+    };
+    if let Err(error) = write() {
+        warn!(path = %path.display(), %error, "the round is not written");
+    }
 }
 
 async fn until(at: Option<Instant>) {

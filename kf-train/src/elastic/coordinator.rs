@@ -12,7 +12,7 @@ use super::meeting::{Meeting, has_ended};
 use super::messages::{Coordinator, News, Report, address, news};
 use super::quorum::{NodeState, QuorumOptions, QuorumState, quorum};
 use super::reason::Reason;
-use super::round::Round;
+use super::round::{Node, Round};
 use crate::store::{StoreClient, StoreEntry};
 use crate::{JobEnd, Result};
 
@@ -201,6 +201,10 @@ impl Driver {
         let now = self.began.elapsed();
         let voters = self.state.agreed.iter().chain(&self.state.round).flat_map(|round| &round.nodes);
         for node in voters {
+            if !self.state.ended.contains(&node.id) && is_replaced(&self.state.nodes, node) {
+                info!(node = %node.host, "another has come in its place");
+                self.state.ended.insert(node.id.clone());
+            }
             let lost = self.state.nodes.get(&node.id).is_none_or(|node| node.disconnected.is_some());
             let soon = self.probed.get(&node.id).is_some_and(|at| now < *at + PROBE);
             if lost && !soon && !self.state.ended.contains(&node.id) {
@@ -299,5 +303,50 @@ impl Driver {
         self.client.set(&news(self.told), json.to_string()).await?;
         self.told += 1;
         Ok(())
+    }
+}
+
+/// Whether a node of the same name has come after it.
+fn is_replaced(nodes: &BTreeMap<String, NodeState>, node: &Node) -> bool {
+    let ticket = nodes.get(&node.id).map(|node| node.ticket);
+    let same = |other: &Node| other.name.is_some() && other.name == node.name && other.id != node.id;
+    nodes.values().any(|other| same(&other.node) && ticket.is_none_or(|of| of < other.ticket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::quorum::Phase;
+    use super::*;
+
+    #[test]
+    fn a_node_is_replaced_by_a_later_one_of_its_name() {
+        let node = |id: &str, name: Option<&str>| Node {
+            id: id.into(),
+            host: "h".into(),
+            port: 1,
+            name: name.map(str::to_owned),
+            ranks: 1,
+            rank: None,
+        };
+        let state = |node: &Node, ticket| NodeState {
+            node: node.clone(),
+            phase: Phase::Ready,
+            ticket,
+            joined: Duration::ZERO,
+            since: Duration::ZERO,
+            heard: Duration::ZERO,
+            disconnected: None,
+        };
+        let here =
+            [node("a", Some("pod-0")), node("b", Some("pod-1")), node("c", Some("pod-0")), node("d", None)];
+        let nodes =
+            here.iter().zip(1..).map(|(node, ticket)| (node.id.clone(), state(node, ticket))).collect();
+        let replaced: Vec<_> =
+            here.iter().filter(|node| is_replaced(&nodes, node)).map(|node| &node.id).collect();
+        assert_eq!(replaced, ["a"]);
+        // Nodes of a round that have never come to this coordinator.
+        assert!(is_replaced(&nodes, &node("e", Some("pod-1"))));
+        assert!(!is_replaced(&nodes, &node("f", Some("pod-2"))));
+        assert!(!is_replaced(&nodes, &node("g", None)));
     }
 }

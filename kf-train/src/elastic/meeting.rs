@@ -1,7 +1,7 @@
 //! How an agent finds who coordinates, or finds that it is the one who does.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use tracing::{debug, info};
 use super::messages::{Coordinator, Keys, address};
 use super::options::AgentOptions;
 use super::round::{Node, Round};
+use super::serving::{local, resolve, serve_own};
 use crate::store::{StoreClient, StoreServer, StoreWatch};
 use crate::{Error, LONGEST, Result};
 
@@ -18,6 +19,8 @@ use crate::{Error, LONGEST, Result};
 const REACH: Duration = Duration::from_secs(1);
 /// How often is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
+/// How long the name of a machine that has just come may take to be known: resolvers remember for a while that it was not.
+const NAMED: Duration = Duration::from_secs(10);
 /// How often a coordinator looks for another one.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -62,8 +65,11 @@ pub(super) struct Meeting {
     pub(super) keys: Keys,
     /// The endpoints that are not this node's.
     seeds: Vec<String>,
-    /// Whether one of them is.
+    /// How many of them are listed before this node's own.
+    before: usize,
+    /// Whether one of the endpoints is this node's.
     is_seed: bool,
+    opened: Instant,
     join_timeout: Duration,
     /// How long a node that was reached may take to find a coordinator.
     patience: Duration,
@@ -75,35 +81,42 @@ impl Meeting {
     /// Serves this node's store: at the first endpoint that is this node's, and else at any port.
     pub(super) async fn open(options: &AgentOptions, run_id: &str, id: String, ranks: usize) -> Result<Self> {
         let mut seeds = Vec::new();
-        let mut own = None;
+        let (mut own, mut before) = (None, 0);
         for endpoint in &options.endpoints {
-            let addresses = resolve(endpoint).await?;
             if own.is_none() {
-                own = serve_at(&addresses, endpoint).await?;
+                own = serve_own(endpoint, options).await?;
                 if own.is_some() {
+                    before = seeds.len();
                     continue;
                 }
             }
             seeds.push(endpoint.clone());
         }
         let is_seed = own.is_some() || options.endpoints.is_empty();
-        let local = match (&own, seeds.first()) {
-            (Some(server), _) if !server.local_addr().ip().is_unspecified() => server.local_addr().ip(),
-            (_, Some(seed)) => local_address(seed, &resolve(seed).await?)?,
-            _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        let local = match &own {
+            Some(server) if !server.local_addr().ip().is_unspecified() => server.local_addr().ip(),
+            _ => local(&seeds, options).await?,
         };
         let server = match own {
             Some(server) => server,
             None => StoreServer::bind(SocketAddr::new(local, 0)).await?,
         };
-        let host = options.host.clone().unwrap_or_else(|| local.to_string());
-        let node = Node { id, host, port: server.local_addr().port(), ranks, rank: options.node_rank };
+        let node = Node {
+            id,
+            host: options.host.clone().unwrap_or_else(|| local.to_string()),
+            port: server.local_addr().port(),
+            name: options.name.clone(),
+            ranks,
+            rank: options.node_rank,
+        };
         Ok(Self {
             node,
             server: Arc::new(server),
             keys: Keys::of(run_id),
             seeds,
+            before,
             is_seed,
+            opened: Instant::now(),
             // Which a clock bears.
             join_timeout: options.join_timeout.min(LONGEST),
             patience: options.quorum.heartbeat_timeout.min(LONGEST),
@@ -145,15 +158,23 @@ impl Meeting {
                 Err(error) => known.note(node, &error),
             }
         }
-        for seed in &self.seeds {
+        let mut unnamed = false;
+        for (place, seed) in self.seeds.iter().enumerate() {
             match self.ask(seed, known, Duration::ZERO).await {
                 Ok(Some((coordinator, client))) => return Ok(Some(Found::Other(coordinator, client))),
                 Ok(None) => {}
-                Err(error) => debug!(%seed, %error, "not reached"),
+                Err(error) => {
+                    debug!(%seed, %error, "not reached");
+                    unnamed |= place < self.before && resolve(seed).await.is_err();
+                }
             }
             if Instant::now() >= deadline {
                 return Ok(None);
             }
+        }
+        // One that goes before this node may have started just now.
+        if unnamed && self.opened.elapsed() < NAMED {
+            return Ok(None);
         }
         // A node that was of no round, and is no endpoint, has nobody to coordinate.
         Ok(self.is_seed.then_some(Found::Own))
@@ -298,47 +319,58 @@ pub(super) fn has_ended(error: &Error) -> bool {
     matches!(error, Error::Store { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
-async fn resolve(endpoint: &str) -> Result<Vec<SocketAddr>> {
-    let wrong = |reason: String| Error::Endpoint { endpoint: endpoint.to_owned(), reason };
-    let addresses: Vec<_> =
-        tokio::net::lookup_host(endpoint).await.map_err(|error| wrong(error.to_string()))?.collect();
-    match addresses.is_empty() {
-        true => Err(wrong("it has no address".into())),
-        false => Ok(addresses),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Serves at an endpoint, where it is this machine's and nobody does already.
-async fn serve_at(addresses: &[SocketAddr], endpoint: &str) -> Result<Option<StoreServer>> {
-    use std::io::ErrorKind::{AddrInUse, AddrNotAvailable};
-    for address in addresses {
-        match StoreServer::bind(*address).await {
-            Ok(server) => return Ok(Some(server)),
-            Err(Error::Store { source, .. }) if matches!(source.kind(), AddrInUse | AddrNotAvailable) => {}
-            Err(error) => {
-                return Err(Error::Endpoint { endpoint: endpoint.to_owned(), reason: error.to_string() });
-            }
+    async fn opened(options: &AgentOptions) -> Result<Meeting> {
+        Meeting::open(options, "job", "id".into(), 1).await
+    }
+
+    fn free_port() -> u16 {
+        std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    }
+
+    #[tokio::test]
+    async fn a_node_serves_at_the_endpoint_of_its_name_before_that_is_known() {
+        let port = free_port();
+        let mut options = AgentOptions::new("");
+        options.endpoints =
+            vec!["one.invalid:1".into(), format!("two.invalid:{port}"), "three.invalid:1".into()];
+        options.host = Some("127.0.0.1".into());
+        options.name = Some("two.invalid".into());
+        let meeting = opened(&options).await.unwrap();
+        assert_eq!((meeting.node.port, meeting.node.host.as_str()), (port, "127.0.0.1"));
+        assert_eq!((meeting.before, meeting.seeds.len(), meeting.is_seed), (1, 2, true));
+        // The first may have started just now: this one does not coordinate yet.
+        let looked = meeting.look(&mut Known::default(), Instant::now() + NAMED).await.unwrap();
+        assert!(looked.is_none());
+        // One of no endpoint waits for names as well, and coordinates never.
+        options.name = Some("four.invalid".into());
+        let meeting = opened(&options).await.unwrap();
+        assert_eq!((meeting.seeds.len(), meeting.is_seed), (3, false));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_none_goes_before_coordinates_at_once() {
+        let mut options = AgentOptions::new("");
+        options.endpoints = vec![format!("one.invalid:{}", free_port()), "two.invalid:1".into()];
+        options.host = Some("127.0.0.1".into());
+        options.name = Some("one.invalid".into());
+        let meeting = opened(&options).await.unwrap();
+        let looked = meeting.look(&mut Known::default(), Instant::now() + NAMED).await.unwrap();
+        assert!(matches!(looked, Some(Found::Own)));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_nobody_knows_is_told() {
+        let mut options = AgentOptions::new("");
+        for endpoints in
+            [vec!["one.invalid:1".to_owned()], vec!["one.invalid:1".into(), "two.invalid:1".into()]]
+        {
+            options.endpoints = endpoints;
+            let Err(error) = opened(&options).await else { panic!("it is known") };
+            assert!(error.to_string().contains("endpoint `one.invalid:1`"), "{error}");
         }
     }
-    Ok(None)
-}
-
-/// The address from which this machine reaches another.
-fn local_address(endpoint: &str, addresses: &[SocketAddr]) -> Result<IpAddr> {
-    let found = addresses.first().map(|address| {
-        let any: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        // Nothing is sent: the system picks the address by its routes.
-        let socket = UdpSocket::bind(any)?;
-        socket.connect(address)?;
-        Ok(socket.local_addr()?.ip())
-    });
-    found.unwrap_or_else(|| Err(std::io::Error::other("it has no address"))).map_err(
-        |error: std::io::Error| Error::Endpoint {
-            endpoint: endpoint.to_owned(),
-            reason: format!("no way there: {error}"),
-        },
-    )
 }

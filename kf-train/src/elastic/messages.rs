@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn the_later_round_wins_and_then_who_made_it() {
         let coordinator = |id: &str, round, made| Coordinator {
-            node: Node { id: id.into(), host: "::1".into(), port: 1, ranks: 1, rank: None },
+            node: Node { id: id.into(), host: "::1".into(), port: 1, name: None, ranks: 1, rank: None },
             lead: 1,
             round,
             made,

@@ -35,6 +35,32 @@
 //! - [`AgentOptions::leave`] (a spot machine's notice) lets a node go in good order: its ranks may save what they have
 //!   ([`Rank::is_leaving`](crate::Rank::is_leaving), or SIGTERM for foreign programs), and the others go on.
 //!
+//! # Where torchrun is expected
+//! Pods of Kubernetes and scripts tell torchrun what to do by variables (`PET_NNODES` …). [`AgentOptions::from_env`] reads
+//! them, so that a program of one's own runs there; [`torchrun`] has the parts. Such a program leaves in good order when it is
+//! asked to end, and tells that by its exit code as shells do: 143.
+//!
+//! ```no_run
+//! use kf_train::elastic::{Agent, AgentOptions, torchrun::ranks_from_env};
+//! use kf_train::{Error, Job};
+//! use tokio::signal::unix::{SignalKind, signal};
+//!
+//! # async fn doc() -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
+//! let options = AgentOptions::from_env("/tmp/logs")?;
+//! let (leave, mut told) = (options.leave.clone(), signal(SignalKind::terminate())?);
+//! tokio::spawn(async move {
+//!     told.recv().await;
+//!     leave.cancel();
+//! });
+//! let job = Job::command("python3", ["train.py"], ranks_from_env()?);
+//! Ok(match Agent::new(options).run::<()>(job).await {
+//!     Ok(()) => 0.into(),
+//!     Err(Error::Left { .. }) => 143.into(),
+//!     Err(error) => return Err(error.into()),
+//! })
+//! # }
+//! ```
+//!
 //! # Healing without a restart
 //! With [`AgentOptions::heal`] ranks outlive rounds: when one is lost, the others keep their state in memory and go on from
 //! the step that it was lost in, and who takes its place gets the state from them. Such ranks train in a
@@ -49,9 +75,11 @@ mod quorum;
 mod ranks;
 mod reason;
 mod round;
+mod serving;
+pub mod torchrun;
 
 pub use agent::Agent;
 pub use options::AgentOptions;
 pub use quorum::{NodeState, Phase, QuorumOptions, QuorumState, quorum};
 pub use reason::Reason;
-pub use round::{Node, Round};
+pub use round::{Node, Round, RoundNote};

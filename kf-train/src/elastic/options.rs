@@ -20,6 +20,10 @@ pub struct AgentOptions {
     /// The name or address that other nodes reach this one by. Where not given, the address from which this machine
     /// reaches the first endpoint.
     pub host: Option<String>,
+    /// What this node is called among the job's, where it has a name that outlives its agent, such as that of a pod that is
+    /// replaced when it is lost. An endpoint of this name is this node's, also before the name is known to it; and a node
+    /// that comes with the name of another takes its place: the other has ended, so whoever gives names lets no two run.
+    pub name: Option<String>,
     /// This node's number among the nodes, from 0, for a job whose number of nodes is fixed: `GROUP_RANK`, as torchrun's
     /// `--node-rank` gives it. Where not given, nodes are numbered in the order in which they come.
     pub node_rank: Option<usize>,
@@ -33,6 +37,9 @@ pub struct AgentOptions {
     pub leave_grace: Duration,
     /// Where the ranks' files go: `attempt_0/0/output.log`, `error.json` …, counted by this node's starts.
     pub folder: PathBuf,
+    /// A file, or a stream such as `/dev/stdout`, that is told of each round by a line: `{"round":{"number":2,"nodes":3,
+    /// "world_size":6,"restarts":0,"reason":"…"}}`.
+    pub rounds: Option<PathBuf>,
     /// Keep ranks going from round to round: each is a node of its own for the [quorum](QuorumOptions), whose numbers of nodes
     /// count for ranks then. For functions that train in a [`Team`](../struct.Team.html) (feature `torch`).
     pub heal: bool,
@@ -47,12 +54,14 @@ impl AgentOptions {
             run_id: String::new(),
             endpoints: Vec::new(),
             host: None,
+            name: None,
             node_rank: None,
             quorum: QuorumOptions::default(),
             heartbeat: Duration::from_secs(1),
             join_timeout: Duration::from_secs(600),
             leave_grace: Duration::from_secs(30),
             folder: folder.into(),
+            rounds: None,
             heal: false,
             leave: CancellationToken::new(),
         }

@@ -190,7 +190,8 @@ fn are(nodes: usize) -> String {
 /// `node a`, `nodes a and b`, `nodes a, b and c`; of many only the first ones.
 pub(super) fn hosts(nodes: &[Node]) -> String {
     const TOLD: usize = 8;
-    let mut names: Vec<_> = nodes.iter().take(TOLD).map(|node| node.host.clone()).collect();
+    let mut names: Vec<_> =
+        nodes.iter().take(TOLD).map(|node| node.name.clone().unwrap_or_else(|| node.host.clone())).collect();
     if nodes.len() > TOLD {
         names.push(format!("{} more", nodes.len() - TOLD));
     }

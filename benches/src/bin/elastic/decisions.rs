@@ -35,6 +35,7 @@ pub(crate) fn measure(table: &mut Table) {
 fn node(number: usize) -> (String, NodeState) {
     let id = format!("{number:08}");
     let node = Node {
+        name: None,
         id: id.clone(),
         host: format!("10.0.{}.{}", number / 256, number % 256),
         port: 29400,

@@ -40,7 +40,7 @@ pub enum Kind {
 
 /// How an object that carries a job's ranks fares.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// Its ranks run, or will.
     Active,
     /// Somebody has suspended it: it has no pods until this field is false.
@@ -90,14 +90,18 @@ impl Kind {
     }
 
     /// The names of the pods' hosts, by which they find one another.
-    pub(super) fn hosts(self, name: &str, nodes: usize) -> Vec<String> {
-        let of = match self {
+    pub(crate) fn hosts(self, name: &str, nodes: usize) -> Vec<String> {
+        (0..nodes).map(|node| self.host(name, &node.to_string())).collect()
+    }
+
+    /// The name of the host of the pod of this number.
+    pub(crate) fn host(self, name: &str, node: &str) -> String {
+        match self {
             // Each has a service of its name, which is the pod's.
-            Self::PyTorchJob => return (0..nodes).map(|node| format!("{name}-worker-{node}")).collect(),
-            Self::Job => name.to_owned(),
-            Self::JobSet | Self::TrainJob => format!("{name}-{}-0", jobset::JOB),
-        };
-        (0..nodes).map(|node| format!("{of}-{node}.{name}")).collect()
+            Self::PyTorchJob => format!("{name}-worker-{node}"),
+            Self::Job => format!("{name}-{node}.{name}"),
+            Self::JobSet | Self::TrainJob => format!("{name}-{}-0-{node}.{name}", jobset::JOB),
+        }
     }
 
     /// Whether the object comes with no service of its own that gives the hosts their names.
@@ -109,7 +113,7 @@ impl Kind {
     }
 
     /// The label with a pod's number in the job.
-    pub(super) fn index_label(self) -> &'static str {
+    pub(crate) fn index_label(self) -> &'static str {
         match self {
             Self::Job | Self::JobSet | Self::TrainJob => "batch.kubernetes.io/job-completion-index",
             Self::PyTorchJob => REPLICA_INDEX_LABEL,
@@ -117,7 +121,7 @@ impl Kind {
     }
 
     /// The name of the container of a rank of this number in its pod.
-    pub(super) fn container(self, local_rank: usize) -> String {
+    pub(crate) fn container(self, local_rank: usize) -> String {
         match (self, local_rank) {
             // As the operators want it.
             (Self::TrainJob, 0) => jobset::JOB.to_owned(),
@@ -143,7 +147,7 @@ impl Kind {
     }
 
     /// How an object fares.
-    pub(super) fn state(self, object: &DynamicObject) -> State {
+    pub(crate) fn state(self, object: &DynamicObject) -> State {
         let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
         let holds = |kind: &str| {
             let conditions = conditions.into_iter().flatten();

@@ -5,7 +5,14 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn node(id: usize) -> Node {
-    Node { id: format!("n{id:03}"), host: format!("host-{id}"), port: 1, ranks: 1 + id % 3, rank: None }
+    Node {
+        id: format!("n{id:03}"),
+        host: format!("host-{id}"),
+        port: 1,
+        name: None,
+        ranks: 1 + id % 3,
+        rank: None,
+    }
 }
 
 fn at(id: usize, joined: Duration) -> NodeState {

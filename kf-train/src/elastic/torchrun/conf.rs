@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 /// What of `--rdzv-conf KEY=VALUE,…` means something here.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Conf {
+#[non_exhaustive]
+pub struct Conf {
     /// `join_timeout`, or `timeout`, in seconds.
     pub join_timeout: Option<f64>,
     /// `last_call_timeout`, in seconds.
