@@ -46,7 +46,13 @@ fn main() -> ExitCode {
         ["run", image, home] => run(image, home),
         _ => Err("expected `manifests CIDR PORT` of the S3 server, or `run IMAGE HOME`".into()),
     };
-    done.map_or_else(|error| (eprintln!("error: {error}"), ExitCode::FAILURE).1, |()| ExitCode::SUCCESS)
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn print_manifests(cidr: &str, port: &str) -> Result<(), Box<dyn Error>> {

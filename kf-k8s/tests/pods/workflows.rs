@@ -3,7 +3,6 @@
 #[path = "../it/argo/pipelines.rs"]
 mod pipelines;
 
-use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,16 +29,10 @@ use super::{Given, image, trial, trial_with};
 
 pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     let groups = runtime.block_on(client.list_api_groups()).unwrap();
-    let in_pods = |name: &str, test| {
-        let options = |options: &mut manifests::Options| options.workflow = Some(ACCOUNT.into());
-        trial_with(runtime, client, name, options, test)
-    };
     let mut trials = vec![
         trial(runtime, client, "workflows::a_container_does_what_argo_asks", as_argo_asks),
-        in_pods("workflows::a_namespace_of_manifests_takes_their_pods", |given| {
-            Box::pin(their_pods(given)) as Local
-        }),
-        in_pods("workflows::their_account_writes_results_alone", |given| Box::pin(results_alone(given))),
+        in_pods(runtime, client, "workflows::a_namespace_of_manifests_takes_their_pods", their_pods),
+        in_pods(runtime, client, "workflows::their_account_writes_results_alone", results_alone),
     ];
     match groups.groups.iter().any(|group| group.name == "argoproj.io") {
         true => trials.push(trial(runtime, client, "workflows::the_server_takes_them", taken)),
@@ -48,7 +41,19 @@ pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
     trials
 }
 
-type Local = Pin<Box<dyn Future<Output = ()>>>;
+/// A test in a namespace with an account for workflows.
+fn in_pods<F>(
+    runtime: &Arc<Runtime>,
+    client: &Client,
+    name: &str,
+    test: impl FnOnce(Given) -> F + Send + 'static,
+) -> Trial
+where
+    F: Future<Output = ()> + 'static,
+{
+    let options = |options: &mut manifests::Options| options.workflow = Some(ACCOUNT.into());
+    trial_with(runtime, client, name, options, test)
+}
 
 /// Whom their pods run as.
 const ACCOUNT: &str = "kf-workflow";
