@@ -81,6 +81,9 @@ async fn run(image: &str, home: &str) -> Result<(), Box<dyn Error>> {
     })?;
     let run = engine.start(&pipeline, args! {}).await?;
     let outcome = run.wait().await?;
-    println!("run {}: {}, {:?}", run.id(), outcome.state, outcome.outputs);
-    outcome.error.map_or(Ok(()), |error| Err(error.to_string().into()))
+    if let Some(error) = &outcome.error {
+        return Err(error.as_str().into());
+    }
+    println!("run {}: the total is {}", run.id(), outcome.output::<i64>("total")?);
+    Ok(())
 }
