@@ -154,3 +154,20 @@ fn no_step_outlives_a_killed_program() {
         assert!(!alive(pid), "process {pid} is still there");
     }
 }
+
+#[cfg(feature = "pods")]
+#[test]
+fn pods_prints_what_its_namespace_needs() {
+    let pods = |words: &[&str]| Command::new(env!("CARGO_BIN_EXE_pods")).args(words).output().unwrap();
+    let output = pods(&["manifests", "10.20.0.7/32", "9000"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    for expected in ["name: team-a", "name: kf-engine", "name: kf-task", "10.20.0.7/32", "port: 9000"] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    // It launches no jobs.
+    assert!(!text.contains("- jobs"), "{text}");
+    let output = pods(&["manifests"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("`run IMAGE HOME`"), "{text}");
+}

@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 
 use super::text::{Reference, Text};
 use crate::objects::argo::{Template, TemplateMetadata};
-use config::{AsEnv, AsVolume, Config, KeyToEnv, Metadata};
+use config::{AsEnv, AsVolume, Config, KeyToEnv, Metadata, SecurityContext};
 
 /// The parameters that it is filled in from: the pointer of each, what it is called, and where it comes from.
 type Parameters = [(String, String, TaskParameter)];
@@ -46,7 +46,9 @@ pub(super) fn apply(config: &Json, parameters: &Parameters, template: &mut Templ
             None,
         );
     }
-    made.container.image_pull_policy = config.image_pull_policy;
+    if config.image_pull_policy.is_some() {
+        made.container.image_pull_policy = config.image_pull_policy;
+    }
     template.node_selector = config.node_selector.labels;
     template.tolerations = config.tolerations;
     let Metadata { labels, annotations } = config.pod_metadata;
@@ -56,12 +58,25 @@ pub(super) fn apply(config: &Json, parameters: &Parameters, template: &mut Templ
     if let Some(seconds) = config.active_deadline_seconds {
         template.active_deadline_seconds = Some(IntOrString::Int(seconds));
     }
-    template.security_context = config.security_context.map(|context| PodSecurityContext {
-        run_as_user: context.run_as_user,
-        run_as_group: context.run_as_group,
-        run_as_non_root: context.run_as_non_root,
-        ..PodSecurityContext::default()
-    });
+    if let Some(asked) = config.security_context {
+        run_as(&asked, template.security_context.get_or_insert_default())?;
+    }
+    Ok(())
+}
+
+/// Has a pod run as the pipeline says, within what the options ask of it.
+fn run_as(asked: &SecurityContext, context: &mut PodSecurityContext) -> Result<(), String> {
+    let restricted = context.run_as_non_root == Some(true);
+    if restricted && (asked.run_as_user == Some(0) || asked.run_as_non_root == Some(false)) {
+        return Err(
+            "the platform `kubernetes` has it run as root, which `Options::pod_security` forbids: say \
+                    `Baseline` there, and submit it to a namespace that lets it"
+                .to_owned(),
+        );
+    }
+    context.run_as_user = asked.run_as_user.or(context.run_as_user);
+    context.run_as_group = asked.run_as_group.or(context.run_as_group);
+    context.run_as_non_root = asked.run_as_non_root.or(context.run_as_non_root);
     Ok(())
 }
 
@@ -213,6 +228,25 @@ mod tests {
         assert_eq!(template["volumes"][0]["configMap"]["name"], "c");
         assert_eq!(template["volumes"][1]["persistentVolumeClaim"]["claimName"], "p");
         assert_eq!(template["container"]["volumeMounts"][1]["subPath"], "x");
+    }
+
+    #[test]
+    fn who_a_pod_runs_as_stays_within_the_level() {
+        let apply = |asked: Json, context: Option<PodSecurityContext>| {
+            let container = Some(Container::default());
+            let mut template = Template { container, security_context: context, ..Template::default() };
+            let config = json!({"securityContext": asked});
+            super::apply(&config, &[], &mut template).map(|()| json!(template.security_context))
+        };
+        let restricted = || Some(crate::pod::pod_security(Some(65_532)));
+        let made = apply(json!({"runAsUser": 1000}), restricted()).unwrap();
+        assert_eq!((&made["runAsUser"], &made["runAsGroup"]), (&json!(1000), &json!(65_532)));
+        assert_eq!(made["seccompProfile"]["type"], "RuntimeDefault");
+        for root in [json!({"runAsUser": 0}), json!({"runAsNonRoot": false})] {
+            let problem = apply(root.clone(), restricted()).unwrap_err();
+            assert!(problem.contains("as root") && problem.contains("`Options::pod_security`"), "{problem}");
+            assert_eq!(apply(root.clone(), None).unwrap(), root);
+        }
     }
 
     #[test]

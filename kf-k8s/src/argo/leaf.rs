@@ -10,10 +10,12 @@ use serde_json::json;
 use super::command::Command;
 use super::exporter::{Exporter, Variant};
 use super::text::{Reference, Text};
-use super::{Error, Result, approval, inputs, kubernetes, names, resources, retry};
+use super::{Error, Options, Result, approval, inputs, kubernetes, names, resources, retry};
+use crate::manifests::PodSecurity;
 use crate::objects::argo::{
     Artifact, Inputs, Mutex, Outputs, Parameter, Synchronization, Template, ValueFrom,
 };
+use crate::pod::{container_security, env_from, pod_security};
 
 /// Where a container finds the artifacts that it takes.
 pub(super) const IN: &str = "/kf/in";
@@ -82,6 +84,7 @@ pub(super) fn template(
         let value = Text::from(Reference::Other("workflow.uid")).template().map_err(refuse)?;
         let variable = EnvVar { name: "KFP_RUN_ID".into(), value: Some(value), ..EnvVar::default() };
         made.env.get_or_insert_default().push(variable);
+        equip(&mut made, exporter.options).map_err(refuse)?;
         made.resources = resources::of_component(&kf.resources);
     } else if let Some(asked) = &container.resources {
         let asked = resources::of_container(asked, &|text| command.text(text)).map_err(refuse)?;
@@ -91,12 +94,15 @@ pub(super) fn template(
     for name in &variant.undeclared {
         template.inputs.parameters.push(Parameter { name: command.port(name), ..Parameter::default() });
     }
-    if !template.outputs.is_empty() {
-        let name = "kf-out".to_owned();
-        let mount = VolumeMount { name: name.clone(), mount_path: OUT.into(), ..VolumeMount::default() };
-        made.volume_mounts.get_or_insert_default().push(mount);
-        let empty_dir = Some(EmptyDirVolumeSource::default());
-        template.volumes.push(Volume { name, empty_dir, ..Volume::default() });
+    // Without outputs, too: KFP's executor output goes there, whose folder only root could make.
+    let name = "kf-out".to_owned();
+    let mount = VolumeMount { name: name.clone(), mount_path: OUT.into(), ..VolumeMount::default() };
+    made.volume_mounts.get_or_insert_default().push(mount);
+    let empty_dir = Some(EmptyDirVolumeSource::default());
+    template.volumes.push(Volume { name, empty_dir, ..Volume::default() });
+    if exporter.options.pod_security == PodSecurity::Restricted {
+        made.security_context = Some(container_security());
+        template.security_context = Some(pod_security(exporter.options.user));
     }
     template.container = Some(made);
     if let Some(config) = exporter.kubernetes(label) {
@@ -134,6 +140,20 @@ fn own(exporter: &Exporter<'_>, container: &ContainerSpec) -> Result<ContainerSp
     container.command.clone_from(&exporter.options.command);
     container.resources = None;
     Ok(container)
+}
+
+/// What the options say of the program's containers alone.
+fn equip(container: &mut Container, options: &Options) -> Result<(), String> {
+    container.image_pull_policy.clone_from(&options.image_pull_policy);
+    container.env_from = env_from(&options.secrets);
+    for (name, value) in &options.env {
+        // Kubernetes replaces `$(NAME)`, and takes `$$` for `$`.
+        let value = Text::literal(value.replace('$', "$$")).template();
+        let value = value.map_err(|problem| format!("variable `{name}` of the options: {problem}"))?;
+        let variable = EnvVar { name: name.clone(), value: Some(value), ..EnvVar::default() };
+        container.env.get_or_insert_default().push(variable);
+    }
+    Ok(())
 }
 
 fn seconds(timeout: std::time::Duration) -> Result<IntOrString, String> {

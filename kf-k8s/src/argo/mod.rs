@@ -25,6 +25,33 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # The program of the components
+//! The workflow's containers ask the program for components by their names. It answers where they are among its workers, first
+//! thing in `main`:
+//!
+//! ```no_run
+//! # use kf_pipeline::prelude::*;
+//! # fn components() -> Components { Components::new() }
+//! # fn store() -> kf_core::Result<kf_core::artifact::ArtifactStore> { kf_core::artifact::ArtifactStore::local("kf") }
+//! use kf_core::worker::{Workers, run_if_asked};
+//! use kf_pipeline::remote::RemoteTasks;
+//!
+//! # fn main() -> std::process::ExitCode {
+//! let workers = Workers::new()
+//!     .with(components())                             // Argo and Kubeflow Pipelines: by name
+//!     .with(RemoteTasks::new(components(), store));   // an engine of this project whose tasks are pods
+//! if let Some(code) = run_if_asked(&workers) {
+//!     return code;
+//! }
+//! # std::process::ExitCode::SUCCESS
+//! # }
+//! ```
+//!
+//! # Rights
+//! Pods keep to PodSecurity's `restricted` ([`Options::pod_security`]). They run in a namespace of
+//! [`manifests`](mod@crate::manifests) under the account that [`workflow`](crate::manifests::Options::workflow) makes there:
+//! give its name as [`Options::service_account`].
+//!
 //! # What becomes of what
 //! | a pipeline's | is in the workflow |
 //! |---|---|

@@ -20,8 +20,9 @@ pub(super) fn namespace(options: &Options) -> Namespace {
     }
 }
 
-pub(super) fn engine(options: &Options) -> ServiceAccount {
-    ServiceAccount { metadata: metadata(options, &options.engine), ..ServiceAccount::default() }
+/// Of pods that talk to the API server.
+pub(super) fn with_token(options: &Options, name: &str) -> ServiceAccount {
+    ServiceAccount { metadata: metadata(options, name), ..ServiceAccount::default() }
 }
 
 pub(super) fn task(options: &Options) -> ServiceAccount {

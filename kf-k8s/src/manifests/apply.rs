@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::yaml::title;
-use super::{Error, Manifests};
+use super::{Error, Manifests, WorkflowAccount};
 
 /// Who has set the fields, for the cluster.
 const MANAGER: &str = "kf";
@@ -24,13 +24,18 @@ impl Manifests {
     /// # Errors
     /// [`Error::Apply`] with the first object that the cluster does not take. Applied again, it goes on from there.
     pub async fn apply(&self, client: &Client) -> Result<(), Error> {
-        let Self { namespace, engine, task, role, role_binding, network_policies } = self;
+        let Self { namespace, engine, task, role, role_binding, workflow, network_policies } = self;
         one(Api::all(client.clone()), namespace).await?;
         let within = namespace.name_any();
         one(inside(client, &within), engine).await?;
         one(inside(client, &within), task).await?;
         one(inside(client, &within), role).await?;
         one(inside(client, &within), role_binding).await?;
+        if let Some(WorkflowAccount { account, role, role_binding }) = workflow {
+            one(inside(client, &within), account).await?;
+            one(inside(client, &within), role).await?;
+            one(inside(client, &within), role_binding).await?;
+        }
         for policy in network_policies {
             one(inside(client, &within), policy).await?;
         }

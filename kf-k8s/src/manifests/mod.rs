@@ -1,4 +1,4 @@
-//! What a platform team applies once for a namespace that programs of this project work in: its rules for pods, two service
+//! What a platform team applies once for a namespace that programs of this project work in: its rules for pods, service
 //! accounts, what they may do, and whom pods may talk to.
 //!
 //! ```
@@ -21,6 +21,8 @@
 //! - **`kf-engine`**, for the program that launches: what its launcher and executor do with the jobs of the chosen kinds, their
 //!   pods, logs, events and claims, in this namespace, and nothing else. It reads no secrets and no config maps.
 //! - **`kf-task`**, for pods: nothing at all. Its token is not mounted.
+//! - **the account that [`Options::workflow`] names**, if any, for pods of Argo's Workflows: to create and patch
+//!   `workflowtaskresults`, by which Argo hears what a step gave. Whoever submits workflows needs rights of their own.
 //!
 //! The border is the namespace: whoever may make pods in it can make one that mounts a secret of it, or that runs under
 //! another service account of it. Keep secrets that the engine is not to reach, and accounts with rights, in other namespaces.
@@ -65,8 +67,22 @@ pub struct Manifests {
     pub role: Role,
     /// What gives it to that account.
     pub role_binding: RoleBinding,
+    /// The account of pods of Argo's Workflows, where there is to be one.
+    pub workflow: Option<WorkflowAccount>,
     /// Whom pods may talk to: `kf-pods` for all of ours, and `kf-jobs` for those of jobs.
     pub network_policies: Vec<NetworkPolicy>,
+}
+
+/// The account of pods of Argo's Workflows, and its rights.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct WorkflowAccount {
+    /// The account.
+    pub account: ServiceAccount,
+    /// What it may do in the namespace.
+    pub role: Role,
+    /// What gives it that.
+    pub role_binding: RoleBinding,
 }
 
 /// What is to be applied, by these options; nothing is asked and nothing done.
@@ -78,10 +94,15 @@ pub fn manifests(options: &Options) -> Result<Manifests, Error> {
     let reach = options.reach()?;
     Ok(Manifests {
         namespace: accounts::namespace(options),
-        engine: accounts::engine(options),
+        engine: accounts::with_token(options, &options.engine),
         task: accounts::task(options),
         role: rights::role(options),
-        role_binding: rights::binding(options),
+        role_binding: rights::binding(options, &options.engine),
+        workflow: options.workflow.as_deref().map(|name| WorkflowAccount {
+            account: accounts::with_token(options, name),
+            role: rights::of_workflows(options, name),
+            role_binding: rights::binding(options, name),
+        }),
         network_policies: network::policies(options, &reach),
     })
 }

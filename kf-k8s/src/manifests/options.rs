@@ -18,6 +18,9 @@ pub struct Options {
     pub engine: String,
     /// The service account that pods are to run under; a DNS label, and not the engine's.
     pub task: String,
+    /// The service account that pods of [Argo's Workflows](mod@crate::argo) are to run under, with Argo's right to write their
+    /// results; a DNS label, and none of the others. Where not given, there is none.
+    pub workflow: Option<String>,
     /// What the namespace lets pods do.
     pub pod_security: PodSecurity,
     /// The kinds of objects that a launcher carries jobs by; none where nothing launches jobs.
@@ -116,6 +119,7 @@ impl Options {
             namespace: namespace.into(),
             engine: "kf-engine".to_owned(),
             task: "kf-task".to_owned(),
+            workflow: None,
             pod_security: PodSecurity::default(),
             kinds: [Kind::Job].into_iter().chain(Kind::INSTALLED).collect(),
             single_pods: true,
@@ -126,8 +130,9 @@ impl Options {
 
     /// Whether the names and kinds can be had.
     pub(super) fn check(&self) -> Result<(), Error> {
-        for (option, name) in [("namespace", &self.namespace), ("engine", &self.engine), ("task", &self.task)]
-        {
+        let workflow = self.workflow.iter().map(|name| ("workflow", name));
+        let names = [("namespace", &self.namespace), ("engine", &self.engine), ("task", &self.task)];
+        for (option, name) in names.into_iter().chain(workflow) {
             if !is_dns_label(name) {
                 let expected = "a DNS label: 1 to 63 of a-z, 0-9 and `-`, with neither end a `-`";
                 return Err(Error::option(option, name, expected));
@@ -137,14 +142,19 @@ impl Options {
             let expected = "a namespace of one's own; names that begin with `kube-` are the cluster's";
             return Err(Error::option("namespace", &self.namespace, expected));
         }
-        if self.engine == "default" {
-            let expected =
-                "an account of its own; pods that name none run under `default`, and would get its rights";
-            return Err(Error::option("engine", &self.engine, expected));
+        for (option, name) in [("engine", Some(&self.engine)), ("workflow", self.workflow.as_ref())] {
+            if let Some(name) = name.filter(|name| *name == "default") {
+                let expected = "an account of its own; pods that name none run under `default`, and would get its rights";
+                return Err(Error::option(option, name, expected));
+            }
         }
         if self.task == self.engine {
             let expected = "another account than the option `engine`, since pods are to have no rights";
             return Err(Error::option("task", &self.task, expected));
+        }
+        if let Some(name) = self.workflow.as_ref().filter(|name| [&self.engine, &self.task].contains(name)) {
+            let expected = "another account than the options `engine` and `task`, whose rights are others";
+            return Err(Error::option("workflow", name, expected));
         }
         if self.kinds.is_empty() && !self.single_pods {
             let expected = "a kind of jobs, or the option `single_pods`; the engine would have nothing to do";

@@ -1,4 +1,4 @@
-//! What the engine's account may do: each verb is one that a launcher or an executor asks for.
+//! What accounts may do. Of the engine's, each verb is one that a launcher or an executor asks for.
 
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 
@@ -13,17 +13,24 @@ pub(super) fn role(options: &Options) -> Role {
     Role { metadata: metadata(options, &options.engine), rules: Some(rules(options)) }
 }
 
-pub(super) fn binding(options: &Options) -> RoleBinding {
+/// What pods of Argo's Workflows tell it by: <https://argo-workflows.readthedocs.io/en/latest/workflow-rbac/>.
+pub(super) fn of_workflows(options: &Options, name: &str) -> Role {
+    let results = rule("argoproj.io", "workflowtaskresults", &["create", "patch"]);
+    Role { metadata: metadata(options, name), rules: Some(vec![results]) }
+}
+
+/// Gives an account the role of its name.
+pub(super) fn binding(options: &Options, name: &str) -> RoleBinding {
     RoleBinding {
-        metadata: metadata(options, &options.engine),
+        metadata: metadata(options, name),
         role_ref: RoleRef {
             api_group: "rbac.authorization.k8s.io".to_owned(),
             kind: "Role".to_owned(),
-            name: options.engine.clone(),
+            name: name.to_owned(),
         },
         subjects: Some(vec![Subject {
             kind: "ServiceAccount".to_owned(),
-            name: options.engine.clone(),
+            name: name.to_owned(),
             namespace: Some(options.namespace.clone()),
             api_group: None,
         }]),

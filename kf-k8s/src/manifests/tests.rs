@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::Value;
 
-use super::{Endpoint, Error, Manifests, Options, PodSecurity};
+use super::{Endpoint, Error, Manifests, Options, PodSecurity, WorkflowAccount};
 use crate::manifests;
 use crate::train::Kind;
 
@@ -77,6 +77,35 @@ fn an_executor_may_make_single_pods() {
         "/persistentvolumeclaims: create get delete",
     ];
     assert_eq!(rules(&options), expected);
+}
+
+#[test]
+fn pods_of_workflows_may_write_results_where_asked_for() {
+    assert_eq!(of(&Options::new("team-a")).workflow, None);
+    let mut options = Options::new("team-a");
+    options.workflow = Some("flows".into());
+    let made = of(&options);
+    let WorkflowAccount { account, role, role_binding } = made.workflow.clone().unwrap();
+    assert_eq!(account.metadata.name.as_deref(), Some("flows"));
+    assert_eq!(account.automount_service_account_token, None);
+    let rules = serde_json::to_value(role.rules).unwrap();
+    let expected = serde_json::json!([
+        {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]},
+    ]);
+    assert_eq!(rules, expected);
+    assert_eq!(
+        (role.metadata.name.as_deref(), role_binding.role_ref.name.as_str()),
+        (Some("flows"), "flows")
+    );
+    let subjects = role_binding.subjects.unwrap();
+    assert_eq!((subjects.len(), subjects[0].name.as_str()), (1, "flows"));
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&made.to_yaml().unwrap()).unwrap();
+    let of_flows: Vec<_> = documents
+        .iter()
+        .filter(|document| document["metadata"]["name"] == "flows")
+        .map(|document| document["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(of_flows, ["ServiceAccount", "Role", "RoleBinding"]);
 }
 
 #[test]
@@ -164,6 +193,8 @@ fn options_that_can_t_be_had_are_named() {
         assert!(refusal(|options| options.engine = name.into()).starts_with(&expected));
         let expected = format!("option `task` is `{name}`");
         assert!(refusal(|options| options.task = name.into()).starts_with(&expected));
+        let expected = format!("option `workflow` is `{name}`");
+        assert!(refusal(|options| options.workflow = Some(name.into())).starts_with(&expected));
     }
     let text = refusal(|options| options.namespace = "kube-system".into());
     assert!(text.contains("option `namespace`") && text.contains("the cluster's"), "{text}");
@@ -171,6 +202,12 @@ fn options_that_can_t_be_had_are_named() {
     assert!(text.contains("option `engine`") && text.contains("would get its rights"), "{text}");
     let text = refusal(|options| options.task = options.engine.clone());
     assert!(text.contains("option `task`") && text.contains("no rights"), "{text}");
+    let text = refusal(|options| options.workflow = Some("default".into()));
+    assert!(text.contains("option `workflow`") && text.contains("would get its rights"), "{text}");
+    for name in ["kf-engine", "kf-task"] {
+        let text = refusal(|options| options.workflow = Some(name.into()));
+        assert!(text.contains("option `workflow`") && text.contains("another account"), "{text}");
+    }
     let text = refusal(|options| (options.kinds, options.single_pods) = (Vec::new(), false));
     assert!(text.contains("option `kinds`") && text.contains("`single_pods`"), "{text}");
 }

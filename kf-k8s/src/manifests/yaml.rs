@@ -3,7 +3,7 @@
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
-use super::{Error, Manifests};
+use super::{Error, Manifests, WorkflowAccount};
 
 impl Manifests {
     /// All objects as documents of one YAML file, in an order in which they can be applied: `kubectl apply --server-side -f`.
@@ -11,7 +11,7 @@ impl Manifests {
     /// # Errors
     /// [`Error::Write`].
     pub fn to_yaml(&self) -> Result<String, Error> {
-        let Self { namespace, engine, task, role, role_binding, network_policies } = self;
+        let Self { namespace, engine, task, role, role_binding, workflow, network_policies } = self;
         let mut documents = vec![
             document(namespace)?,
             document(engine)?,
@@ -19,6 +19,9 @@ impl Manifests {
             document(role)?,
             document(role_binding)?,
         ];
+        if let Some(WorkflowAccount { account, role, role_binding }) = workflow {
+            documents.extend([document(account)?, document(role)?, document(role_binding)?]);
+        }
         for policy in network_policies {
             documents.push(document(policy)?);
         }

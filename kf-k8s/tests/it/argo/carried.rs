@@ -1,9 +1,11 @@
 //! What the builder's pipelines become, and that every reference in it leads somewhere.
 
+use kf_k8s::argo::{Options, workflow};
+use kf_k8s::manifests::PodSecurity;
 use serde_json::json;
 
 use super::pipelines;
-use super::{argument, exported, task, template, walk};
+use super::{argument, exported, options, task, template, walk};
 use crate::objects::{crds, problems};
 
 #[test]
@@ -62,6 +64,65 @@ fn a_component_is_a_container_of_the_programs_image() {
         bare.arguments.artifacts[0].from.as_deref(),
         Some("{{tasks.training.outputs.artifacts.pipelinechannel--fit-model}}")
     );
+}
+
+#[test]
+fn a_component_gets_what_the_options_give_and_no_more_rights() {
+    let mut options = options();
+    options.image_pull_policy = Some("IfNotPresent".into());
+    options.env = vec![("S3".into(), "http://s3".into()), ("PRICE".into(), "$(S3) $1".into())];
+    options.secrets = vec!["keys".into()];
+    let file = pipelines::artifacts().file().unwrap();
+    let load = |options: &Options| {
+        serde_json::to_value(template(&workflow(&file, options).unwrap(), "load")).unwrap()
+    };
+    let made = load(&options);
+    let container = &made["container"];
+    assert_eq!(container["imagePullPolicy"], "IfNotPresent");
+    assert_eq!(container["envFrom"], json!([{"secretRef": {"name": "keys"}}]));
+    let env = json!([
+        {"name": "KFP_RUN_ID", "value": "{{workflow.uid}}"},
+        {"name": "S3", "value": "http://s3"},
+        {"name": "PRICE", "value": "$$(S3) $$1"},
+    ]);
+    assert_eq!(container["env"], env);
+    let restricted = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    assert_eq!(container["securityContext"], restricted);
+    let pod = json!({
+        "fsGroup": 65_532, "runAsGroup": 65_532, "runAsNonRoot": true, "runAsUser": 65_532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    assert_eq!(made["securityContext"], pod);
+    options.pod_security = PodSecurity::Baseline;
+    let made = load(&options);
+    assert_eq!(
+        (&made["securityContext"], &made["container"]["securityContext"]),
+        (&json!(null), &json!(null))
+    );
+    options.env = vec![("TEXT".into(), "{{workflow.name}}".into())];
+    let error = workflow(&file, &options).unwrap_err().to_string();
+    assert!(error.contains("`TEXT`") && error.contains("{{workflow.name}}"), "{error}");
+}
+
+#[test]
+fn only_the_programs_containers_get_what_the_options_give() {
+    let file = json!({
+        "pipeline_spec": {
+            "pipelineInfo": {"name": "p"},
+            "deploymentSpec": {"executors": {"exec-a": {"container": {"image": "i", "command": ["run"]}}}},
+            "components": {"comp-a": {"executorLabel": "exec-a"}},
+            "root": {"dag": {"tasks": {"first": {"componentRef": {"name": "comp-a"}}}}},
+        },
+        "platform_spec": {"platforms": {}},
+    });
+    let mut options = options();
+    (options.env, options.secrets) = (vec![("KEY".into(), "x".into())], vec!["keys".into()]);
+    let made = workflow(&serde_json::from_value(file).unwrap(), &options).unwrap();
+    let made = serde_json::to_value(template(&made, "a")).unwrap();
+    let container = &made["container"];
+    assert_eq!((&container["env"], &container["envFrom"]), (&json!(null), &json!(null)));
+    assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+    assert_eq!(container["volumeMounts"], json!([{"name": "kf-out", "mountPath": "/kf/out"}]));
 }
 
 #[test]
