@@ -12,6 +12,7 @@ mod image;
 mod jobs;
 mod manifests;
 mod platform;
+mod reasons;
 mod rights;
 mod suspended;
 mod tasks;
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
         jobs::trials,
         manifests::trials,
         platform::trials,
+        reasons::trials,
         rights::trials,
         suspended::trials,
         tasks::trials,

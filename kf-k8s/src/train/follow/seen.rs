@@ -19,6 +19,10 @@ pub(super) struct Seen {
     pub(super) begun: bool,
     pub(super) heard: Option<Instant>,
     pub(super) progress: Option<Progress>,
+    /// Why its log can't be read, where that is so.
+    pub(super) unread: Option<String>,
+    /// What the node says, where it could not start its program.
+    pub(super) unstarted: Option<String>,
     /// Whether all of its log was read.
     pub(super) read: bool,
     pub(super) end: Option<ContainerEnd>,
