@@ -208,8 +208,7 @@ impl Follow {
     /// The rank whose pod went first, by nobody's failure: it was deleted, or its node is gone.
     fn lost(&self, why: Option<&str>) -> Option<Failure> {
         let lost = self.seen.iter().enumerate().filter(|(_, seen)| seen.was_lost());
-        // Those that left no end have gone at once; the object's failure had the others asked.
-        let (rank, seen) = lost.min_by_key(|(_, seen)| (seen.end.is_some(), seen.order))?;
+        let (rank, seen) = lost.min_by_key(|(_, seen)| seen.went())?;
         let mut failure = self.failure(rank, RankEnd::Exited(seen.exit()));
         let why = why.map_or(String::new(), |why| format!(": {why}"));
         failure.message = Some(format!("its pod was taken away{why}"));

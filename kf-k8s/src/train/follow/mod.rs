@@ -121,6 +121,8 @@ struct Follow {
     there: bool,
     /// How many ends of ranks were seen.
     ends: u64,
+    /// How many ranks were seen to be asked to go.
+    left: u64,
     /// How many logs were read.
     turns: u64,
     seen: Vec<Seen>,
@@ -158,6 +160,7 @@ impl Follow {
             lists_objects: false,
             there: false,
             ends: 0,
+            left: 0,
             turns: 0,
             seen: Vec::new(),
             before: BTreeSet::new(),

@@ -73,6 +73,10 @@ impl Follow {
                 };
                 self.logs.spawn(followed.read());
             }
+            if seen.left.is_none() && pod.pod.leaves {
+                seen.left = Some(self.left);
+                self.left += 1;
+            }
             if seen.end.is_none() && fact.end.is_some() {
                 seen.end.clone_from(&fact.end);
                 seen.unstarted = pod.unstarted.get(local_rank).cloned().flatten();
