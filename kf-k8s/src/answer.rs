@@ -34,9 +34,57 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What an error of a request says, and what to do about it where that is known.
+pub(crate) fn said(error: &kube::Error) -> String {
+    let kube::Error::Api(status) = error else { return with_causes(error) };
+    let advice = advice(status.code, &status.message).map_or(String::new(), |advice| format!("; {advice}"));
+    format!("{} ({}): {}{advice}", status.reason, status.code, status.message.trim_end())
+}
+
+fn advice(code: u16, message: &str) -> Option<&'static str> {
+    match code {
+        // Quotas and webhooks forbid things, too, and in other words.
+        403 if message.contains(" cannot ") && message.contains(" resource ") => {
+            Some("this program's account lacks that right: `kf_k8s::manifests` has those that it needs")
+        }
+        404 if message.starts_with("namespaces ") => {
+            Some("make the namespace first, such as with `kf_k8s::manifests`, or name another one")
+        }
+        404 if message.contains("page not found") || message.contains("the requested resource") => Some(
+            "the cluster has no such objects: install what defines them, or take the kind that `KubeLauncher::discover` finds",
+        ),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use kube::core::Status;
+
     use super::*;
+
+    #[test]
+    fn refusals_come_with_what_to_do() {
+        let said = |code: u16, message: &str| {
+            let status = Status { code, reason: "R".into(), message: message.into(), ..Status::default() };
+            said(&kube::Error::Api(status.boxed()))
+        };
+        let right = r#"pods is forbidden: User "u" cannot list resource "pods" in API group """#;
+        for (code, message, advice) in [
+            (403, right, Some("`kf_k8s::manifests` has those")),
+            (403, "pods \"p\" is forbidden: exceeded quota: q", None),
+            (404, "namespaces \"n\" not found", Some("make the namespace first")),
+            (404, "404 page not found\n", Some("install what defines them")),
+            (404, "pods \"p\" not found", None),
+        ] {
+            let text = said(code, message);
+            let plain = format!("R ({code}): {}", message.trim_end());
+            match advice {
+                Some(advice) => assert!(text.starts_with(&plain) && text.contains(advice), "{text}"),
+                None => assert_eq!(text, plain),
+            }
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_never_comes_is_an_error() {

@@ -81,6 +81,18 @@ const HOPELESS: [&str; 7] = [
     "RunContainerError",
 ];
 
+/// Reasons of a container that has ended since its program could not be started: those of containerd and CRI-O, and of Docker.
+const UNSTARTED: [&str; 2] = ["StartError", "ContainerCannotRun"];
+
+/// What a node says of a container whose program it could not start, such as one that is not in the image.
+pub(crate) fn unstarted(pod: &Pod, container: &str) -> Option<String> {
+    let told = pod.status.as_ref()?.container_statuses.iter().flatten();
+    let ended = told.into_iter().find(|told| told.name == container)?.state.as_ref()?.terminated.as_ref()?;
+    let reason = ended.reason.as_deref().filter(|reason| UNSTARTED.contains(reason))?;
+    let message = ended.message.as_deref().map(str::trim).filter(|message| !message.is_empty());
+    Some(message.unwrap_or(reason).to_owned())
+}
+
 /// What a pod tells of itself and of these containers; none where it has no name.
 pub(crate) fn facts(pod: &Pod, containers: &[String]) -> Option<PodFacts> {
     let status = pod.status.clone().unwrap_or_default();
@@ -209,6 +221,21 @@ mod tests {
         );
         assert_eq!(end.at, 1_767_225_601_000_000_000);
         assert_eq!(facts.containers[2], ContainerFacts::default());
+    }
+
+    #[test]
+    fn a_program_that_could_not_be_started_is_told_with_why() {
+        let said = |reason: &str, message: Value| {
+            let status = json!({"phase": "Failed", "containerStatuses": [{"name": "rank-0", "image": "", "imageID": "",
+                "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 128, "reason": reason,
+                "message": message, "startedAt": "1970-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z"}}}]});
+            unstarted(&pod(status), "rank-0")
+        };
+        let found = r#"exec: "sh": executable file not found in $PATH"#;
+        assert_eq!(said("StartError", json!(format!("{found}\n"))).as_deref(), Some(found));
+        assert_eq!(said("ContainerCannotRun", Value::Null).as_deref(), Some("ContainerCannotRun"));
+        assert_eq!(said("Error", json!(found)), None);
+        assert_eq!(unstarted(&pod(json!({})), "rank-0"), None);
     }
 
     #[test]

@@ -19,7 +19,8 @@
 //! # What runs where
 //! A node of a job is a pod, and a rank of it a container: they share the pod's network and `/dev/shm`. A job that runs a
 //! function of the program ([`Job::ranks`](kf_train::Job::ranks)) needs an image whose entrypoint is the program;
-//! `cargo xtask image` in KF's repository makes one without Docker. Any other command runs in the image as it is.
+//! `cargo xtask image` in KF's repository makes one without Docker. Any other command runs in the image as it is, so that it
+//! must be there: an image of `cargo xtask image` has the program alone, and no shell.
 //!
 //! The ranks find their framework's environment, as they do everywhere. What they tell comes back by what Kubernetes has:
 //! lines, progress and results by the container's log, the error file by its termination message. Nothing has to reach the

@@ -9,9 +9,9 @@ use kf_core::CancellationToken;
 use kube::Api;
 use kube::api::LogParams;
 use tokio::sync::mpsc;
-use tracing::debug;
+use tracing::{debug, warn};
 
-use crate::answer::in_time;
+use crate::answer::{in_time, said};
 
 /// Longer lines come in pieces.
 const LONGEST_LINE: u64 = 64 << 10;
@@ -27,8 +27,10 @@ pub(crate) struct Read {
     /// The number of this reading among all of its job.
     pub(crate) turn: u64,
     pub(crate) rank: usize,
-    /// A line without its end; none at the end of the log.
+    /// A line without its end; none at the end of the log. Where the log can't be read, a line in brackets says so.
     pub(crate) line: Option<String>,
+    /// Why the log can't be read, where that is so.
+    pub(crate) unread: Option<String>,
 }
 
 /// How far a container is.
@@ -59,6 +61,7 @@ impl Followed {
     pub(crate) async fn read(self) {
         let mut last = String::new();
         let (mut wait, mut tries) = (AGAIN[0], 0);
+        let (mut unread, mut refused_before) = (None, false);
         loop {
             let (at, before) = (self.at().await, last.clone());
             let over = matches!(at, Ok(At::Ended));
@@ -81,14 +84,23 @@ impl Followed {
                     };
                     // Not to be had, such as of a container that never ran; or not any more, such as with its node.
                     let refused = matches!(&error, kube::Error::Api(status) if status.code < 429);
+                    let why = said(&error);
+                    // Whoever listens should hear of it while the work goes on.
+                    if is_forbidden(&error) && !std::mem::replace(&mut refused_before, true) {
+                        warn!(pod = %self.pod, "its log can't be read: {why}");
+                        if !self.tell(Some(unread_line(&why)), Some(why.clone())).await {
+                            return;
+                        }
+                    }
                     if over && (refused || tries > TRIES) {
+                        unread = Some(why);
                         break;
                     }
                 }
             }
             let _ = tokio::time::timeout(wait, self.ended()).await;
         }
-        let _ = self.tell(None).await;
+        let _ = self.tell(None, unread).await;
     }
 
     /// Waits until it is heard that the container has ended, which need not be waited for twice.
@@ -162,16 +174,26 @@ impl Followed {
                     continue;
                 }
             };
-            if !self.tell(Some(line.to_owned())).await {
+            if !self.tell(Some(line.to_owned()), None).await {
                 return Ok(false);
             }
         }
     }
 
-    async fn tell(&self, line: Option<String>) -> bool {
-        let read = Read { turn: self.turn, rank: self.rank, line };
+    async fn tell(&self, line: Option<String>, unread: Option<String>) -> bool {
+        let read = Read { turn: self.turn, rank: self.rank, line, unread };
         self.told.send(read).await.is_ok()
     }
+}
+
+/// Whether this program may not do what it has asked for.
+fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
+}
+
+/// What stands where a log can't be read.
+fn unread_line(why: &str) -> String {
+    format!("[… the log can't be read: {why} …]")
 }
 
 /// The second that a time is in: a request takes no part of one, and would round it up.
@@ -189,6 +211,8 @@ fn is_time(text: &str) -> bool {
 pub(crate) struct Kept {
     lines: VecDeque<String>,
     bytes: usize,
+    /// How many bytes came before those.
+    left_out: usize,
 }
 
 impl Kept {
@@ -201,11 +225,20 @@ impl Kept {
         while self.bytes > Self::MOST {
             let Some(first) = self.lines.pop_front() else { break };
             self.bytes -= first.len() + 1;
+            self.left_out += first.len() + 1;
         }
     }
 
+    /// All that is kept, after a line that says what is left out.
     pub(crate) fn text(&self) -> String {
-        self.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+        let left_out = match self.left_out {
+            0 => String::new(),
+            bytes => format!("[… {bytes} bytes left out …]\n"),
+        };
+        [left_out.as_str()]
+            .into_iter()
+            .chain(self.lines.iter().flat_map(|line| [line.as_str(), "\n"]))
+            .collect()
     }
 
     /// The last ones.
@@ -225,8 +258,12 @@ mod tests {
         for _ in 0..2000 {
             kept.add(&line);
         }
+        assert!(Kept::default().text().is_empty());
         kept.add("the last");
-        assert!(kept.text().len() <= Kept::MOST && kept.text().len() > Kept::MOST - 2000);
+        let text = kept.text();
+        let (mark, rest) = text.split_once('\n').unwrap();
+        assert!(rest.len() <= Kept::MOST && rest.len() > Kept::MOST - 2000);
+        assert_eq!(mark, format!("[… {} bytes left out …]", 2000 * 1001 + "the last\n".len() - rest.len()));
         assert_eq!(kept.last(1), ["the last"]);
         assert_eq!(second("2026-01-01T00:00:00.923456789Z").as_deref(), Some("2026-01-01T00:00:00Z"));
         assert_eq!(second(""), None);

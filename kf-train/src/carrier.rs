@@ -11,7 +11,7 @@ use crate::JobSpec;
 use crate::ranks::RankRequest;
 
 pub use crate::error_file::{ERROR_FILE, ErrorFile};
-pub use crate::launch::{JobFeed, Suspect, culprit};
+pub use crate::launch::{JobFeed, Suspect, check_attempt_id, culprit};
 pub use crate::progress::Note;
 pub use crate::rank::PROGRESS_FILE;
 

@@ -19,7 +19,7 @@ use super::kinds::{Draft, Kind, LATE, Made};
 use super::names::{ATTEMPT, BEGAN, JOB, SPEC, VERDICT, WOKEN, labels, object_name, restart_of, selector};
 use super::options::PodOptions;
 use super::pods::{Start, template};
-use crate::answer::{in_time, with_causes};
+use crate::answer::{in_time, said};
 use crate::clock::Clock;
 use crate::objects::TrainingRuntime;
 use crate::pod::whole_seconds;
@@ -63,8 +63,26 @@ impl Cluster {
         Api::namespaced_with(self.client.clone(), &self.namespace, &self.kind.resource())
     }
 
+    /// Refuses a namespace whose name is none: an empty one would stand for all there are.
+    ///
+    /// # Errors
+    /// [`Error::Carrier`] of what was to be done.
+    fn check_namespace(&self, what: &str, name: &str) -> Result<()> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let namespace = &self.namespace;
+        if !namespace.is_empty() && namespace.len() <= 63 && namespace.bytes().all(allowed) {
+            return Ok(());
+        }
+        let reason = format!(
+            "the launcher's namespace is {namespace:?}; give `KubeLauncher::new` the name of one: 1 to 63 lowercase letters, \
+             digits and `-`"
+        );
+        Err(Error::Carrier { what: format!("{what} `{name}`"), reason, retryable: false })
+    }
+
     /// Those of one job, one for each start that is still there.
     async fn objects_of(&self, name: &str) -> Result<Vec<DynamicObject>> {
+        self.check_namespace("look for a job", name)?;
         let list = ListParams::default().labels(&selector(name));
         let objects = in_time(self.objects().list(&list)).await.map_err(refused("look for a job", name))?;
         Ok(objects.items)
@@ -333,6 +351,7 @@ impl Cluster {
     /// # Errors
     /// What the cluster says.
     pub(super) async fn delete(&self, name: &str) -> Result<()> {
+        self.check_namespace("delete", name)?;
         let list = ListParams::default().labels(&selector(name));
         let deleted = in_time(self.objects().delete_collection(&DeleteParams::background(), &list)).await;
         deleted.map(drop).map_err(refused("delete", name))
@@ -368,22 +387,24 @@ fn left(timeout: Duration, began: i64, now: i64) -> i64 {
     whole_seconds(timeout).saturating_sub(spent).clamp(1, i64::from(i32::MAX))
 }
 
-/// What the cluster's refusal is to the caller.
+/// What the cluster's refusal of something for a job or an object of this name is to the caller.
 pub(crate) fn refused<'a>(what: &'a str, name: &'a str) -> impl Fn(kube::Error) -> Error + 'a {
     move |error| match &error {
         // Invalid, and not to be had by trying again.
         kube::Error::Api(status) if matches!(status.code, 400 | 422) => {
             Error::Job { job: name.to_owned(), reason: format!("the cluster refuses it: {}", status.message) }
         }
-        kube::Error::Api(status) => Error::Carrier {
-            what: format!("{what} `{name}`"),
-            reason: format!("{} ({}): {}", status.reason, status.code, status.message),
-            retryable: status.code == 429 || status.code >= 500 || status.code == 409,
-        },
-        other => {
-            Error::Carrier { what: format!("{what} `{name}`"), reason: with_causes(other), retryable: true }
-        }
+        other => unanswered(format!("{what} `{name}`"), other),
     }
+}
+
+/// That something was not done, and why.
+pub(super) fn unanswered(what: String, error: &kube::Error) -> Error {
+    let retryable = match error {
+        kube::Error::Api(status) => matches!(status.code, 409 | 429) || status.code >= 500,
+        _ => true,
+    };
+    Error::Carrier { what, reason: said(error), retryable }
 }
 
 #[cfg(test)]

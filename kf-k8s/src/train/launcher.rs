@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use kf_train::carrier::check_attempt_id;
 use kf_train::{Error, JobEvent, JobHandle, JobSpec, JobStatus, Launcher, Result};
 use kube::Client;
 use tokio::task::AbortHandle;
 
-use super::cluster::{Cluster, refused};
+use super::cluster::{Cluster, refused, unanswered};
 use super::follow::{Job, Verdict, follow};
 use super::kinds::Kind;
 use super::names::{job_name, object_name};
@@ -23,7 +24,12 @@ const REMEMBERED: usize = 256;
 ///
 /// Its jobs go on when this process ends: another launcher, in another process, finds them by the same attempt ids. Ranks
 /// that failed are started anew only while some launcher has the job in hand: submit it, or attach to it. What ranks print
-/// is kept in memory, the last 256 KiB of each; standard error is not kept apart.
+/// is kept in memory, the last 256 KiB of each, after a line that says how much is left out before; standard error is not kept
+/// apart.
+///
+/// Where the cluster makes none of a job's pods, such as for a quota, [`JobEvent::Waiting`] says why, by the events of what is
+/// to make them: that takes the right to list events, which an engine has that may make
+/// [single pods](crate::manifests::Options::single_pods).
 #[derive(Debug)]
 pub struct KubeLauncher {
     cluster: Arc<Cluster>,
@@ -37,7 +43,8 @@ struct Jobs {
 }
 
 impl KubeLauncher {
-    /// Runs jobs in a namespace, by objects of a kind.
+    /// Runs jobs in a namespace, by objects of a kind. What is asked of a namespace whose name is none, such as an empty one, is
+    /// an error.
     pub fn new(client: Client, namespace: impl Into<String>, kind: Kind, options: PodOptions) -> Self {
         let cluster = Cluster { client, namespace: namespace.into(), kind, options };
         Self { cluster: Arc::new(cluster), jobs: Mutex::default() }
@@ -54,8 +61,8 @@ impl KubeLauncher {
     /// # Errors
     /// What the cluster says.
     pub async fn discover(client: &Client) -> Result<Kind> {
-        let groups =
-            client.list_api_groups().await.map_err(refused("ask for the API groups of", "the cluster"))?;
+        let groups = client.list_api_groups().await;
+        let groups = groups.map_err(|error| unanswered("ask for the cluster's API groups".into(), &error))?;
         let versions: Vec<_> = groups.groups.into_iter().flat_map(|group| group.versions).collect();
         for kind in Kind::INSTALLED {
             let wanted = kind.resource();
@@ -152,6 +159,7 @@ impl Launcher for KubeLauncher {
 
     async fn submit(&self, spec: JobSpec, attempt_id: &str) -> Result<JobHandle> {
         spec.check()?;
+        check_attempt_id(&spec.name, attempt_id)?;
         let handle = JobHandle::new(KIND, attempt_id);
         let conflict = || Error::Conflict { attempt: attempt_id.to_owned() };
         if let Some(job) = self.known(attempt_id) {

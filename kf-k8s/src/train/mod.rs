@@ -10,6 +10,7 @@ pub(crate) mod names;
 mod node;
 mod options;
 pub(crate) mod pods;
+mod refusals;
 
 pub use gang::{Gang, Nearness};
 pub use kinds::Kind;

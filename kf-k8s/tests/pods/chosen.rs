@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use tokio::runtime::Runtime;
 
 use super::{
-    conformance, elastic, faults, gangs, jobs, manifests, rights, strict, suspended, tasks, trouble,
+    conformance, elastic, faults, gangs, jobs, manifests, reasons, rights, strict, suspended, tasks, trouble,
     workflows,
 };
 
@@ -45,6 +45,7 @@ impl Chosen {
             gangs::trials,
             jobs::trials,
             manifests::trials,
+            reasons::trials,
             rights::trials,
             strict::trials,
             suspended::trials,

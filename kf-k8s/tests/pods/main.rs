@@ -13,6 +13,7 @@ mod gangs;
 mod image;
 mod jobs;
 mod manifests;
+mod reasons;
 mod rights;
 mod strict;
 mod suspended;

@@ -204,7 +204,12 @@ pub(crate) async fn were_all_used(given: &Given) {
         rule.verbs.into_iter().map(move |verb| format!("{verb} {group}/{resource}"))
     });
     let rights: BTreeSet<String> = rights.collect();
-    assert_eq!(given.asked.all(), rights, "asked for, and given");
+    // Asked where pods are late, with the right to it or without.
+    let on_time = |mut asked: BTreeSet<String>| {
+        asked.remove("list /events");
+        asked
+    };
+    assert_eq!(on_time(given.asked.all()), rights, "asked for, and given");
     assert_eq!(given.asked.granted(), rights);
 }
 

@@ -75,6 +75,12 @@ pub enum JobEvent {
         /// What failed.
         failure: Box<Failure>,
     },
+    /// This reader was slower than the job and missed so many events, which come nowhere else in it. [`JobStatus`] has them
+    /// taken into account, and [`Launcher::logs`] has the lines, within its limits.
+    ///
+    /// [`JobStatus`]: crate::JobStatus
+    /// [`Launcher::logs`]: crate::Launcher::logs
+    Missed(u64),
     /// The job ended; the last event.
     Ended(JobEnd),
 }

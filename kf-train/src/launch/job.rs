@@ -186,13 +186,14 @@ impl Job {
         self
     }
 
-    /// Calls a function with each line that a rank prints, as `[rank 0] the line`.
+    /// Calls a function with each line that a rank prints, as `[rank 0] the line`, and with how many events were
+    /// [missed](JobEvent::Missed), lines among them, where ranks print faster than it returns.
     #[must_use]
     pub fn on_line(self, sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.on_event(move |event| {
-            if let JobEvent::Line { rank, line, .. } = event {
-                sink(&format!("[rank {rank}] {line}"));
-            }
+        self.on_event(move |event| match event {
+            JobEvent::Line { rank, line, .. } => sink(&format!("[rank {rank}] {line}")),
+            JobEvent::Missed(missed) => sink(&format!("[{missed} events were missed, lines among them]")),
+            _ => {}
         })
     }
 

@@ -12,6 +12,7 @@ use kf_core::process::Spawner;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::DropGuard;
 
+use super::attempt_id::check_attempt_id;
 use super::carry::{carry, placement};
 use super::machine::gpus_for;
 use super::port::Ports;
@@ -244,31 +245,4 @@ fn check_framework(spec: &JobSpec, attempt_id: &str) -> Result<()> {
     let ports = Ports::made_up(spec.framework, spec.world_size())
         .map_err(|reason| Error::Job { job: spec.name.clone(), reason })?;
     spec.framework.rank_env(&placement(spec, attempt_id, &ports, 0)?, 0).map(drop)
-}
-
-/// An attempt id becomes a folder's name.
-fn check_attempt_id(job: &str, id: &str) -> Result<()> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if !id.is_empty() && id.len() <= 128 && !id.starts_with('.') && id.bytes().all(allowed) {
-        return Ok(());
-    }
-    let reason = format!(
-        "attempt id {id:?} is not 1 to 128 ASCII letters, digits, `.`, `_` and `-` that do not begin with `.`"
-    );
-    Err(Error::Job { job: job.to_owned(), reason })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attempt_ids_stay_inside_the_folder() {
-        for good in ["a", "run-1.task_2", &"x".repeat(128)] {
-            check_attempt_id("job", good).unwrap();
-        }
-        for bad in ["", ".", "..", "a/b", "a b", "ä", &"x".repeat(129)] {
-            assert!(check_attempt_id("job", bad).unwrap_err().to_string().contains("attempt id"), "{bad}");
-        }
-    }
 }

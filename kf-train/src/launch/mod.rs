@@ -1,5 +1,6 @@
 //! Starting the ranks of a job, and learning how they fare.
 
+mod attempt_id;
 mod carry;
 mod environment;
 mod event;
@@ -27,6 +28,7 @@ pub(crate) use gang::{Gang, GangEnd, Tell};
 pub(crate) use machine::gpus_for;
 pub(crate) use run::result_of;
 
+pub use attempt_id::check_attempt_id;
 pub use event::{JobEnd, JobEvent};
 pub use failure::{Failure, RankEnd, Suspect, culprit};
 pub use feed::JobFeed;
@@ -63,7 +65,7 @@ pub trait Launcher: Send + Sync + 'static {
 
     /// What happens to a job from now on; for the first who asks, from the beginning on. The last event is
     /// [`JobEvent::Ended`], which comes at once where the job has ended already; a reader that is too slow misses others, never
-    /// that one.
+    /// that one, and is told how many by [`JobEvent::Missed`].
     ///
     /// # Errors
     /// [`Error::Unknown`](crate::Error::Unknown) where the job is gone.

@@ -1,5 +1,6 @@
 //! What is to be done about a job, after all that is known of it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use kf_core::process::Exit;
@@ -9,8 +10,10 @@ use serde_json::Value;
 
 use super::super::kinds::State;
 use super::super::names::object_name;
+use super::super::refusals::Said;
+use super::missing::{Missing, Pods};
 use super::seen::Seen;
-use super::{Carrier, Follow, Verdict};
+use super::{Carrier, Follow, Verdict, words};
 use crate::facts::ContainerEnd;
 
 /// How many of a failed rank's last lines are told.
@@ -28,6 +31,11 @@ pub(super) enum Next {
     Gone,
     /// Its operator does not see that its time is over.
     Wake,
+    /// There are this many pods, and others are missing, of an object that was made then, in seconds since 1970.
+    AskForPods {
+        there: usize,
+        made: i64,
+    },
     /// No rank is to blame for the object's failure; the rank that was lost, where ranks may be started anew for that.
     Broken(String, Option<Box<Failure>>),
     Restart(Box<Failure>),
@@ -40,7 +48,7 @@ impl Follow {
         if self.listed.is_some() || self.lists_objects {
             return Next::Nothing;
         }
-        let Some(Carrier { state, verdict, due }) = self.object.clone() else { return Next::Nothing };
+        let Some(Carrier { state, verdict, due, made }) = self.object.clone() else { return Next::Nothing };
         let ended = self.seen.iter().all(|seen| seen.ended || seen.started.is_none());
         let quiet = ended && self.pods.values().all(|node| node.pod.over);
         if self.gone {
@@ -71,9 +79,17 @@ impl Follow {
                             .pods
                             .values()
                             .find_map(|node| node.pod.evicted.as_ref().map(ToString::to_string));
-                        let again = self.restart < self.job.spec.max_restarts;
-                        let lost = again.then(|| self.lost(evicted.as_deref())).flatten();
-                        Next::Broken(evicted.unwrap_or(message), lost.map(Box::new))
+                        let (most, lost) = (self.job.spec.max_restarts, self.lost(evicted.as_deref()));
+                        match lost {
+                            Some(lost) if self.restart < most => {
+                                Next::Broken(evicted.unwrap_or(message), Some(Box::new(lost)))
+                            }
+                            Some(lost) => Next::Broken(
+                                words::taken_away(&lost, most, evicted.is_some(), &message),
+                                None,
+                            ),
+                            None => Next::Broken(evicted.unwrap_or(message), None),
+                        }
                     }
                 }
             }
@@ -89,9 +105,42 @@ impl Follow {
                 let late = due.zip(self.clock).is_some_and(|(due, clock)| clock.seconds() > due);
                 match late && self.woken.is_none_or(|at| at.elapsed() > WAKE_AGAIN) {
                     true => Next::Wake,
-                    false => self.limits(),
+                    false => self.ask_for_pods(made).unwrap_or_else(|| self.limits()),
                 }
             }
+        }
+    }
+
+    /// Whether it is to be asked why pods are missing.
+    fn ask_for_pods(&mut self, made: i64) -> Option<Next> {
+        let (nodes, each) = (self.job.spec.nodes, self.job.spec.ranks_per_node);
+        let there: BTreeSet<usize> = self.pods.values().map(|pod| pod.node).collect();
+        // One that has run and is gone is no concern of this.
+        let never = |ranks: &[Seen]| ranks.iter().all(|seen| seen.pod.is_none());
+        let is_missing = |node: usize, ranks: &[Seen]| !there.contains(&node) && never(ranks);
+        let missing = match there.len() < nodes {
+            true => {
+                self.seen.chunks(each).enumerate().filter(|(node, ranks)| is_missing(*node, ranks)).count()
+            }
+            false => 0,
+        };
+        if missing == 0 {
+            self.missing = None;
+            return None;
+        }
+        let now = Instant::now();
+        let asks = self.missing.get_or_insert_with(|| Missing::new(now)).asks(now);
+        asks.then_some(Next::AskForPods { there: nodes.saturating_sub(missing), made })
+    }
+
+    /// Tells why pods are missing, where that is another reason than before.
+    pub(super) fn tell_missing(&mut self, there: usize, object: &str, said: &Said) {
+        let kind = self.cluster.kind.resource().kind;
+        let (wanted, namespace) = (self.job.spec.nodes, self.cluster.namespace.as_str());
+        let pods = Pods { there, wanted, kind: &kind, object, namespace };
+        let told = self.missing.as_mut().and_then(|missing| missing.said(Instant::now(), said, pods));
+        if let Some(reason) = told {
+            self.job.feed.tell(JobEvent::Waiting { reason });
         }
     }
 
@@ -101,7 +150,7 @@ impl Follow {
             return;
         }
         // What its pods have waited for.
-        self.waits = None;
+        (self.waits, self.missing) = (None, None);
         self.suspended = (true, gone);
         let kind = self.cluster.kind.resource().kind;
         let name = object_name(&self.job.name, self.restart);
@@ -119,10 +168,11 @@ impl Follow {
 
     fn succeeded(&mut self) -> JobEnd {
         match (&self.job.spec.program, self.result.take()) {
-            (Program::Ranks { .. }, None) => JobEnd::Broken {
-                reason: "rank 0 ended with exit code 0 but its log holds no result of it".into(),
-                retryable: false,
-            },
+            (Program::Ranks { entry, .. }, None) => {
+                let unread = self.seen.first().and_then(|seen| seen.unread.as_deref());
+                let reason = words::no_result(entry, &self.cluster.options.image, unread);
+                JobEnd::Broken { reason, retryable: false }
+            }
             (_, result) => JobEnd::Succeeded { result: result.unwrap_or(Value::Null) },
         }
     }
@@ -147,15 +197,18 @@ impl Follow {
             false => RankEnd::Exited(end.exit),
         };
         let mut failure = self.failure(rank, how);
-        failure.message = message(end).map(|file| file.message);
+        let unstarted = self.seen.get(rank).and_then(|seen| seen.unstarted.as_deref());
+        failure.message = match unstarted {
+            Some(said) => Some(words::unstarted(&self.job.spec, &self.cluster.options.image, said)),
+            None => message(end).map(|file| file.message),
+        };
         Some(failure)
     }
 
     /// The rank whose pod went first, by nobody's failure: it was deleted, or its node is gone.
     fn lost(&self, why: Option<&str>) -> Option<Failure> {
         let lost = self.seen.iter().enumerate().filter(|(_, seen)| seen.was_lost());
-        // Those that left no end have gone at once; the object's failure had the others asked.
-        let (rank, seen) = lost.min_by_key(|(_, seen)| (seen.end.is_some(), seen.order))?;
+        let (rank, seen) = lost.min_by_key(|(_, seen)| seen.went())?;
         let mut failure = self.failure(rank, RankEnd::Exited(seen.exit()));
         let why = why.map_or(String::new(), |why| format!(": {why}"));
         failure.message = Some(format!("its pod was taken away{why}"));
@@ -172,8 +225,9 @@ impl Follow {
     /// What breaks the job's limits, or keeps it from running.
     fn limits(&mut self) -> Next {
         let now = Instant::now();
-        let waits =
-            self.pods.values().filter_map(|node| node.pod.waits.clone()).min_by_key(|wait| !wait.hopeless);
+        let waiting = self.pods.values().filter_map(|node| Some((&node.pod.name, node.pod.waits.clone()?)));
+        let first = waiting.min_by_key(|(_, wait)| !wait.hopeless);
+        let waits = first.map(|(pod, wait)| words::waits(pod, wait));
         match (waits, &mut self.waits) {
             (Some(wait), Some((since, told))) if wait.hopeless == told.hopeless => {
                 if wait.hopeless && now - *since > HOPELESS_AFTER {
@@ -199,7 +253,9 @@ impl Follow {
             let (Some(started), Some(heard), None) = (seen.started, seen.heard, &seen.end) else { continue };
             if !seen.begun && now - started > spec.start_timeout {
                 let end = RankEnd::NotStarted(spec.start_timeout.as_secs_f64());
-                return Next::Suspend(Verdict::Failed(Box::new(self.failure(rank, end))));
+                let mut failure = self.failure(rank, end);
+                failure.message = seen.unread.as_deref().map(words::unheard);
+                return Next::Suspend(Verdict::Failed(Box::new(failure)));
             }
             if let Some(limit) = spec.progress_timeout.filter(|limit| seen.begun && now - heard > *limit) {
                 let end = RankEnd::Hung(limit.as_secs_f64());

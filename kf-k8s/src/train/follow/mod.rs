@@ -1,8 +1,10 @@
 //! A job that is followed: what its pods and their logs tell, until it has ended.
 
 mod decide;
+mod missing;
 mod seen;
 mod take;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -22,6 +24,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use self::decide::Next;
+use self::missing::Missing;
 use self::seen::Seen;
 use super::cluster::Cluster;
 use super::kinds::State;
@@ -100,6 +103,8 @@ struct Carrier {
     verdict: Option<Verdict>,
     /// When its time is over, in seconds since 1970, where its operator has to be told.
     due: Option<i64>,
+    /// When it was made, in seconds since 1970.
+    made: i64,
 }
 
 struct Follow {
@@ -116,6 +121,8 @@ struct Follow {
     there: bool,
     /// How many ends of ranks were seen.
     ends: u64,
+    /// How many ranks were seen to be asked to go.
+    left: u64,
     /// How many logs were read.
     turns: u64,
     seen: Vec<Seen>,
@@ -127,6 +134,8 @@ struct Follow {
     gone: bool,
     result: Option<Value>,
     waits: Option<(Instant, Wait)>,
+    /// That pods are missing, while that is so.
+    missing: Option<Missing>,
     /// Whether it was told that the job is suspended, and that its pods have gone.
     suspended: (bool, bool),
     /// The cluster's, where it is needed.
@@ -151,6 +160,7 @@ impl Follow {
             lists_objects: false,
             there: false,
             ends: 0,
+            left: 0,
             turns: 0,
             seen: Vec::new(),
             before: BTreeSet::new(),
@@ -158,6 +168,7 @@ impl Follow {
             gone: false,
             result: None,
             waits: None,
+            missing: None,
             suspended: (false, false),
             clock: None,
             woken: None,
@@ -176,7 +187,7 @@ impl Follow {
         self.before.clear();
         self.seen = (0..self.job.spec.world_size()).map(|_| Seen::default()).collect();
         (self.object, self.gone, self.result, self.waits) = (None, false, None, None);
-        (self.suspended, self.woken) = ((false, false), None);
+        (self.suspended, self.woken, self.missing) = ((false, false), None, None);
         self.logs.abort_all();
         if restart > 0 {
             self.job.logs().clear();
@@ -235,6 +246,11 @@ impl Follow {
                     if let Err(error) = self.cluster.wake(&name).await {
                         debug!(%error, "its operator is not told that its time is over; that is tried again");
                     }
+                }
+                Next::AskForPods { there, made } => {
+                    let name = object_name(&self.job.name, self.restart);
+                    let said = self.cluster.refusal(&name, made).await;
+                    self.tell_missing(there, &name, &said);
                 }
                 Next::Broken(reason, lost) => {
                     let name = object_name(&self.job.name, self.restart);

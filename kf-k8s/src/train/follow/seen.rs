@@ -19,11 +19,17 @@ pub(super) struct Seen {
     pub(super) begun: bool,
     pub(super) heard: Option<Instant>,
     pub(super) progress: Option<Progress>,
+    /// Why its log can't be read, where that is so.
+    pub(super) unread: Option<String>,
+    /// What the node says, where it could not start its program.
+    pub(super) unstarted: Option<String>,
     /// Whether all of its log was read.
     pub(super) read: bool,
     pub(super) end: Option<ContainerEnd>,
     /// How many ends were seen before it.
     pub(super) order: u64,
+    /// How many ranks were seen to be asked to go before its pod was; none where it was not seen.
+    pub(super) left: Option<u64>,
     /// Whether it was asked to end.
     pub(super) asked: bool,
     pub(super) ended: bool,
@@ -41,6 +47,12 @@ impl Seen {
         self.started.is_some() && badly && !self.failed()
     }
 
+    /// What orders the lost by when they went. One that was not seen to be asked, and left no end, has gone at once; the job's
+    /// failure has the others asked.
+    pub(super) fn went(&self) -> (bool, Option<u64>, u64) {
+        (self.left.is_none() && self.end.is_some(), self.left, self.order)
+    }
+
     /// How it ended; of one whose pod went before its end was seen, that it was asked to end.
     pub(super) fn exit(&self) -> Exit {
         self.end.as_ref().map_or(Exit::Signal(15), |end| end.exit)
@@ -50,6 +62,20 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_that_was_asked_to_go_went_first() {
+        let exit = Exit::Signal(9);
+        let end = || Some(ContainerEnd { exit, at: 0, out_of_memory: false, message: None });
+        let seen = |left, order, end| Seen { left, order, end, ..Seen::default() };
+        let first =
+            |all: &[Seen]| all.iter().enumerate().min_by_key(|(_, seen)| seen.went()).map(|(rank, _)| rank);
+        // Both are killed when their grace is over, in any order.
+        assert_eq!(first(&[seen(Some(1), 0, end()), seen(Some(0), 1, end())]), Some(1));
+        assert_eq!(first(&[seen(Some(0), 0, end()), seen(None, 0, None)]), Some(1));
+        assert_eq!(first(&[seen(None, 0, end()), seen(Some(0), 1, None)]), Some(1));
+        assert_eq!(first(&[seen(None, 1, end()), seen(None, 0, end())]), Some(1));
+    }
 
     #[test]
     fn the_lost_are_told_from_the_failed_and_the_done() {

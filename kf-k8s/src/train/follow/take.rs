@@ -73,8 +73,13 @@ impl Follow {
                 };
                 self.logs.spawn(followed.read());
             }
+            if seen.left.is_none() && pod.pod.leaves {
+                seen.left = Some(self.left);
+                self.left += 1;
+            }
             if seen.end.is_none() && fact.end.is_some() {
                 seen.end.clone_from(&fact.end);
+                seen.unstarted = pod.unstarted.get(local_rank).cloned().flatten();
                 (seen.order, seen.asked) = (self.ends, pod.pod.leaves);
                 self.ends += 1;
             }
@@ -123,7 +128,12 @@ impl Follow {
                 self.gone = object.metadata.deletion_timestamp.is_some();
                 self.there = true;
                 let kind = self.cluster.kind;
-                self.object = Some(Carrier { state: kind.state(&object), verdict, due: kind.due(&object) });
+                self.object = Some(Carrier {
+                    state: kind.state(&object),
+                    verdict,
+                    due: kind.due(&object),
+                    made: object.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+                });
             }
             Event::Delete(object) => self.gone |= of(&object) == Some(self.restart),
             Event::Init => (self.lists_objects, self.there) = (true, false),
@@ -131,7 +141,12 @@ impl Follow {
                 self.lists_objects = false;
                 if !self.there {
                     self.gone = true;
-                    self.object.get_or_insert(Carrier { state: State::Active, verdict: None, due: None });
+                    self.object.get_or_insert(Carrier {
+                        state: State::Active,
+                        verdict: None,
+                        due: None,
+                        made: 0,
+                    });
                 }
             }
         }
@@ -139,8 +154,12 @@ impl Follow {
 
     /// Takes up a line of a log.
     pub(super) fn read(&mut self, read: Read) {
-        let Read { turn, rank, line } = read;
+        let Read { turn, rank, line, unread } = read;
         let Some(seen) = self.seen.get_mut(rank).filter(|seen| seen.turn == turn) else { return };
+        // What is read again is read.
+        if unread.is_some() || line.is_some() {
+            seen.unread = unread;
+        }
         let Some(line) = line else {
             seen.read = true;
             return;

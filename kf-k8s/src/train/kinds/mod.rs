@@ -112,6 +112,15 @@ impl Kind {
         }
     }
 
+    /// The names of what makes an object's pods, itself or by others.
+    pub(super) fn makers(self, name: &str) -> Vec<String> {
+        match self {
+            Self::Job | Self::PyTorchJob => vec![name.to_owned()],
+            // A TrainJob's JobSet has its name.
+            Self::JobSet | Self::TrainJob => vec![name.to_owned(), format!("{name}-{}-0", jobset::JOB)],
+        }
+    }
+
     /// The label with a pod's number in the job.
     pub(crate) fn index_label(self) -> &'static str {
         match self {

@@ -139,7 +139,7 @@ impl JobStatus {
         }
         match event {
             JobEvent::RankStarted { rank, pid } => self.rank_started(now, *rank, *pid),
-            JobEvent::Line { .. } => {}
+            JobEvent::Line { .. } | JobEvent::Missed(_) => {}
             JobEvent::Progress { rank, progress } => self.progress(now, *rank, progress),
             JobEvent::RankEnded { rank, exit } => {
                 // The end of one that is to be started is that of the process before.
@@ -240,6 +240,14 @@ impl JobStatus {
             if matches!(rank.state, RankState::Running { .. }) {
                 rank.state = if succeeded { RankState::Succeeded } else { RankState::Failed { exit: None } };
             }
+        }
+        // One whose program could not be started is not told to have been.
+        if let JobEnd::Failed(failure) = end
+            && let RankEnd::Exited(exit) = failure.end
+            && let Some(rank) =
+                self.ranks.get_mut(failure.rank).filter(|rank| rank.state == RankState::Pending)
+        {
+            rank.state = RankState::Failed { exit: Some(exit) };
         }
         if let Some(trainer) = &mut self.trainer_status {
             let told = trainer.progress_percentage.is_some();

@@ -50,6 +50,15 @@ fn conditions(status: &JobStatus) -> Vec<String> {
 }
 
 #[test]
+fn a_rank_that_failed_before_it_started_has_failed() {
+    let exit = Exit::Code(128);
+    let end = JobEnd::Failed(failure(RankEnd::Exited(exit)));
+    let status = fold(2, &[(1, JobEvent::Missed(7)), (2, JobEvent::Ended(end))]);
+    assert_eq!(status.ranks[0].state, RankState::Pending);
+    assert_eq!(status.ranks[1].state, RankState::Failed { exit: Some(exit) });
+}
+
+#[test]
 fn ranks_that_were_ended_while_a_job_waits_are_not_started_yet() {
     let waiting = JobEvent::Waiting { reason: "it is suspended".into() };
     let run = [(1, started(0)), (2, started(1)), (3, waiting), (4, ended(0, 143)), (5, ended(1, 143))];
