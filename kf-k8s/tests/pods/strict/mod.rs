@@ -70,6 +70,7 @@ async fn applied(given: Given) {
         let mut options = Options::new(&given.namespace);
         options.pod_security = level;
         options.pod_groups = true;
+        options.workflow = Some("kf-workflow".into());
         options.egress = vec![Endpoint::tcp("10.20.0.0/16", 443), Endpoint::udp("fd00::a/128", 53)];
         let protocols: Vec<_> = options.egress.iter().map(|endpoint| endpoint.protocol).collect();
         are_all(&protocols, "src/manifests/options.rs", "Protocol");

@@ -89,6 +89,9 @@ fn options(name: &str) -> Options {
             delete_delay_duration: Some("30s".into()),
         }),
         deadline: Some(3600),
+        image_pull_policy: Some("IfNotPresent".into()),
+        env: vec![("A".into(), "b".into())],
+        secrets: vec!["keys".into()],
         ..Options::new(image::NAME, "/program")
     };
     // What a pipeline takes is its own matter.
