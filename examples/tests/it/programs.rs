@@ -158,7 +158,7 @@ fn no_step_outlives_a_killed_program() {
 #[cfg(feature = "pods")]
 #[test]
 fn pods_prints_what_its_namespace_needs() {
-    let pods = |words: &[&str]| Command::new(env!("CARGO_BIN_EXE_pods")).args(words).output().unwrap();
+    let pods = |words: &[&str]| Command::new(env!("CARGO_BIN_EXE_k8s_tasks")).args(words).output().unwrap();
     let output = pods(&["manifests", "10.20.0.7/32", "9000"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
