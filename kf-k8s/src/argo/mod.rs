@@ -107,6 +107,7 @@ use kf_pipeline::spec::PipelineFile;
 pub use error::{Error, Result};
 pub use options::{Given, Options};
 
+use crate::manifests::PodSecurity;
 use crate::objects::Workflow;
 use crate::objects::argo::{Arguments, Artifact, Parameter, WorkflowSpec};
 use exporter::{Exporter, Variant};
@@ -119,6 +120,10 @@ use exporter::{Exporter, Variant};
 /// nothing for.
 pub fn workflow(file: &PipelineFile, options: &Options) -> Result<Workflow> {
     Plan::new(file)?;
+    if options.pod_security == PodSecurity::Restricted && options.user == Some(0) {
+        let problem = "`Options::user` is 0, and restricted pods don't run as root; choose another, or another `pod_security`";
+        return Err(Error::unsupported("root", problem));
+    }
     let mut exporter = Exporter::new(file, options)?;
     if exporter.kf.max_tasks.is_some_and(|most| i64::from(most) < 1) {
         return Err(Error::unsupported("root", "it runs at most 0 tasks at once"));

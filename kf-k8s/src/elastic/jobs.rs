@@ -20,6 +20,9 @@ use crate::train::{Kind, PodOptions};
 const SPEC: &str = "kf.dev/elastic";
 /// How much of a log is searched for the last round.
 const TAIL: i64 = 5000;
+/// How much of one is given.
+const LINES: i64 = 10_000;
+const MOST_BYTES: i64 = 16 << 20;
 /// How many pods' logs are.
 const LOGS: usize = 3;
 /// How often it is looked whether a job has ended.
@@ -110,7 +113,7 @@ impl ElasticJobs {
         let mut logs = Vec::new();
         for pod in pods.iter().filter(|pod| phase(pod) != "Pending").take(LOGS) {
             // What can't be read tells nothing.
-            logs.extend(self.log(pod, Some(TAIL)).await.ok());
+            logs.extend(self.log(pod, TAIL).await.ok());
         }
         status.round = latest(logs);
         Ok(status)
@@ -122,11 +125,14 @@ impl ElasticJobs {
     /// As [`status`](Self::status), but goes on where the cluster can't be reached for a while.
     pub async fn wait(&self, name: &str) -> Result<ElasticStatus> {
         loop {
-            match self.find(name).await {
-                Ok((job, object)) if status(&job, self.kind, &object, &[]).state.is_over() => {
-                    return self.status(name).await;
-                }
-                Ok(_) => {}
+            let over = match self.find(name).await {
+                Ok((job, object)) => status(&job, self.kind, &object, &[]).state.is_over(),
+                Err(error) if error.is_retryable() => false,
+                Err(error) => return Err(error),
+            };
+            match if over { self.status(name).await.map(Some) } else { Ok(None) } {
+                Ok(Some(ended)) => return Ok(ended),
+                Ok(None) => {}
                 Err(error) if error.is_retryable() => {
                     tracing::warn!(job = name, %error, "it can't be looked at");
                 }
@@ -136,7 +142,8 @@ impl ElasticJobs {
         }
     }
 
-    /// What the pod of a node has printed: its agent and its ranks. Of several that have had the node's number, the last one.
+    /// What the pod of a node has printed last, 10,000 lines or 16 MiB of them: its agent and its ranks. Of several that have
+    /// had the node's number, the last one.
     ///
     /// # Errors
     /// [`Error::Job`] where there is no such pod; [`Error::Carrier`].
@@ -150,7 +157,7 @@ impl ElasticJobs {
         let last = pods.max_by_key(|pod| pod.metadata.creation_timestamp.clone());
         let missing =
             || Error::Job { job: name.to_owned(), reason: format!("it has no pod of number {node}") };
-        self.log(&last.ok_or_else(missing)?, None).await
+        self.log(&last.ok_or_else(missing)?, LINES).await
     }
 
     /// Removes a job and its pods, which are asked to end; does nothing where there is none.
@@ -209,10 +216,11 @@ impl ElasticJobs {
         Ok(pods.map_err(refused("look at the pods of", name))?.items)
     }
 
-    async fn log(&self, pod: &Pod, tail_lines: Option<i64>) -> Result<String> {
+    async fn log(&self, pod: &Pod, lines: i64) -> Result<String> {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let container = Some(Kind::from(self.kind).container(0));
-        let params = LogParams { container, tail_lines, ..LogParams::default() };
+        let (tail_lines, limit_bytes) = (Some(lines), Some(MOST_BYTES));
+        let params = LogParams { container, tail_lines, limit_bytes, ..LogParams::default() };
         in_time(self.cluster.pods().logs(name, &params)).await.map_err(refused("read the log of pod", name))
     }
 }

@@ -355,7 +355,7 @@ impl Executor for PodExecutor {
             return Err(ExecutorError::Start(nameless.into()));
         }
         let request = attempt.to_request(MOST_REQUEST, &shared.store).await?;
-        let fingerprint = attempt.fingerprint()?;
+        let fingerprint = attempt.fingerprint();
         let given = |reference: &Reference<'_>| given(&attempt, reference);
         let draft = Draft {
             handle: &handle,

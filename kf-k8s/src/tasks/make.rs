@@ -14,7 +14,7 @@ use super::attempt::{Asked, Canceling, Carrying, LOOK, UNWATCHED};
 use super::create::{Again, Patience, Refusal, may_be_done, refusal};
 use super::executor::Shared;
 use super::informer::Follower;
-use super::pod::{is_asked_for, is_of, pod_name};
+use super::pod::{is_of, is_of_another_run, pod_name};
 use super::problem::PodProblem;
 use super::remove::remove_pod;
 use crate::answer::{in_time, with_causes};
@@ -63,7 +63,8 @@ impl Carrying {
             match refusal {
                 Refusal::There => match in_time(pods.get_opt(&self.name)).await {
                     Ok(Some(there))
-                        if is_of(&there, &self.handle) && is_asked_for(&there, &asked_for.fingerprint) =>
+                        if is_of(&there, &self.handle)
+                            && !is_of_another_run(&there, &asked_for.fingerprint) =>
                     {
                         tracing::debug!(pod = %self.name, "it is there already");
                         unsure.maybe = false;

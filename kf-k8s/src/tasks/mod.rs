@@ -31,8 +31,8 @@
 //! it gave, under that name and starts nothing twice. What a pod gave stays until its end is committed; then the pod goes.
 //!
 //! What a task [saves](kf_pipeline::Context::save) for its next attempt goes into the artifact store as it is saved, below
-//! `beside/checkpoints`, and goes from there when the task has succeeded: a pod that is lost costs the item that it was at.
-//! The account of tasks must be allowed to list, write and delete there.
+//! `beside/checkpoints`, and goes from there when the run is over: a pod that is lost costs the item that it was at. The keys
+//! of the store that pods are given must let them list, read, write and delete there.
 //!
 //! # What the cluster does meanwhile
 //! Requests that fail, or are not answered, are sent again, later and later: an API server that is overloaded, restarted or

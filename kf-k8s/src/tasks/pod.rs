@@ -158,19 +158,19 @@ pub(super) fn pod(draft: Draft<'_>) -> Result<Pod, PlatformError> {
 
 /// Whether a pod is this attempt's, whatever became of its labels and annotations.
 pub(super) fn is_of(pod: &Pod, handle: &AttemptHandle) -> bool {
-    says(pod, &variable(OF, &handle.0))
+    let own = variable(OF, &handle.0);
+    env_of(pod).any(|there| *there == own)
 }
 
-/// Whether a pod of an attempt's handle is that attempt's, and not one of another run with the same id.
-pub(super) fn is_asked_for(pod: &Pod, fingerprint: &str) -> bool {
-    says(pod, &variable(FINGERPRINT, fingerprint))
+/// Whether a pod of an attempt's handle is not that attempt's, but one of another run with the same id.
+pub(super) fn is_of_another_run(pod: &Pod, fingerprint: &str) -> bool {
+    let own = variable(FINGERPRINT, fingerprint);
+    env_of(pod).any(|there| there.name == FINGERPRINT && *there != own)
 }
 
-fn says(pod: &Pod, variable: &EnvVar) -> bool {
+fn env_of(pod: &Pod) -> impl Iterator<Item = &EnvVar> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let mut env =
-        containers.filter(|container| container.name == CONTAINER).flat_map(|it| it.env.iter().flatten());
-    env.any(|there| there == variable)
+    containers.filter(|container| container.name == CONTAINER).flat_map(|it| it.env.iter().flatten())
 }
 
 /// What makes a process the worker of this entry.
@@ -222,7 +222,7 @@ mod tests {
         let mut own = made(None);
         own.metadata.annotations = None;
         assert!(is_of(&own, &handle) && !is_of(&own, &AttemptHandle("r-1/fit#2".into())));
-        assert!(is_asked_for(&own, "0123") && !is_asked_for(&own, "4567"));
+        assert!(!is_of_another_run(&own, "0123") && is_of_another_run(&own, "4567"));
         let spec = own.spec.unwrap();
         assert_eq!(own.metadata.name.as_deref(), Some(pod_name(&handle).as_str()));
         assert_eq!((spec.containers.len(), spec.init_containers), (1, None));

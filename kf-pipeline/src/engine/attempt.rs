@@ -387,7 +387,7 @@ async fn prepare(
             inputs: Arc::clone(&launch.inputs),
             epoch: setup.epoch,
             attempt: launch.attempt,
-            carried: None,
+            in_store: None,
         },
         run: setup.run.clone(),
         task: Arc::clone(&launch.task),

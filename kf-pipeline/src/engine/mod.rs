@@ -73,7 +73,7 @@ pub use rerun::RerunOptions;
 pub use start::StartOptions;
 pub use take_over::StandBy;
 
-use crate::component::{Components, Memory, StateMap};
+use crate::component::{Components, Memory, StateMap, checkpoint};
 use crate::mutex::locked;
 use crate::placeholder::RunNames;
 use crate::plan;
@@ -395,6 +395,12 @@ impl Inner {
                 Err(_) => {
                     tracing::warn!(%run, "something of the run may be left: it took too long to remove it")
                 }
+            }
+        }
+        if executors.iter().any(|executor| !executor.on_this_machine()) {
+            let removing = checkpoint::remove_run(self.home.artifacts(), run);
+            if tokio::time::timeout(CLEAR_UP, removing).await.is_err() {
+                tracing::warn!(%run, "what its tasks saved in the store may be left: it took too long to remove it");
             }
         }
     }

@@ -103,7 +103,7 @@ impl OutlivingSetup {
                 inputs: Values::none(),
                 epoch: 1,
                 attempt: 1,
-                carried: None,
+                in_store: None,
             },
             _permit: Default::default(),
         })

@@ -77,7 +77,7 @@ async fn usage() -> Done {
 
 /// Its children's time is its own.
 async fn usage_of_a_command() -> Done {
-    let script = "i=0; while [ $i -lt 60000 ]; do i=$((i + 1)); done; sh -c 'i=0; while [ $i -lt 60000 ]; do i=$((i + 1)); done'";
+    let script = "sh -c 'i=0; while [ $i -lt 90000 ]; do i=$((i + 1)); done'; true";
     let file = serde_json::from_value(serde_json::json!({"pipeline_spec": {
         "pipelineInfo": {"name": "command"},
         "deploymentSpec": {"executors": {"work": crate::containers::shell(script)}},

@@ -220,7 +220,11 @@ impl Driver {
 
     /// Decides, and tells the nodes. The job's end, where it has come.
     async fn decide(&mut self, options: &QuorumOptions) -> Result<Option<JobEnd>> {
+        // As one that was over: its nodes make another one as soon as all are here.
+        let over = self.state.over;
+        self.state.over |= self.is_unbegun();
         let (round, reason) = quorum(self.began.elapsed(), &self.state, options);
+        self.state.over = over;
         let is_new = self.last.as_ref().is_none_or(|last| !last.is_like(&reason));
         if is_new {
             info!(round = self.state.round.as_ref().map(|round| round.number), "{reason}");
@@ -244,6 +248,14 @@ impl Driver {
         self.tell_wait(&reason).await?;
         self.last = Some(reason);
         Ok(end)
+    }
+
+    /// Whether the round was taken over and some of its nodes, which are here, have not begun it. They never will: who told
+    /// it is gone, with the store where they were to meet.
+    fn is_unbegun(&self) -> bool {
+        let Some(round) = self.state.round.as_ref().filter(|_| !self.made) else { return false };
+        let mut here = round.nodes.iter().filter_map(|node| self.state.nodes.get(&node.id));
+        here.any(|node| !node.phase.has_begun(round.number))
     }
 
     /// Tells what is waited for, where that takes a while.
@@ -315,8 +327,46 @@ fn is_replaced(nodes: &BTreeMap<String, NodeState>, node: &Node) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::messages;
+    use super::super::options::AgentOptions;
     use super::super::quorum::Phase;
     use super::*;
+
+    /// What a coordinator tells first that took round 3 of its only node over, which is in this phase.
+    async fn told_after_taking_over(phase: Phase) -> Option<News> {
+        let options = AgentOptions::new("");
+        let meeting = Arc::new(Meeting::open(&options, "job", "a".into(), 1).await.unwrap());
+        let node = meeting.node.clone();
+        let round = Round { number: 3, restarts: 1, nodes: vec![node.clone()] };
+        let lead = Lead {
+            own: Coordinator { node: node.clone(), lead: 1, round: 3, made: false },
+            round: Some(round.clone()),
+            ended: BTreeSet::new(),
+            join_timeout: Duration::from_secs(60),
+            deadline: None,
+        };
+        let client = meeting.server.client(Duration::from_secs(60)).prefixed(&meeting.keys.lead(1));
+        let (round, result) = (Some(round), Value::Null);
+        let report = Report { node, ticket: 1, phase, round, failure: None, result, beat: 1 };
+        client.set(&messages::node("a"), serde_json::json!(report).to_string()).await.unwrap();
+        let first = news(0);
+        tokio::select! {
+            ended = coordinate(meeting.clone(), lead, options.quorum) => panic!("{ended:?}"),
+            told = client.get(&first, Duration::from_millis(500)) => {
+                told.ok().map(|bytes| serde_json::from_slice(&bytes).unwrap())
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_round_taken_over_before_all_had_begun_it_is_made_anew() {
+        for phase in [Phase::Ready, Phase::Starting, Phase::Running { round: 2 }] {
+            let told = told_after_taking_over(phase.clone()).await;
+            let Some(News::Round { round, .. }) = &told else { panic!("{phase:?}: {told:?}") };
+            assert_eq!((round.number, round.restarts, round.nodes.len()), (4, 1, 1));
+        }
+        assert_eq!(told_after_taking_over(Phase::Running { round: 3 }).await, None);
+    }
 
     #[test]
     fn a_node_is_replaced_by_a_later_one_of_its_name() {

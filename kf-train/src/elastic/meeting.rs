@@ -11,7 +11,7 @@ use tracing::{debug, info};
 use super::messages::{Coordinator, Keys, address};
 use super::options::AgentOptions;
 use super::round::{Node, Round};
-use super::serving::{local, resolve, serve_own};
+use super::serving::{local, own_name, resolve, serve_own};
 use crate::store::{StoreClient, StoreServer, StoreWatch};
 use crate::{Error, LONGEST, Result};
 
@@ -103,7 +103,7 @@ impl Meeting {
         };
         let node = Node {
             id,
-            host: options.host.clone().unwrap_or_else(|| local.to_string()),
+            host: options.host.clone().or_else(|| own_name(options)).unwrap_or_else(|| local.to_string()),
             port: server.local_addr().port(),
             name: options.name.clone(),
             ranks,

@@ -103,6 +103,13 @@ impl AgentOptions {
                 self.heartbeat, self.quorum.heartbeat_timeout
             ));
         }
+        if self.heal && self.name.is_some() && spec.ranks_per_node > 1 {
+            return wrong(format!(
+                "each of its {} ranks is a node of its own, and they can't all have one name; start an agent for each, or leave \
+                 `name` out",
+                spec.ranks_per_node
+            ));
+        }
         if self.heal && spec.progress_timeout.is_some() {
             return wrong(
                 "ranks that outlive rounds tell no progress while they wait for one: a progress_timeout is not for them"

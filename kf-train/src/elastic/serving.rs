@@ -42,6 +42,12 @@ pub(super) async fn serve_own(endpoint: &str, options: &AgentOptions) -> Result<
     }
 }
 
+/// The node's name, where that is how the others reach it: one of the endpoints is its own by it.
+pub(super) fn own_name(options: &AgentOptions) -> Option<String> {
+    let name = options.name.as_ref()?;
+    options.endpoints.iter().any(|endpoint| port_at(endpoint, name).is_some()).then(|| name.clone())
+}
+
 /// The port of an endpoint at this host.
 fn port_at(endpoint: &str, host: &str) -> Option<u16> {
     let (of, port) = endpoint.rsplit_once(':')?;

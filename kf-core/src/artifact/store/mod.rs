@@ -292,8 +292,18 @@ impl ArtifactStore {
     /// Collecting garbage leaves them, and who makes them removes them.
     ///
     /// # Errors
-    /// [`Error::Io`] where a local store's folder can't be made.
+    /// [`Error::Invalid`] where the name is not one plain part of a path; [`Error::Io`] where a local store's folder can't be
+    /// made.
     pub fn beside(&self, name: &str) -> Result<Arc<dyn ObjectStore>> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if name.is_empty() || !name.bytes().all(plain) {
+            let expected = "one part of a path, of letters, digits, `-` and `_`";
+            return Err(Error::Invalid {
+                what: "place beside the artifacts",
+                found: name.to_owned(),
+                expected,
+            });
+        }
         match &self.0.remote {
             Some(remote) => {
                 let prefix = object_store::path::Path::from_iter(["beside", name]);

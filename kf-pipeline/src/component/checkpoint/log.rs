@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Place, record};
 
 /// How much of no use may lie on the disk, beside as much as is of use, before the files are written anew.
-const SLACK: u64 = 1 << 20;
+pub(super) const SLACK: u64 = 1 << 20;
 /// No file of ours is larger.
 pub(super) const LARGEST_FILE: u64 = 256 << 20;
 const SUFFIX: &str = "log";
@@ -76,19 +76,26 @@ impl Log {
         self.values.get(key).map(|value| Arc::clone(&value.text))
     }
 
-    /// Saves a value, unless more than `most` bytes would be saved then.
-    pub(super) fn put(&mut self, key: &str, text: &str, most: u64) -> Result<(), PutError> {
+    /// The bytes of the records that are of use.
+    pub(super) fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// The record of a value, unless more than `most` bytes would be saved with it.
+    pub(super) fn record(&self, key: &str, text: &str, most: u64) -> Result<String, PutError> {
         let line = record::encode(key, text).map_err(io::Error::from)?;
+        let live = self.live - self.values.get(key).map_or(0, |value| value.size) + line.len() as u64;
+        if live > most { Err(PutError::TooMuch(live)) } else { Ok(line) }
+    }
+
+    /// Saves a value by its record.
+    pub(super) fn put(&mut self, key: &str, text: &str, line: &str) -> io::Result<()> {
         let size = line.len() as u64;
-        let live = self.live - self.values.get(key).map_or(0, |value| value.size) + size;
-        if live > most {
-            return Err(PutError::TooMuch(live));
-        }
         let mut file = match self.file.take() {
             Some(file) => file,
             None => self.create()?,
         };
-        let written = append(&mut file, &line, self.torn);
+        let written = append(&mut file, line, self.torn);
         self.file = Some(file);
         self.torn = written.is_err();
         written?;
@@ -175,7 +182,11 @@ impl Log {
     }
 
     /// All records that are of use.
-    pub(super) fn lines(&self) -> impl Iterator<Item = io::Result<String>> {
+    pub(super) fn text(&self) -> io::Result<String> {
+        self.lines().collect()
+    }
+
+    fn lines(&self) -> impl Iterator<Item = io::Result<String>> {
         self.values.iter().map(|(key, value)| Ok(record::encode(key, &value.text)?))
     }
 

@@ -5,7 +5,7 @@
 //! A folder for each digest of the task's inputs keeps what was saved for others apart. Attempts away from the engine
 //! have it in the artifact store, too, where the next one finds it.
 
-mod carried;
+mod in_store;
 mod log;
 mod record;
 #[cfg(test)]
@@ -26,7 +26,7 @@ use super::{Context, TaskError, TaskResult};
 use crate::mutex::locked;
 use crate::scheduler::Values;
 use crate::task_folder::task_folder;
-pub(crate) use carried::{Carried, Open};
+pub(crate) use in_store::{InStore, Open, remove_run};
 use log::{Log, PutError};
 
 /// The folder's name below the task's.
@@ -71,7 +71,7 @@ pub(crate) struct Origin {
     pub(crate) epoch: u64,
     pub(crate) attempt: u32,
     /// Where this is not the engine's place.
-    pub(crate) carried: Option<Carried>,
+    pub(crate) in_store: Option<InStore>,
 }
 
 impl Origin {
@@ -125,7 +125,7 @@ pub(crate) struct Checkpoints(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     place: LazyLock<Place, Box<dyn FnOnce() -> Place + Send>>,
-    carried: Option<Carried>,
+    stored: Option<InStore>,
     log: Mutex<Option<Log>>,
 }
 
@@ -136,8 +136,8 @@ impl Checkpoints {
 
     /// Those of an attempt. Its place is found once it is needed.
     pub(crate) fn of(origin: Origin) -> Self {
-        match origin.carried.clone() {
-            Some(carried) => Self::carried(move || origin.place(), carried),
+        match origin.in_store.clone() {
+            Some(stored) => Self::in_store(move || origin.place(), stored),
             None => Self::lazily(move || origin.place()),
         }
     }
@@ -148,17 +148,17 @@ impl Checkpoints {
     }
 
     /// The same, brought from the store and put there.
-    fn carried(place: impl FnOnce() -> Place + Send + 'static, carried: Carried) -> Self {
-        Self::with_all(Box::new(place), Some(carried))
+    fn in_store(place: impl FnOnce() -> Place + Send + 'static, stored: InStore) -> Self {
+        Self::with_all(Box::new(place), Some(stored))
     }
 
-    fn with_all(place: Box<dyn FnOnce() -> Place + Send>, carried: Option<Carried>) -> Self {
-        Self(Arc::new(Inner { place: LazyLock::new(place), carried, log: Mutex::new(None) }))
+    fn with_all(place: Box<dyn FnOnce() -> Place + Send>, stored: Option<InStore>) -> Self {
+        Self(Arc::new(Inner { place: LazyLock::new(place), stored, log: Mutex::new(None) }))
     }
 
     fn open(&self) -> std::io::Result<Log> {
-        if let Some(carried) = &self.0.carried {
-            carried.bring(&self.0.place)?;
+        if let Some(stored) = &self.0.stored {
+            stored.bring(&self.0.place)?;
         }
         Log::open(&self.0.place)
     }
@@ -186,21 +186,21 @@ impl Checkpoints {
             let most = "is the most; write it to a file of your own and save the path";
             return refuse(format!("the value has {} bytes, and {LONGEST_VALUE} {most}", value.len()));
         }
-        self.with(key, |log| match log.put(key, value, MOST) {
-            Ok(()) => match &self.0.carried {
-                None => Ok(()),
-                Some(carried) => {
-                    let put = record::encode(key, value)
-                        .map_err(std::io::Error::from)
-                        .and_then(|record| carried.put(&self.0.place, record, || log.lines().collect()));
-                    put.map_err(|error| self.failed("save", key, &error))
+        self.with(key, |log| {
+            let saved = log.record(key, value, MOST).and_then(|record| {
+                // First where others find it, so that nobody takes it for saved that is not.
+                if let Some(stored) = &self.0.stored {
+                    stored.put(&self.0.place, log, &record)?;
                 }
-            },
-            Err(PutError::Io(error)) => Err(self.failed("save", key, &error)),
-            Err(PutError::TooMuch(size)) => {
-                let most = "is the most; save less for each item, or the path of a file of your own";
-                refuse(format!("the task would have {size} bytes saved, and {MOST} {most}"))
-            }
+                Ok(log.put(key, value, &record)?)
+            });
+            saved.or_else(|error| match error {
+                PutError::Io(error) => Err(self.failed("save", key, &error)),
+                PutError::TooMuch(size) => {
+                    let most = "is the most; save less for each item, or the path of a file of your own";
+                    refuse(format!("the task would have {size} bytes saved, and {MOST} {most}"))
+                }
+            })
         })
     }
 

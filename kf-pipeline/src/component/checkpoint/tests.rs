@@ -71,9 +71,10 @@ fn what_cannot_be_saved_is_refused() {
     let found = problem(context.saved::<u32>("a"));
     assert!(found.contains("`a` was saved as something else, expected u32") && found.contains("another key"));
     let mut log = Log::open(&place(folder.path(), 1, 2)).unwrap();
-    assert!(matches!(log.put("b", "\"0123456789\"", 60), Err(PutError::TooMuch(_))));
-    log.put("b", "1", 1000).unwrap();
-    assert!(matches!(log.put("b", "\"01234567890123456789\"", 90), Err(PutError::TooMuch(_))));
+    assert!(matches!(log.record("b", "\"0123456789\"", 60), Err(PutError::TooMuch(_))));
+    let record = log.record("b", "1", 1000).unwrap();
+    log.put("b", "1", &record).unwrap();
+    assert!(matches!(log.record("b", "\"01234567890123456789\"", 90), Err(PutError::TooMuch(_))));
     assert_eq!(log.get("b").as_deref(), Some("1"));
 }
 
@@ -172,7 +173,7 @@ fn other_inputs_have_another_place() {
     let run = Path::new("run");
     let place = |value: u32, task: &str| {
         let inputs = Arc::new(Values::new(vec![("n".into(), Arc::new(Json::from(value)))], Vec::new()));
-        Origin { run: run.into(), task: task.into(), inputs, epoch: 1, attempt: 1, carried: None }
+        Origin { run: run.into(), task: task.into(), inputs, epoch: 1, attempt: 1, in_store: None }
             .place()
             .folder
     };

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::build::Build;
 use super::parcel::{pack, unpack};
-use crate::component::checkpoint::{Carried, Open, Origin};
+use crate::component::checkpoint::{InStore, Open, Origin};
 use crate::component::{Components, LogLines, ProgressSink, StandardOutput};
 use crate::engine::{Attempt, ExecutorError, Work};
 use crate::placeholder::RunNames;
@@ -66,16 +66,12 @@ impl Attempt {
         pack(&RemoteAttempt::of(self), most, store).await.map_err(start)
     }
 
-    /// What tells this attempt from those of other runs that have the same id: the same however often it is submitted, by
-    /// whichever engine carries the run.
-    ///
-    /// # Errors
-    /// [`ExecutorError::Start`] where the attempt has no JSON form.
-    pub fn fingerprint(&self) -> Result<String, ExecutorError> {
-        let mut asked = RemoteAttempt::of(self);
-        (asked.saved.epoch, asked.build) = (0, None);
-        let text = serde_json::to_vec(&asked).map_err(|error| ExecutorError::Start(error.to_string()))?;
-        Ok(Digest::of(text).to_hex()[..32].to_owned())
+    /// What tells this attempt from those of other runs that have the same id, and from others of its own: the same however
+    /// often it is submitted, by whichever engine carries the run.
+    pub fn fingerprint(&self) -> String {
+        let Self { run, task, number, names, checkpoint, .. } = self;
+        let text = format!("1 {run} {} {number} {} {task}", names.created_at, checkpoint.of_inputs());
+        Digest::of(text).to_hex()[..32].to_owned()
     }
 }
 
@@ -169,6 +165,12 @@ impl RemoteAttempt {
         std::fs::create_dir_all(&outputs)
             .map_err(|error| lost(format!("make folder `{}`: {error}", outputs.display())))?;
         let outputs = self.declared.artifacts.keys().map(|name| (name.clone(), outputs.join(name))).collect();
+        let of_task = task_folder(Path::new(""), &self.task);
+        let of_task = of_task.to_string_lossy();
+        let run = self.run.to_string();
+        let of_run = [&*run, &*self.created_at].into_iter();
+        let saved: Vec<_> = of_run.chain(of_task.split('/')).chain([&*self.saved.inputs]).collect();
+        let in_store = Some(InStore::new(Arc::clone(open), &saved));
         let names = RunNames {
             resource_name: self.resource_name,
             uuid: self.run.to_string(),
@@ -181,11 +183,6 @@ impl RemoteAttempt {
                 crate::TaskState::Succeeded.as_str()
             },
         };
-        let of_task = task_folder(Path::new(""), &self.task);
-        let of_task = of_task.to_string_lossy();
-        let run = self.run.to_string();
-        let saved: Vec<_> =
-            [&*run].into_iter().chain(of_task.split('/')).chain([&*self.saved.inputs]).collect();
         Ok(Attempt {
             checkpoint: Origin {
                 run: Arc::from(folder),
@@ -193,7 +190,7 @@ impl RemoteAttempt {
                 inputs: Values::none(),
                 epoch: self.saved.epoch,
                 attempt: self.number,
-                carried: Some(Carried::new(Arc::clone(open), &saved)),
+                in_store,
             },
             run: self.run,
             task: self.task,

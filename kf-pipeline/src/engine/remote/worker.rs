@@ -106,11 +106,7 @@ impl RemoteTasks {
         }
         let answer = Answer { reply, usage };
         let text = answer.pack(MOST_REPLY, &store).await.map_err(WorkerError::failed)?;
-        let told = tell(&answer.reply, text);
-        if let (Ok(()), Some(saved)) = (&told, &attempt.checkpoint.carried) {
-            saved.forget();
-        }
-        told
+        tell(&answer.reply, text)
     }
 
     /// What is to be run, ready to be; or what is replied where there is nothing.

@@ -86,6 +86,20 @@ pub enum Phase {
     Leaving,
 }
 
+impl Phase {
+    /// Whether its ranks have begun a round, whatever became of them; of one that leaves, that does not matter.
+    pub(super) fn has_begun(&self, number: u64) -> bool {
+        match self {
+            Self::Starting | Self::Ready => false,
+            Self::Running { round }
+            | Self::Succeeded { round }
+            | Self::Failed { round, .. }
+            | Self::Stuck { round, .. } => *round >= number,
+            Self::Leaving => true,
+        }
+    }
+}
+
 /// A node, as the coordinator sees it. Times are of the coordinator's own clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeState {

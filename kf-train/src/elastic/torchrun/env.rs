@@ -41,6 +41,10 @@ impl AgentOptions {
         let master = master.0.as_deref().map(|host| (host, master.1));
         options.endpoints =
             endpoints(&list, master, max).map_err(|reason| wrong("PET_RDZV_ENDPOINT", &listed, reason))?;
+        if max > 1 && options.endpoints.is_empty() {
+            let reason = "nodes that may be several meet somewhere: set PET_RDZV_ENDPOINT, too";
+            return Err(wrong("PET_NNODES", &found, reason.into()));
+        }
         if let Some(restarts) = number("PET_MAX_RESTARTS", &text, &wrong)? {
             options.quorum.max_restarts = restarts;
         }
@@ -138,6 +142,7 @@ mod tests {
     fn wrong_variables_are_named() {
         for (name, found, expected) in [
             ("PET_NNODES", "4:1", "PET_NNODES is `4:1`: expected N or MIN:MAX"),
+            ("PET_NNODES", "1:4", "PET_NNODES is `1:4`: nodes that may be several meet somewhere"),
             ("PET_MAX_RESTARTS", "-1", "PET_MAX_RESTARTS is `-1`: expected a number"),
             ("PET_RDZV_ENDPOINT", "a:b", "PET_RDZV_ENDPOINT is `a:b`: the endpoint `a:b`"),
             ("PET_RDZV_CONF", "join_timeout=-1", "PET_RDZV_CONF is `join_timeout=-1`: expected seconds"),

@@ -50,6 +50,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("elastic::a_node_that_was_needed_comes_back", a_node_that_was_needed_comes_back),
         trial("elastic::too_few_nodes_wait", too_few_nodes_wait),
         trial("elastic::ranks_that_end_slowly_are_waited_for", ranks_that_end_slowly_are_waited_for),
+        trial(
+            "elastic::coordinators_leave_before_all_have_begun_a_round",
+            coordinators_leave_before_all_have_begun_a_round,
+        ),
         trial("elastic::killed_while_joining", killed_while_joining),
         trial("elastic::wrong_endpoints", wrong_endpoints),
         trial(
@@ -280,6 +284,27 @@ async fn ranks_that_end_slowly_are_waited_for(launcher: LocalLauncher) {
     fleet.trains(&[0, 1, 2], 0).await;
     assert_eq!(fleet.begun().len() - before, 3, "one more round was made\n{}", fleet.logs());
     assert_eq!(fleet.finish().await, [Some(0); 3]);
+}
+
+/// They tell a round and go, while the last node still ends its ranks of the one before.
+async fn coordinators_leave_before_all_have_begun_a_round(launcher: LocalLauncher) {
+    let mut fleet = fleet(&launcher, (1, 3), 1);
+    // It takes longer than a coordinator stays, and less than a node may be silent.
+    (fleet.setup.heartbeat_timeout, fleet.setup.stop_grace) = (5.0, 3.0);
+    fleet.start(0);
+    fleet.trains(&[0], 0).await;
+    fleet.start(1);
+    fleet.trains(&[0, 1], 0).await;
+    fleet.setup.args["deaf"] = true.into();
+    fleet.start(2);
+    fleet.trains(&[0, 1, 2], 0).await;
+    // Node 1 has begun the round, and node 2 has not.
+    fleet.agent(0).signal(Signal::TERM);
+    fleet.trains(&[1, 2], 0).await;
+    // Nobody has.
+    fleet.agent(1).signal(Signal::TERM);
+    fleet.trains(&[2], 0).await;
+    assert_eq!(fleet.finish().await, [Some(3), Some(3), Some(0)]);
 }
 
 /// Nodes that are killed while they join disturb the others for a moment only.
