@@ -6,8 +6,8 @@ use super::super::refusals::{Refusal, Said};
 
 /// How long pods may be missing before it is asked why.
 const ASK_AFTER: Duration = Duration::from_secs(5);
-/// How long it is before that is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// How long it is before that is asked again, at first and once nothing new has come of it for long.
+const ASK_AGAIN: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(120)];
 /// How long pods may be missing before that is told though nobody says why.
 const TELL_AFTER: Duration = Duration::from_secs(15);
 
@@ -16,6 +16,7 @@ const TELL_AFTER: Duration = Duration::from_secs(15);
 pub(super) struct Missing {
     since: Instant,
     asked: Option<Instant>,
+    again: Duration,
     /// What was told of it, without what is another for each try.
     told: Option<String>,
 }
@@ -33,13 +34,13 @@ pub(super) struct Pods<'a> {
 
 impl Missing {
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, asked: None, told: None }
+        Self { since: now, asked: None, again: ASK_AGAIN[0], told: None }
     }
 
     /// Whether it is time to ask why.
     pub(super) fn asks(&self, now: Instant) -> bool {
         match self.asked {
-            Some(asked) => now - asked > ASK_AGAIN,
+            Some(asked) => now - asked > self.again,
             None => now - self.since > ASK_AFTER,
         }
     }
@@ -48,17 +49,23 @@ impl Missing {
     pub(super) fn said(&mut self, now: Instant, said: &Said, pods: Pods<'_>) -> Option<String> {
         self.asked = Some(now);
         let silent = !matches!(said, Said::Refused(_));
-        if silent && (self.told.is_some() || now - self.since < TELL_AFTER) {
+        if silent && self.told.is_some() {
+            self.again = (self.again * 2).min(ASK_AGAIN[1]);
+            return None;
+        }
+        if silent && now - self.since < TELL_AFTER {
             return None;
         }
         let key = match said {
             Said::Refused(refusal) => refusal.key(),
             Said::Nothing | Said::Unknown(_) => String::new(),
         };
-        (self.told.as_ref() != Some(&key)).then(|| {
-            self.told = Some(key);
-            words(said, pods)
-        })
+        if self.told.as_ref() == Some(&key) {
+            self.again = (self.again * 2).min(ASK_AGAIN[1]);
+            return None;
+        }
+        (self.told, self.again) = (Some(key), ASK_AGAIN[0]);
+        Some(words(said, pods))
     }
 }
 
@@ -124,6 +131,12 @@ mod tests {
         assert!(!missing.asks(after(4)) && missing.asks(after(6)));
         assert_eq!(missing.said(after(6), &Said::Nothing, PODS), None);
         assert!(!missing.asks(after(15)) && missing.asks(after(17)));
+        // Each time that nothing new comes of it, later.
+        assert!(missing.said(after(17), &refused("x"), PODS).is_some());
+        for (asked, next) in [(30, 50), (60, 100), (110, 190), (200, 320), (330, 450)] {
+            assert_eq!(missing.said(after(asked), &refused("x"), PODS), None);
+            assert!(!missing.asks(after(next)) && missing.asks(after(next + 1)), "{next}");
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ use super::cluster::Cluster;
 use super::kinds::State;
 use super::names::{object_name, selector};
 use super::node::NodeFacts;
+use super::refusals::Said;
 use crate::answer::in_time;
 use crate::clock::Clock;
 use crate::facts::Wait;
@@ -39,6 +40,8 @@ use crate::log::{Kept, Read};
 const TICK: Duration = Duration::from_millis(250);
 /// How many lines of logs may wait to be told.
 const LINES: usize = 1024;
+/// How long events may take to be read.
+const REFUSAL: Duration = Duration::from_secs(5);
 
 /// What a launcher has decided about a start of a job; written on its object, so that another launcher knows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -249,7 +252,9 @@ impl Follow {
                 }
                 Next::AskForPods { there, made } => {
                     let name = object_name(&self.job.name, self.restart);
-                    let said = self.cluster.refusal(&name, made).await;
+                    // Nothing else is heard meanwhile.
+                    let asked = tokio::time::timeout(REFUSAL, self.cluster.refusal(&name, made)).await;
+                    let said = asked.unwrap_or_else(|_| Said::Unknown("there is no answer".into()));
                     self.tell_missing(there, &name, &said);
                 }
                 Next::Broken(reason, lost) => {
