@@ -70,6 +70,9 @@ impl ElasticJobs {
         let made = match in_time(self.post(&object)).await {
             Ok(made) => made,
             Err(kube::Error::Api(status)) if status.code == 409 => match self.find(&job.name).await? {
+                (_, there) if there.metadata.deletion_timestamp.is_some() => {
+                    return Err(job.wrong("one of its name is being deleted: wait until that is gone".into()));
+                }
                 (found, there) if found == *job => there,
                 _ => return Err(Error::Conflict { attempt: format!("{namespace}/{}", job.name) }),
             },

@@ -65,6 +65,9 @@ pub(super) fn conf(job: &ElasticJob) -> [(&'static str, String); 2] {
     ]
 }
 
+/// Variable: the id of the job's object.
+const OBJECT: &str = "KF_TRAIN_JOB_UID";
+
 fn env(job: &ElasticJob, kind: ElasticKind) -> Vec<EnvVar> {
     let set = |name: &str, value: String| EnvVar { name: name.into(), value: Some(value), value_from: None };
     // What others are made with comes before them.
@@ -85,7 +88,9 @@ fn env(job: &ElasticJob, kind: ElasticKind) -> Vec<EnvVar> {
             set("PET_RDZV_BACKEND", "c10d".into()),
             set("PET_RDZV_CONF", conf),
             set("PET_RDZV_ENDPOINT", endpoints(job, kind)),
-            set("PET_RDZV_ID", job.name.clone()),
+            // Pods of a job that had the name before may not be gone yet.
+            from_field(OBJECT, "metadata.labels['batch.kubernetes.io/controller-uid']"),
+            set("PET_RDZV_ID", format!("{}.$({OBJECT})", job.name)),
         ]);
     }
     env

@@ -49,6 +49,7 @@ fn a_jobs_pods_are_told_by_torchruns_variables() {
     let env = env(&made(&job(), ElasticKind::Job), ElasticKind::Job);
     let expected = [
         ("KF_NODE", "metadata.labels['batch.kubernetes.io/job-completion-index']"),
+        ("KF_TRAIN_JOB_UID", "metadata.labels['batch.kubernetes.io/controller-uid']"),
         ("KF_TRAIN_NODE", "digits-$(KF_NODE).digits"),
         ("KF_TRAIN_ROUNDS", "/dev/stdout"),
         ("PET_LOCAL_ADDR", "status.podIP"),
@@ -58,7 +59,7 @@ fn a_jobs_pods_are_told_by_torchruns_variables() {
         ("PET_RDZV_BACKEND", "c10d"),
         ("PET_RDZV_CONF", "join_timeout=600,last_call_timeout=10"),
         ("PET_RDZV_ENDPOINT", "digits-0.digits:29400,digits-1.digits:29400,digits-2.digits:29400"),
-        ("PET_RDZV_ID", "digits"),
+        ("PET_RDZV_ID", "digits.$(KF_TRAIN_JOB_UID)"),
         ("RATE", "$$1"),
     ];
     let found: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
