@@ -164,9 +164,14 @@ async fn pods_come_and_go(given: Given, kind: ElasticKind) {
     assert_eq!(replaced.restarts, 0, "{replaced:?}");
     assert_ne!(uid(&pods, 1, kind).await.1, before);
 
+    // Rounds are told before their ranks begin.
+    let begun = async {
+        while !jobs.logs("elastic", 2).await.unwrap().contains(" of 3, restarts 0") {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, begun).await.unwrap();
     // Who leaves has the time to save.
-    let last = jobs.logs("elastic", 2);
-    assert!(last.await.unwrap().contains(" of 3, restarts 0"));
     jobs.scale("elastic", 1).await.unwrap();
     let status = jobs.wait("elastic").await.unwrap();
     let log = jobs.logs("elastic", 0).await.unwrap();
