@@ -41,13 +41,22 @@ pub(crate) fn said(error: &kube::Error) -> String {
     format!("{} ({}): {}{advice}", status.reason, status.code, status.message.trim_end())
 }
 
+/// Whether what is forbidden is a matter of rights: so RBAC is told, and quotas and webhooks in other words.
+pub(crate) fn lacks_right(message: &str) -> bool {
+    message.contains("cannot ") && message.contains("in API group")
+}
+
+/// Whether what was not found is the namespace.
+pub(crate) fn lacks_namespace(message: &str) -> bool {
+    message.starts_with("namespaces ")
+}
+
 fn advice(code: u16, message: &str) -> Option<&'static str> {
     match code {
-        // Quotas and webhooks forbid things, too, and in other words.
-        403 if message.contains(" cannot ") && message.contains(" resource ") => {
+        403 if lacks_right(message) => {
             Some("this program's account lacks that right: `kf_k8s::manifests` has those that it needs")
         }
-        404 if message.starts_with("namespaces ") => {
+        404 if lacks_namespace(message) => {
             Some("make the namespace first, such as with `kf_k8s::manifests`, or name another one")
         }
         404 if message.contains("page not found") || message.contains("the requested resource") => Some(

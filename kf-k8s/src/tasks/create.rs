@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::answer::with_causes;
+use crate::answer::{lacks_namespace, lacks_right, with_causes};
 
 /// Why it was not made.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,10 +31,10 @@ pub(super) fn refusal(error: &kube::Error) -> Refusal {
         409 if status.reason == "AlreadyExists" => Refusal::There,
         // So quota is told: only by these words.
         403 if message.contains("exceeded quota") => Refusal::Quota(message),
-        // So RBAC is told, where all other refusals come from admission.
-        403 if message.contains("cannot ") && message.contains("in API group") => Refusal::Forbidden(message),
+        // All other refusals come from admission.
+        403 if lacks_right(&message) => Refusal::Forbidden(message),
         401 => Refusal::Forbidden(message),
-        404 if message.starts_with("namespaces ") => Refusal::NoNamespace,
+        404 if lacks_namespace(&message) => Refusal::NoNamespace,
         400 | 403 | 404 | 405 | 413 | 422 => Refusal::Refused(message),
         code => Refusal::Later(format!("{} ({code}): {message}", status.reason)),
     }

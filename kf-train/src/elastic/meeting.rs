@@ -321,19 +321,17 @@ pub(super) fn has_ended(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use kf_core::testing::servers::free_port;
+
     use super::*;
 
     async fn opened(options: &AgentOptions) -> Result<Meeting> {
         Meeting::open(options, "job", "id".into(), 1).await
     }
 
-    fn free_port() -> u16 {
-        std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-    }
-
     #[tokio::test]
     async fn a_node_serves_at_the_endpoint_of_its_name_before_that_is_known() {
-        let port = free_port();
+        let port = free_port().unwrap();
         let mut options = AgentOptions::new("");
         options.endpoints =
             vec!["one.invalid:1".into(), format!("two.invalid:{port}"), "three.invalid:1".into()];
@@ -354,7 +352,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_none_goes_before_coordinates_at_once() {
         let mut options = AgentOptions::new("");
-        options.endpoints = vec![format!("one.invalid:{}", free_port()), "two.invalid:1".into()];
+        options.endpoints = vec![format!("one.invalid:{}", free_port().unwrap()), "two.invalid:1".into()];
         options.host = Some("127.0.0.1".into());
         options.name = Some("one.invalid".into());
         let meeting = opened(&options).await.unwrap();

@@ -85,25 +85,22 @@ impl RemoteTasks {
                 temporary.path().to_owned()
             }
         };
-        let attempt = match self.attempt(request.json(), &folder, &store).await {
-            Ok(attempt) => attempt,
-            Err(reply) => {
-                let answer = Answer { reply, usage: Usage::default() };
-                let text = answer.pack(MOST_REPLY, &store).await.map_err(WorkerError::failed)?;
-                return tell(&answer.reply, text);
+        let (reply, usage) = match self.attempt(request.json(), &folder, &store).await {
+            Err(reply) => (reply, Usage::default()),
+            Ok(attempt) => {
+                let terminated = async {
+                    terminate.recv().await;
+                };
+                let (reply, wall) = self.reply(&attempt, &store, terminated).await;
+                let mut usage = Usage::of_this_process();
+                usage.wall = Some(wall);
+                if let Work::Container(_) = attempt.work {
+                    // The command's own memory is not known, and this process's is not the task's.
+                    usage.peak_memory = None;
+                }
+                (reply, usage)
             }
         };
-        let (reply, wall) = self
-            .reply(&attempt, &store, async {
-                terminate.recv().await;
-            })
-            .await;
-        let mut usage = Usage::of_this_process();
-        usage.wall = Some(wall);
-        if let Work::Container(_) = attempt.work {
-            // The command's own memory is not known, and this process's is not the task's.
-            usage.peak_memory = None;
-        }
         let answer = Answer { reply, usage };
         let text = answer.pack(MOST_REPLY, &store).await.map_err(WorkerError::failed)?;
         tell(&answer.reply, text)
