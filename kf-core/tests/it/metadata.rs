@@ -197,7 +197,7 @@ async fn the_write_ahead_log_does_not_grow_with_what_is_written() {
     );
     drop((lease, store));
     // A copy that is under way closes the file when it is done.
-    for _ in 0..200 {
+    for _ in 0..1200 {
         if !folder.path().join("metadata.db-wal").exists() {
             break;
         }

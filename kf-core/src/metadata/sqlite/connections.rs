@@ -1,7 +1,7 @@
 //! The connections of a database: one that writes, a few that read, and the one that empties the write-ahead log.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ use crate::mutex::locked;
 const READERS: usize = 3;
 /// About so many pages are written before they are copied from the write-ahead log into the database.
 const CHECKPOINT_PAGES: usize = 4096;
+/// With about so many pages in the log, writes wait until some are copied: a slow disk slows them down, and the log does
+/// not grow with what they are ahead of it.
+const FULL_PAGES: usize = 2 * CHECKPOINT_PAGES;
 
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -27,8 +30,10 @@ pub(super) struct Connections {
     writing: Threads,
     /// None in memory, where the one connection has the database.
     readers: Option<Readers>,
-    /// About how many pages were written since the last checkpoint began.
+    /// About how many pages are in the write-ahead log and not in the database.
     written: AtomicUsize,
+    /// Whether a checkpoint was asked for and is not done.
+    copying: AtomicBool,
     checkpointer: Mutex<Option<Connection>>,
 }
 
@@ -53,6 +58,7 @@ impl Connections {
             writing: Threads::start("kf-metadata", 1)?,
             readers: None,
             written: AtomicUsize::new(0),
+            copying: AtomicBool::new(false),
             checkpointer: Mutex::default(),
         })
     }
@@ -63,7 +69,7 @@ impl Connections {
         let mut writer = self.writer.try_lock().ok()?;
         // What was asked for earlier comes first, also where its caller has gone away: what comes after it finds it made
         // or not, and never under way.
-        if self.waiting.load(Ordering::Acquire) > 0 {
+        if self.waiting.load(Ordering::Acquire) > 0 || self.has_written(FULL_PAGES) {
             return None;
         }
         // Fails only where SQLite is misused.
@@ -80,6 +86,9 @@ impl Connections {
         self.writing
             .run(move || {
                 let this = &waiting.0;
+                if this.has_written(FULL_PAGES) {
+                    this.empty_log(FULL_PAGES);
+                }
                 let mut writer = locked(&this.writer);
                 writer.busy_timeout(open::BUSY).map_err(failure(&this.path, "write to"))?;
                 Ok(work(&mut writer))
@@ -114,27 +123,39 @@ impl Connections {
     /// Notes that about so many pages were written; when that is many, they are copied into the database meanwhile.
     pub(super) fn wrote(self: &Arc<Self>, pages: usize) {
         let Some(readers) = &self.readers else { return };
-        let before = self.written.fetch_add(pages, Ordering::Relaxed);
-        if before + pages < CHECKPOINT_PAGES {
+        self.written.fetch_add(pages, Ordering::Relaxed);
+        if !self.has_written(CHECKPOINT_PAGES) || self.copying.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.written.store(0, Ordering::Relaxed);
         let this = Arc::clone(self);
-        readers.threads.post(move || match this.checkpoint() {
-            // Somebody reads what is there still; it is tried again after the next few writes.
-            Ok(left) => drop(this.written.fetch_add(left.min(CHECKPOINT_PAGES - 64), Ordering::Relaxed)),
-            Err(error) => {
-                tracing::warn!(database = %this.path.display(), %error, "the write-ahead log was not emptied; it grows");
-            }
+        readers.threads.post(move || {
+            this.empty_log(CHECKPOINT_PAGES);
+            this.copying.store(false, Ordering::Release);
         });
     }
 
-    /// Copies the write-ahead log into the database: nearly all of it beside the writer, and what came meanwhile in its
-    /// way, so that the log begins anew where nobody reads from it. Tells how many pages are left.
-    fn checkpoint(&self) -> Result<usize> {
-        // Who finds one under way leaves it at that.
-        let Ok(mut beside) = self.checkpointer.try_lock() else { return Ok(0) };
-        let connection = match &mut *beside {
+    fn has_written(&self, pages: usize) -> bool {
+        self.written.load(Ordering::Relaxed) >= pages
+    }
+
+    /// Copies the write-ahead log into the database where so many pages are in it, once nobody else does.
+    fn empty_log(&self, pages: usize) {
+        let mut beside = locked(&self.checkpointer);
+        if !self.has_written(pages) {
+            return;
+        }
+        let left = self.checkpoint(&mut beside).unwrap_or_else(|error| {
+            tracing::warn!(database = %self.path.display(), %error, "the write-ahead log was not emptied; it grows");
+            0
+        });
+        // What somebody reads still is tried again after the next few writes.
+        self.written.store(left.min(CHECKPOINT_PAGES - 64), Ordering::Relaxed);
+    }
+
+    /// Copies nearly all of the log beside the writer, and what came meanwhile in its way, so that the log begins anew
+    /// where nobody reads from it. Tells how many pages are left.
+    fn checkpoint(&self, beside: &mut Option<Connection>) -> Result<usize> {
+        let connection = match beside {
             Some(connection) => connection,
             empty => empty.insert(open::again(&self.path)?),
         };
@@ -157,5 +178,54 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn writes_wait_for_a_log_that_is_copied_slowly() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metadata.db");
+        let connections = Arc::new(Connections::to_file(path.clone(), open::file(&path).unwrap()).unwrap());
+        let insert = |connection: &mut Connection| {
+            connection.execute("CREATE TABLE IF NOT EXISTS many (text BLOB)", []).unwrap();
+            connection.execute("INSERT INTO many VALUES (zeroblob(262144))", []).unwrap();
+        };
+        let slow = Arc::clone(&connections);
+        let (begun, begins) = std::sync::mpsc::channel();
+        let (go_on, end) = std::sync::mpsc::channel::<()>();
+        let copying = std::thread::spawn(move || {
+            let _held = locked(&slow.checkpointer);
+            begun.send(()).unwrap();
+            let _ = end.recv();
+        });
+        begins.recv().unwrap();
+        let writer = Arc::clone(&connections);
+        let writing = tokio::spawn(async move {
+            // 100 MiB.
+            for _ in 0..400 {
+                if writer.write_now(insert).is_none() {
+                    writer.write(insert).await.unwrap();
+                }
+                writer.wrote(64);
+            }
+        });
+        let log = || std::fs::metadata(folder.path().join("metadata.db-wal")).map_or(0, |about| about.len());
+        for _ in 0..400 {
+            if connections.has_written(FULL_PAGES) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!writing.is_finished(), "it waits for the log");
+        drop(go_on);
+        copying.join().unwrap();
+        writing.await.unwrap();
+        assert!(log() < 48 << 20, "{} MiB", log() >> 20);
+        assert!(log() > 16 << 20, "{} MiB: nothing was written while it could not be copied", log() >> 20);
     }
 }
