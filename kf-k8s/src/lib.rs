@@ -22,6 +22,10 @@
 //! `cargo xtask image` in KF's repository makes one without Docker. Any other command runs in the image as it is, so that it
 //! must be there: an image of `cargo xtask image` has the program alone, and no shell.
 //!
+//! A pod that is deleted, evicted or preempted has its containers sent SIGTERM, and after the job's
+//! [`stop_grace`](kf_train::Job::stop_grace) killed. A function that asks [`Rank::is_leaving`](kf_train::Rank::is_leaving) in
+//! its steps has that time to save what it has; one that never asks ends at once.
+//!
 //! The ranks find their framework's environment, as they do everywhere. What they tell comes back by what Kubernetes has:
 //! lines, progress and results by the container's log, the error file by its termination message. Nothing has to reach the
 //! launcher, which may end and come back.
@@ -59,7 +63,8 @@
 //!
 //! # Limits
 //! - Standard error and standard output come as one; of each rank the last 256 KiB are kept.
-//! - The pods of a job differ by their number alone: a job of several nodes has one rank on each.
+//! - The pods of a job differ by their number alone: a command on several nodes has one rank on each. Ranks that are
+//!   functions of the program ([`Job::ranks`](kf_train::Job::ranks)) may be several on each.
 //! - A rank with an accelerator is a node of its own.
 //! - Ranks that failed are started anew by a launcher that has the job in hand, not by the cluster alone. Nor does a
 //!   PyTorchJob without one end when its time is over.

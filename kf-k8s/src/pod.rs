@@ -13,6 +13,15 @@ use kf_core::resources::Resources;
 
 use crate::train::ClaimMount;
 
+/// Whether it is a label as DNS has them (RFC 1123), as names of namespaces, volumes and accounts are.
+pub(crate) fn is_label(name: &str) -> bool {
+    let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(inside)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
 /// What PodSecurity's `restricted` asks of a pod.
 pub(crate) fn pod_security(user: Option<i64>) -> PodSecurityContext {
     PodSecurityContext {

@@ -268,6 +268,7 @@ mod sampler;
 pub mod store;
 #[cfg(feature = "torch")]
 mod team;
+mod termination;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "torch")]

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::progress::{Note, Progress};
+use crate::termination::Termination;
 use crate::{Error, Result};
 
 /// The environment variable with the path that a rank's progress goes to.
@@ -37,6 +38,7 @@ pub struct Rank {
     restart_count: u64,
     run_id: String,
     leave: Option<PathBuf>,
+    termination: Option<Termination>,
     agent: Option<(String, String)>,
     uses_agent_store: bool,
     host: Option<String>,
@@ -47,7 +49,8 @@ pub struct Rank {
 
 impl Rank {
     /// Reads the environment: `RANK`, `WORLD_SIZE`, `MASTER_ADDR`, `MASTER_PORT`; `LOCAL_RANK` and
-    /// `LOCAL_WORLD_SIZE`, which default to the former two; `TORCHELASTIC_RESTART_COUNT`, `TORCHELASTIC_RUN_ID`,
+    /// `LOCAL_WORLD_SIZE`, which default to the former two; `GROUP_RANK`, the node's number, from which `RANK` is found
+    /// where it is not set and each node has as many ranks; `TORCHELASTIC_RESTART_COUNT`, `TORCHELASTIC_RUN_ID`,
     /// `TORCHELASTIC_USE_AGENT_STORE`; `KF_TRAIN_HOST` and `GLOO_SOCKET_IFNAME`, by which other nodes reach this one.
     ///
     /// # Errors
@@ -62,8 +65,11 @@ impl Rank {
                 .filter(|value| !value.is_empty())
                 .ok_or(Error::Environment { variable, reason: "is not set".into() })
         };
-        let rank = number(&lookup, "RANK", None)?;
         let world_size = number(&lookup, "WORLD_SIZE", None)?;
+        let rank = match of_group(&lookup)? {
+            Some(rank) => rank,
+            None => number(&lookup, "RANK", None)?,
+        };
         let local_rank = number(&lookup, "LOCAL_RANK", Some(rank))?;
         let local_world_size = number(&lookup, "LOCAL_WORLD_SIZE", Some(world_size))?;
         let below = |variable, value: usize, limit: usize, of: &str| {
@@ -85,6 +91,7 @@ impl Rank {
             restart_count: number(&lookup, "TORCHELASTIC_RESTART_COUNT", Some(0))?,
             run_id: lookup("TORCHELASTIC_RUN_ID").unwrap_or_default(),
             leave: lookup(LEAVE).map(PathBuf::from),
+            termination: None,
             agent: lookup(AGENT).zip(lookup(AGENT_KEYS)),
             uses_agent_store: lookup("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True"),
             host: lookup(HOST).filter(|value| !value.is_empty()),
@@ -142,9 +149,28 @@ impl Rank {
     /// Whether this rank's node is to leave the job, so that the rank should save what it has and return: soon, for it is
     /// ended when its time is over. Cheap enough for each step.
     ///
+    /// So it is, too, where a [`ranks`](crate::ranks) function is the first process of a container that was sent SIGTERM:
+    /// its pod is deleted, evicted or preempted. A function that has asked here before goes on until it returns, and
+    /// what it returns then counts as a failed attempt; one that never asks is ended at once.
+    ///
     /// A rank that is no function of the launching program gets SIGTERM instead.
     pub fn is_leaving(&self) -> bool {
-        self.leave.as_ref().is_some_and(|path| path.exists())
+        self.termination.as_ref().is_some_and(Termination::is_asked)
+            || self.leave.as_ref().is_some_and(|path| path.exists())
+    }
+
+    /// Listens for SIGTERM where nobody else would: the first process of a container hears of no signal that it does not
+    /// ask for.
+    pub(crate) fn hear_termination(&mut self) -> std::io::Result<()> {
+        if std::process::id() == 1 {
+            self.termination = Some(Termination::listen()?);
+        }
+        Ok(())
+    }
+
+    /// Whether it was sent SIGTERM and heard of it.
+    pub(crate) fn was_terminated(&self) -> bool {
+        self.termination.as_ref().is_some_and(Termination::is_asked)
     }
 
     /// Whether the launcher's agent serves the store where ranks meet, as torchrun's does. If not, rank 0 serves it.
@@ -183,6 +209,22 @@ impl Rank {
     pub(crate) fn note_result(&self, result: serde_json::Value) {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).write(&Note::Result(result));
     }
+}
+
+/// The rank by its node's number, where it has none of its own: who starts many nodes alike gives them no more.
+fn of_group(lookup: &impl Fn(&str) -> Option<String>) -> Result<Option<usize>> {
+    let is_set = |variable| lookup(variable).is_some_and(|value| !value.is_empty());
+    if is_set("RANK") || !["GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"].into_iter().all(is_set) {
+        return Ok(None);
+    }
+    let [node, local, each]: [usize; 3] = [
+        number(lookup, "GROUP_RANK", None)?,
+        number(lookup, "LOCAL_RANK", None)?,
+        number(lookup, "LOCAL_WORLD_SIZE", None)?,
+    ];
+    let rank = node.checked_mul(each).and_then(|first| first.checked_add(local));
+    let reason = || format!("is {node}, and with {each} ranks on each node there is no such number");
+    rank.map(Some).ok_or_else(|| Error::Environment { variable: "GROUP_RANK", reason: reason() })
 }
 
 fn number<T: FromStr>(
@@ -282,6 +324,25 @@ mod tests {
         );
         assert_eq!((rank.master_addr(), rank.master_port(), rank.restart_count()), ("localhost", 29500, 3));
         assert!(!rank.is_main() && !rank.uses_agent_store() && rank.host().is_none());
+    }
+
+    #[test]
+    fn a_rank_without_a_number_of_its_own_has_one_by_its_nodes() {
+        let of = |pairs: &[(&str, &str)]| rank(&[&[("RANK", "")], pairs].concat());
+        let place = [("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "2"), ("GROUP_RANK", "1")];
+        let found = of(&place).unwrap();
+        assert_eq!((found.rank(), found.local_rank(), found.local_world_size()), (3, 1, 2));
+        // Its own goes before that.
+        assert_eq!(rank(&place).unwrap().rank(), 1);
+        for (group, expected) in [
+            ("2", "environment variable RANK: is 5, and must be below WORLD_SIZE"),
+            ("18446744073709551615", "environment variable GROUP_RANK: is 18446744073709551615, and with 2"),
+            ("x", "environment variable GROUP_RANK: is `x`"),
+            ("", "environment variable RANK: is not set"),
+        ] {
+            let error = of(&[place[0], place[1], ("GROUP_RANK", group)]).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 
     #[test]

@@ -70,7 +70,8 @@ where
     F: Fn(&Rank, A) -> Result<R, E> + Send + Sync + 'static,
 {
     fn answer(&self, request: &Request) -> Result<(), Box<dyn StdError + Send + Sync>> {
-        let rank = Rank::from_env()?;
+        let mut rank = Rank::from_env()?;
+        rank.hear_termination()?;
         rank.note_started();
         let request: RankRequest = request.parse()?;
         let args = serde_json::from_value(request.args)
@@ -85,6 +86,9 @@ where
                 std::panic::resume_unwind(panic)
             }
         };
+        if rank.was_terminated() {
+            return Err("it was asked to end (SIGTERM) before it was done, and has returned".into());
+        }
         // Which rank is the first one changes where they outlive rounds.
         if rank.is_main() || rank.agent().is_some() {
             let json = kf_core::json::to_json(&result)

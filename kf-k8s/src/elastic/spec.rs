@@ -8,6 +8,8 @@ use kf_core::resources::Resources;
 use kf_train::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::pod::is_label;
+
 /// The most letters of a name, to which pods' numbers are added.
 const LONGEST_NAME: usize = 48;
 /// More nodes than anybody has, and what a pod's number may be.
@@ -95,13 +97,9 @@ impl ElasticJob {
     /// [`Error::Job`].
     pub(super) fn check(&self) -> Result<()> {
         let wrong = |reason: String| Err(self.wrong(reason));
-        let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let name = self.name.as_str();
-        if !name.starts_with(|first: char| first.is_ascii_lowercase())
-            || name.ends_with('-')
-            || !name.bytes().all(letters)
-            || name.len() > LONGEST_NAME
-        {
+        let begins = name.starts_with(|first: char| first.is_ascii_lowercase());
+        if !is_label(name) || !begins || name.len() > LONGEST_NAME {
             return wrong(format!(
                 "its name must be of a-z, 0-9 and -, begin with a letter, end with no -, and have at most {LONGEST_NAME} \
                  letters"

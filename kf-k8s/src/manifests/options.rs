@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::cidr::Cidr;
+use crate::pod::is_label;
 use crate::train::Kind;
 
 /// What a namespace is made after.
@@ -133,7 +134,7 @@ impl Options {
         let workflow = self.workflow.iter().map(|name| ("workflow", name));
         let names = [("namespace", &self.namespace), ("engine", &self.engine), ("task", &self.task)];
         for (option, name) in names.into_iter().chain(workflow) {
-            if !is_dns_label(name) {
+            if !is_label(name) {
                 let expected = "a DNS label: 1 to 63 of a-z, 0-9 and `-`, with neither end a `-`";
                 return Err(Error::option(option, name, expected));
             }
@@ -178,12 +179,4 @@ impl Options {
         };
         self.egress.iter().enumerate().map(reach).collect()
     }
-}
-
-fn is_dns_label(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&name.len())
-        && name.bytes().all(inner)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
 }

@@ -62,7 +62,8 @@ pub(super) struct Carrying {
     /// What keeps its log, until it is followed; none where that is not kept.
     pub(super) log: Mutex<Option<LogWriter>>,
     pub(super) canceling: Arc<Canceling>,
-    pub(super) tell: mpsc::Sender<AttemptStatus>,
+    /// Boxed, since a channel has room for 32 of them from its beginning.
+    pub(super) tell: mpsc::Sender<Box<AttemptStatus>>,
     /// Whether it is a command, whose last lines say what its exit code does not.
     pub(super) command: bool,
 }
@@ -111,7 +112,7 @@ impl Carrying {
     }
 
     async fn say(&self, status: AttemptStatus) {
-        let _ = self.tell.send(status).await;
+        let _ = self.tell.send(Box::new(status)).await;
     }
 
     /// Follows the pod until it has ended, and looks at it by itself after so long.

@@ -35,7 +35,7 @@ use super::pod::{Draft, MOST_REQUEST, RUN, is_of, pod, pod_name};
 use super::problem::Known;
 use super::remove::remove_pod;
 use super::warnings::Warnings;
-use crate::answer::{in_time, with_causes};
+use crate::answer::{in_time, is_refused, said, with_causes};
 use crate::clock::Clock;
 use crate::pod::memory_limit;
 
@@ -203,11 +203,11 @@ impl Shared {
         let carried = tokio::spawn(async move {
             let end = carrying.carry(start).await;
             drop(under);
-            let _ = tell.send(AttemptStatus::Ended(end)).await;
+            let _ = tell.send(Box::new(AttemptStatus::Ended(end))).await;
         });
         let state = (told, AbortOnDropHandle::new(carried));
         let status = stream::unfold(state, async |(mut told, carried)| {
-            told.recv().await.map(|status| (status, (told, carried)))
+            told.recv().await.map(|status| (*status, (told, carried)))
         });
         Submission { handle, status: status.boxed() }
     }
@@ -370,7 +370,8 @@ impl Executor for PodExecutor {
             platform: platform.as_ref().map(|platform| (platform, &given as &Lookup<'_>)),
         };
         let pod = pod(draft).map_err(wrong)?;
-        let pod = serde_json::to_vec(&pod).map_err(|error| ExecutorError::Start(error.to_string()))?;
+        let mut pod = serde_json::to_vec(&pod).map_err(|error| ExecutorError::Start(error.to_string()))?;
+        pod.shrink_to_fit();
         let carried = Carried {
             known: Known { timeout: attempt.timeout, memory: memory_limit(&attempt.resources) },
             run: Some(attempt.run.to_string()),
@@ -437,7 +438,10 @@ impl Executor for PodExecutor {
             };
             match removed {
                 Ok(()) => return Ok(()),
-                Err(error) if left == 0 => return Err(ExecutorError::Remove(with_causes(&error))),
+                // A run's end does not wait for rights.
+                Err(error) if left == 0 || (left < 8 && is_refused(&error)) => {
+                    return Err(ExecutorError::Remove(said(&error)));
+                }
                 Err(error) => tracing::debug!(%run, %error, "its pods can't be removed yet"),
             }
             left -= 1;

@@ -30,26 +30,24 @@ const LOOKS: [Duration; 4] =
 impl Carrying {
     /// Makes the pod, unless it is there; how long after that it is looked at by itself.
     pub(super) async fn make(&self, asked_for: &Asked, follower: &Follower) -> Result<Duration, PodProblem> {
-        let Shared { pods, pace, namespace, .. } = &*self.shared;
-        let (mut again, mut patience, mut told) = (Again::default(), Patience::default(), String::new());
+        let namespace = || self.shared.namespace.clone();
+        let (mut again, mut quota_again) = (Again::default(), Again::between(QUOTA_AGAIN));
+        let (mut patience, mut told) = (Patience::default(), String::new());
         let mut unsure = Unsure::new(self);
         let asked = &self.canceling.asked;
-        let mut quota_again = QUOTA_AGAIN[0];
         while !asked.is_cancelled() {
             // From when it may be on its way.
             let creating = async {
                 unsure.maybe = true;
-                in_time(Box::pin(self.create(&asked_for.pod))).await
+                Box::pin(self.create(&asked_for.pod, follower)).await
             };
             let created = tokio::select! {
-                created = pace.send(creating) => created,
+                created = self.shared.pace.send(creating) => created,
                 () = async { asked.cancelled().await; sleep(LAST_ANSWER).await } => break,
             };
             let error = match created {
-                Ok(made) => {
+                Ok(()) => {
                     unsure.maybe = false;
-                    self.shared.is_ours(&self.handle);
-                    follower.hear(&made);
                     return Ok(LOOK);
                 }
                 Err(error) => error,
@@ -60,81 +58,71 @@ impl Carrying {
             if !matches!(refusal, Refusal::Forbidden(_)) {
                 patience.renew();
             }
-            match refusal {
-                Refusal::There => match in_time(pods.get_opt(&self.name)).await {
-                    Ok(Some(there))
-                        if is_of(&there, &self.handle)
-                            && !is_of_another_run(&there, &asked_for.fingerprint) =>
-                    {
-                        tracing::debug!(pod = %self.name, "it is there already");
+            let mut next = &mut again;
+            let waits = match refusal {
+                Refusal::There => match Box::pin(self.find(&asked_for.fingerprint, follower)).await {
+                    Ok(Some(found)) => {
                         unsure.maybe = false;
-                        self.shared.is_ours(&self.handle);
-                        follower.hear(&there);
-                        return Ok(UNWATCHED);
+                        return found.map(|()| UNWATCHED);
                     }
-                    Ok(Some(_)) => {
-                        unsure.maybe = false;
-                        return Err(PodProblem::NameTaken {
-                            namespace: namespace.clone(),
-                            pod: self.name.clone(),
-                            attempt: self.handle.0.clone(),
-                        });
-                    }
-                    Ok(None) => {}
-                    Err(error) => {
-                        let reason = format!("the API server can't be asked: {}", with_causes(&error));
-                        self.waits_anew(&mut told, reason).await;
-                    }
+                    Ok(None) => None,
+                    Err(error) => Some(format!("the API server can't be asked: {}", with_causes(&error))),
                 },
                 Refusal::Quota(reason) => {
-                    self.waits_anew(&mut told, format!("the namespace's quota is used up: {reason}")).await;
-                    self.unless_canceled(sleep(quota_again)).await;
-                    quota_again = (quota_again * 2).min(QUOTA_AGAIN[1]);
-                    continue;
+                    next = &mut quota_again;
+                    Some(format!("the namespace's quota is used up: {reason}"))
                 }
                 Refusal::Forbidden(reason) => {
-                    let problem = PodProblem::forbidden(namespace, reason);
+                    let problem = PodProblem::forbidden(&self.shared.namespace, reason);
                     if patience.is_over() {
                         return Err(problem);
                     }
-                    self.waits_anew(&mut told, problem.to_string()).await;
+                    Some(problem.to_string())
                 }
-                Refusal::NoNamespace => {
-                    return Err(PodProblem::NoNamespace { namespace: namespace.clone() });
-                }
+                Refusal::NoNamespace => return Err(PodProblem::NoNamespace { namespace: namespace() }),
                 Refusal::Refused(reason) => {
-                    return Err(PodProblem::Refused {
-                        namespace: namespace.clone(),
-                        pod: self.name.clone(),
-                        reason,
-                    });
+                    let (namespace, pod) = (namespace(), self.name.clone());
+                    return Err(PodProblem::Refused { namespace, pod, reason });
                 }
-                Refusal::Later(reason) => {
-                    self.waits_anew(&mut told, format!("the API server can't be asked: {reason}")).await
-                }
+                Refusal::Later(reason) => Some(format!("the API server can't be asked: {reason}")),
+            };
+            if let Some(reason) = waits.filter(|reason| *reason != told) {
+                self.waits(reason.as_str()).await;
+                told = reason;
             }
-            self.unless_canceled(again.wait()).await;
+            let _ = asked.run_until_cancelled(next.wait()).await;
         }
         Ok(LOOK)
     }
 
-    async fn create(&self, pod: &[u8]) -> kube::Result<Pod> {
+    /// Takes the pod that has the name, where it is the attempt's; none where it has gone meanwhile.
+    async fn find(
+        &self,
+        fingerprint: &str,
+        follower: &Follower,
+    ) -> kube::Result<Option<Result<(), PodProblem>>> {
+        let Some(there) = in_time(self.shared.pods.get_opt(&self.name)).await? else { return Ok(None) };
+        if !is_of(&there, &self.handle) || is_of_another_run(&there, fingerprint) {
+            return Ok(Some(Err(PodProblem::NameTaken {
+                namespace: self.shared.namespace.clone(),
+                pod: self.name.clone(),
+                attempt: self.handle.0.clone(),
+            })));
+        }
+        tracing::debug!(pod = %self.name, "it is there already");
+        self.shared.is_ours(&self.handle);
+        follower.hear(&there);
+        Ok(Some(Ok(())))
+    }
+
+    async fn create(&self, pod: &[u8], follower: &Follower) -> kube::Result<()> {
         let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
         let path = Pod::url_path(&(), Some(&self.shared.namespace));
         let request = Request::new(path).create(&params, pod.to_vec()).map_err(kube::Error::BuildRequest)?;
-        self.shared.client.request(request).await
-    }
-
-    /// Tells what it waits for, where that is another than was told last.
-    async fn waits_anew(&self, told: &mut String, reason: String) {
-        if *told != reason {
-            self.waits(reason.as_str()).await;
-            *told = reason;
-        }
-    }
-
-    async fn unless_canceled(&self, wait: impl Future<Output = ()>) {
-        let _ = self.canceling.asked.run_until_cancelled(wait).await;
+        let made: Pod = in_time(self.shared.client.request(request)).await?;
+        self.shared.is_ours(&self.handle);
+        follower.hear(&made);
+        Ok(())
     }
 }
 

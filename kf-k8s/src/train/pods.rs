@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kf_train::carrier::{ERROR_FILE, PROGRESS_FILE, request, variables};
-use kf_train::contract::{Address, Node, Placement};
+use kf_train::contract::{Address, Framework, Node, Placement};
 use kf_train::{JobSpec, Program};
 
 use super::indexed::{escaped, indexed};
@@ -25,6 +25,8 @@ const NODE: &str = "KF_NODE";
 /// Where a pod's ranks find their request, and its name there.
 const REQUEST_FOLDER: &str = "/etc/kf";
 const REQUEST_FILE: &str = "request.json";
+/// The variables that number a rank in its job.
+const NUMBERS: [&str; 2] = ["RANK", "ROLE_RANK"];
 /// The port at which the ranks of a job meet.
 const PORT: u16 = 29_500;
 /// More than one object may hold.
@@ -160,13 +162,21 @@ fn env(start: &Start<'_>, local_rank: usize) -> Result<Vec<EnvVar>, String> {
     let placement = placement(start)?;
     let contract = indexed(spec.nodes, |node| {
         let rank = placement.rank(node, local_rank).map_err(|error| error.to_string())?;
-        spec.framework.rank_env(&placement, rank).map_err(|error| error.to_string())
+        let mut env = spec.framework.rank_env(&placement, rank).map_err(|error| error.to_string())?;
+        if let (Program::Ranks { .. }, Framework::Torchrun) = (&spec.program, &spec.framework)
+            && spec.nodes > 1
+            && spec.ranks_per_node > 1
+        {
+            // They find it by their node's number.
+            env.retain(|name, _| !NUMBERS.contains(&name.as_str()));
+        }
+        Ok(env)
     })
     .map_err(|name| match name.contains(' ') {
         true => name,
         false => format!(
-            "the pods of a job differ by their number alone, and {name} of {} differs otherwise: give it one rank per node, \
-             or one node",
+            "the pods of a job differ by their number alone, and {name} of {} differs otherwise: give it one rank per node \
+             and more nodes, or one node, or make its ranks functions of this program (`Job::ranks`)",
             spec.framework
         ),
     })?;

@@ -7,8 +7,8 @@ use libtest_mimic::Trial;
 use tokio::runtime::Runtime;
 
 use super::{
-    conformance, elastic, faults, gangs, jobs, manifests, reasons, rights, strict, suspended, tasks, trouble,
-    workflows,
+    conformance, elastic, faults, functions, gangs, jobs, manifests, reasons, rights, strict, suspended,
+    tasks, trouble, workflows,
 };
 
 const VARIABLE: &str = "KF_PODS";
@@ -42,6 +42,7 @@ impl Chosen {
             conformance::trials,
             elastic::trials,
             faults::trials,
+            functions::trials,
             gangs::trials,
             jobs::trials,
             manifests::trials,

@@ -9,6 +9,7 @@ mod cluster;
 mod conformance;
 mod elastic;
 mod faults;
+mod functions;
 mod gangs;
 mod image;
 mod jobs;
@@ -66,12 +67,13 @@ impl Given {
 
 fn main() -> ExitCode {
     let double = |_: &Rank, number: u64| Ok::<_, String>(number * 2);
-    if let Some(code) = run_if_asked(&tasks::workers(
+    let workers = functions::add_to(
         Workers::new()
             .with(ranks("double", double))
             .with(ranks("meet", gangs::meet))
             .with(workflows::components()),
-    )) {
+    );
+    if let Some(code) = run_if_asked(&tasks::workers(workers)) {
         return code;
     }
     if let Some(code) = elastic::agent() {

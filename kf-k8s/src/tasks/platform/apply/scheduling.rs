@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::{
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::volumes::is_label;
 use super::{Draft, some};
+use crate::pod::is_label;
 use crate::tasks::platform::PlatformError;
 use crate::tasks::platform::error::shown;
 use crate::tasks::platform::exact::exact;

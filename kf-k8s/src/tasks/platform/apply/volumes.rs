@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sha2::{Digest, Sha256};
 
 use super::{Draft, filled, given, some};
+use crate::pod::is_label;
 use crate::tasks::platform::claims::{ACCESS_MODES, is_access_mode};
 use crate::tasks::platform::quantity::quantity_at;
 use crate::tasks::platform::{
@@ -270,13 +271,4 @@ fn derived(kind: &str, volume: &Volume) -> String {
     let digest = Sha256::digest(format!("{volume:?}"));
     let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     format!("{kind}-{hex}")
-}
-
-/// Whether it is a label as DNS has them (RFC 1123).
-pub(super) fn is_label(name: &str) -> bool {
-    let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&name.len())
-        && name.bytes().all(inside)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
 }
