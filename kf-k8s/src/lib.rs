@@ -79,6 +79,7 @@ pub mod manifests;
 pub mod objects;
 mod pod;
 pub mod tasks;
+mod told;
 pub mod train;
 mod watching;
 

@@ -38,6 +38,7 @@ use super::warnings::Warnings;
 use crate::answer::{in_time, is_refused, said, with_causes};
 use crate::clock::Clock;
 use crate::pod::memory_limit;
+use crate::told::Told;
 
 /// The name of the file in an attempt's folder that its log is kept in.
 const LOG: &str = "log.txt";
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     pub(super) namespace: String,
     pub(super) client: Client,
     pub(super) pods: Api<Pod>,
+    /// The same, where what they tell is enough.
+    pub(super) told: Api<Told>,
     pub(super) store: ArtifactStore,
     pub(super) pace: Pace,
     /// Places for logs that are followed.
@@ -108,6 +111,7 @@ impl PodExecutor {
         Self {
             shared: Arc::new(Shared {
                 pods: Api::namespaced(client.clone(), &namespace),
+                told: Api::namespaced(client.clone(), &namespace),
                 client,
                 namespace,
                 store,
@@ -150,7 +154,7 @@ impl Drop for Under {
 
 impl Shared {
     pub(super) fn informer(&self) -> &Informer {
-        self.informer.get_or_init(|| Informer::start(self.pods.clone()))
+        self.informer.get_or_init(|| Informer::start(self.told.clone()))
     }
 
     pub(super) fn warnings(&self) -> &Warnings {

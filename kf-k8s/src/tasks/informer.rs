@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::pod::{CONTAINER, RUN};
 use crate::facts::{PodFacts, facts};
+use crate::told::Told;
 use crate::watching::watched;
 
 /// What is known of a pod.
@@ -85,7 +86,7 @@ pub(super) fn facts_of(pod: &Pod) -> Option<PodFacts> {
 }
 
 impl Informer {
-    pub(super) fn start(pods: Api<Pod>) -> Self {
+    pub(super) fn start(pods: Api<Told>) -> Self {
         let followers = Arc::<Followers>::default();
         let watching = tokio::spawn(run(pods, Arc::clone(&followers)));
         Self { followers, _watching: AbortOnDropHandle::new(watching) }
@@ -138,7 +139,7 @@ impl Followers {
     }
 }
 
-async fn run(pods: Api<Pod>, followers: Arc<Followers>) {
+async fn run(pods: Api<Told>, followers: Arc<Followers>) {
     let mut events = std::pin::pin!(watched(pods, watcher::Config::default().labels(RUN)));
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
@@ -148,7 +149,7 @@ async fn run(pods: Api<Pod>, followers: Arc<Followers>) {
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(pod)) => {
                 followers.tell(&pod, false);
-                listed.extend(pod.metadata.name);
+                listed.extend(pod.metadata.name.clone());
             }
             Ok(Event::InitDone) => followers.all(&std::mem::take(&mut listed)),
             // It goes on by itself, later and later.

@@ -18,6 +18,7 @@ use super::pod::{is_of, is_of_another_run, pod_name};
 use super::problem::PodProblem;
 use super::remove::remove_pod;
 use crate::answer::{in_time, with_causes};
+use crate::told::Told;
 
 /// How long it takes until a quota is asked again, at first and at most.
 const QUOTA_AGAIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
@@ -119,7 +120,7 @@ impl Carrying {
         let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
         let path = Pod::url_path(&(), Some(&self.shared.namespace));
         let request = Request::new(path).create(&params, pod.to_vec()).map_err(kube::Error::BuildRequest)?;
-        let made: Pod = in_time(self.shared.client.request(request)).await?;
+        let made: Told = in_time(self.shared.client.request(request)).await?;
         self.shared.is_ours(&self.handle);
         follower.hear(&made);
         Ok(())

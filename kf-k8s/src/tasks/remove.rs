@@ -54,7 +54,7 @@ pub(super) async fn remove_pod(shared: &Shared, name: &str, grace: Option<u32>) 
     params.grace_period_seconds = grace;
     let mut again = Again::default();
     for _ in 0..20 {
-        match shared.pace.send(in_time(shared.pods.delete(name, &params))).await {
+        match shared.pace.send(in_time(shared.told.delete(name, &params))).await {
             Ok(_) => return true,
             Err(kube::Error::Api(status)) if status.code == 404 => return true,
             Err(error) => tracing::debug!(pod = name, %error, "it can't be removed yet"),
