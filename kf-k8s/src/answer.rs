@@ -46,12 +46,6 @@ pub(crate) fn lacks_right(message: &str) -> bool {
     message.contains("cannot ") && message.contains("in API group")
 }
 
-/// Whether this program may not do what it has asked for.
-pub(crate) fn is_refused(error: &kube::Error) -> bool {
-    let kube::Error::Api(status) = error else { return false };
-    status.code == 401 || (status.code == 403 && lacks_right(&status.message))
-}
-
 /// Whether what was not found is the namespace.
 pub(crate) fn lacks_namespace(message: &str) -> bool {
     message.starts_with("namespaces ")

@@ -24,7 +24,7 @@
 //!
 //! A pod that is deleted, evicted or preempted has its containers sent SIGTERM, and after the job's
 //! [`stop_grace`](kf_train::Job::stop_grace) killed. A function that asks [`Rank::is_leaving`](kf_train::Rank::is_leaving) in
-//! its steps has that time to save what it has; one that never asks ends at once.
+//! its steps has that time to save what it has, and fails; one that never asks goes on until it is killed.
 //!
 //! The ranks find their framework's environment, as they do everywhere. What they tell comes back by what Kubernetes has:
 //! lines, progress and results by the container's log, the error file by its termination message. Nothing has to reach the
@@ -64,7 +64,8 @@
 //! # Limits
 //! - Standard error and standard output come as one; of each rank the last 256 KiB are kept.
 //! - The pods of a job differ by their number alone: a command on several nodes has one rank on each. Ranks that are
-//!   functions of the program ([`Job::ranks`](kf_train::Job::ranks)) may be several on each.
+//!   functions of the program ([`Job::ranks`](kf_train::Job::ranks)) may be several on each: they know their numbers by
+//!   [`Rank`](kf_train::Rank), and `RANK` and `ROLE_RANK` are empty.
 //! - A rank with an accelerator is a node of its own.
 //! - Ranks that failed are started anew by a launcher that has the job in hand, not by the cluster alone. Nor does a
 //!   PyTorchJob without one end when its time is over.
@@ -79,7 +80,6 @@ pub mod manifests;
 pub mod objects;
 mod pod;
 pub mod tasks;
-mod told;
 pub mod train;
 mod watching;
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::progress::{Note, Progress};
@@ -38,7 +38,8 @@ pub struct Rank {
     restart_count: u64,
     run_id: String,
     leave: Option<PathBuf>,
-    termination: Option<Termination>,
+    /// Listened for since it was asked for first.
+    termination: OnceLock<Option<Termination>>,
     agent: Option<(String, String)>,
     uses_agent_store: bool,
     host: Option<String>,
@@ -91,7 +92,7 @@ impl Rank {
             restart_count: number(&lookup, "TORCHELASTIC_RESTART_COUNT", Some(0))?,
             run_id: lookup("TORCHELASTIC_RUN_ID").unwrap_or_default(),
             leave: lookup(LEAVE).map(PathBuf::from),
-            termination: None,
+            termination: OnceLock::new(),
             agent: lookup(AGENT).zip(lookup(AGENT_KEYS)),
             uses_agent_store: lookup("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True"),
             host: lookup(HOST).filter(|value| !value.is_empty()),
@@ -149,28 +150,26 @@ impl Rank {
     /// Whether this rank's node is to leave the job, so that the rank should save what it has and return: soon, for it is
     /// ended when its time is over. Cheap enough for each step.
     ///
-    /// So it is, too, where a [`ranks`](crate::ranks) function is the first process of a container that was sent SIGTERM:
-    /// its pod is deleted, evicted or preempted. A function that has asked here before goes on until it returns, and
-    /// what it returns then counts as a failed attempt; one that never asks is ended at once.
+    /// The first process of a container hears here of SIGTERM, too, from the first call on: its pod is deleted, evicted or
+    /// preempted. What a [`ranks`](crate::ranks) function returns after it was told so is not its result: the rank has
+    /// failed, and may be started anew.
     ///
     /// A rank that is no function of the launching program gets SIGTERM instead.
     pub fn is_leaving(&self) -> bool {
-        self.termination.as_ref().is_some_and(Termination::is_asked)
+        // Others end by SIGTERM as all processes do; the first one of a container hears of it only if it asks to.
+        let termination = self.termination.get_or_init(|| match std::process::id() {
+            1 => {
+                Termination::listen().inspect_err(|error| tracing::warn!(%error, "SIGTERM is not heard")).ok()
+            }
+            _ => None,
+        });
+        termination.as_ref().is_some_and(Termination::tell)
             || self.leave.as_ref().is_some_and(|path| path.exists())
     }
 
-    /// Listens for SIGTERM where nobody else would: the first process of a container hears of no signal that it does not
-    /// ask for.
-    pub(crate) fn hear_termination(&mut self) -> std::io::Result<()> {
-        if std::process::id() == 1 {
-            self.termination = Some(Termination::listen()?);
-        }
-        Ok(())
-    }
-
-    /// Whether it was sent SIGTERM and heard of it.
+    /// Whether the function was told that the process is to end, which nobody else asks about.
     pub(crate) fn was_terminated(&self) -> bool {
-        self.termination.as_ref().is_some_and(Termination::is_asked)
+        self.termination.get().is_some_and(|heard| heard.as_ref().is_some_and(Termination::was_told))
     }
 
     /// Whether the launcher's agent serves the store where ranks meet, as torchrun's does. If not, rank 0 serves it.

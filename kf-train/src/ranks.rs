@@ -70,8 +70,7 @@ where
     F: Fn(&Rank, A) -> Result<R, E> + Send + Sync + 'static,
 {
     fn answer(&self, request: &Request) -> Result<(), Box<dyn StdError + Send + Sync>> {
-        let mut rank = Rank::from_env()?;
-        rank.hear_termination()?;
+        let rank = Rank::from_env()?;
         rank.note_started();
         let request: RankRequest = request.parse()?;
         let args = serde_json::from_value(request.args)
@@ -87,7 +86,7 @@ where
             }
         };
         if rank.was_terminated() {
-            return Err("it was asked to end (SIGTERM) before it was done, and has returned".into());
+            return Err("it has left before it was done, since it was asked to end (SIGTERM)".into());
         }
         // Which rank is the first one changes where they outlive rounds.
         if rank.is_main() || rank.agent().is_some() {

@@ -7,28 +7,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::SIGTERM;
 use signal_hook::flag;
 
-/// With what a process ends that was asked to: as shells tell of SIGTERM.
-const EXIT: i32 = 128 + SIGTERM;
-
 /// That the process was sent SIGTERM.
 #[derive(Debug)]
 pub(crate) struct Termination {
     asked: Arc<AtomicBool>,
-    /// Nobody has asked for it so far.
-    unheard: Arc<AtomicBool>,
+    told: AtomicBool,
 }
 
 impl Termination {
-    /// From now on SIGTERM ends the process where nobody has asked for it before, and is noted otherwise.
+    /// From now on SIGTERM is noted, beside what else hears of it.
     pub(crate) fn listen() -> io::Result<Self> {
-        let (asked, unheard) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
-        flag::register_conditional_shutdown(SIGTERM, EXIT, Arc::clone(&unheard))?;
+        let asked = Arc::new(AtomicBool::new(false));
         flag::register(SIGTERM, Arc::clone(&asked))?;
-        Ok(Self { asked, unheard })
+        Ok(Self { asked, told: AtomicBool::new(false) })
     }
 
-    pub(crate) fn is_asked(&self) -> bool {
-        self.unheard.store(false, Ordering::Relaxed);
-        self.asked.load(Ordering::Relaxed)
+    /// Whether it came; whoever asks knows it then.
+    pub(crate) fn tell(&self) -> bool {
+        let asked = self.asked.load(Ordering::Relaxed);
+        if asked {
+            self.told.store(true, Ordering::Relaxed);
+        }
+        asked
+    }
+
+    /// Whether somebody was told that it came.
+    pub(crate) fn was_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
     }
 }

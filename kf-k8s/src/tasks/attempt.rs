@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::create::Again;
 use super::executor::Shared;
-use super::informer::{Follower, Sight};
+use super::informer::{Follower, Sight, facts_of};
 use super::limits::Limits;
 use super::logging::Logging;
 use super::pod::RUN;
@@ -78,7 +78,7 @@ impl Carrying {
             // Requests are large while they are made, and are not to be kept room for while the pod runs.
             Start::Make(asked) => Box::pin(self.make(&asked, &follower)).await,
             Start::There(pod) => {
-                follower.hear(&pod);
+                follower.hear(facts_of(&pod));
                 Ok(UNWATCHED)
             }
         };

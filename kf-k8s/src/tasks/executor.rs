@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::attempt::{Asked, Canceling, Carrying, Start};
 use super::claims;
-use super::create::Again;
+use super::create::{Again, Refusal, refusal};
 use super::informer::{Informer, facts_of};
 use super::options::TaskOptions;
 use super::pace::Pace;
@@ -34,11 +34,11 @@ use super::platform::{
 use super::pod::{Draft, MOST_REQUEST, RUN, is_of, pod, pod_name};
 use super::problem::Known;
 use super::remove::remove_pod;
+use super::told::Told;
 use super::warnings::Warnings;
-use crate::answer::{in_time, is_refused, said, with_causes};
+use crate::answer::{in_time, said, with_causes};
 use crate::clock::Clock;
 use crate::pod::memory_limit;
-use crate::told::Told;
 
 /// The name of the file in an attempt's folder that its log is kept in.
 const LOG: &str = "log.txt";
@@ -48,6 +48,10 @@ const GRACE: Duration = Duration::from_secs(30);
 const STATES: usize = 16;
 /// How many logs of ended containers are read at once.
 const LAST_LOGS: usize = 32;
+/// How often it is tried again to remove a run's pods, and how many of those tries are left when missing rights end them: the
+/// run's end does not wait for rights.
+const REMOVALS: u32 = 10;
+const WITHOUT_RIGHTS: u32 = REMOVALS - 3;
 /// How often pods are looked for that nobody came for.
 const SWEEP: Duration = Duration::from_secs(600);
 
@@ -64,7 +68,7 @@ pub(super) struct Shared {
     pub(super) namespace: String,
     pub(super) client: Client,
     pub(super) pods: Api<Pod>,
-    /// The same, where what they tell is enough.
+    /// The same, as far as they tell of themselves.
     pub(super) told: Api<Told>,
     pub(super) store: ArtifactStore,
     pub(super) pace: Pace,
@@ -277,6 +281,11 @@ fn is_older(pod: &Pod, than: Duration, now: i64) -> bool {
     ends.map(|end| end.0.as_millisecond()).max().is_some_and(|end| now.saturating_sub(end) > than)
 }
 
+/// Whether this program may not do what it has asked for.
+fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(refusal(error), Refusal::Forbidden(_))
+}
+
 /// The task's own inputs.
 fn inputs(attempt: &Attempt) -> serde_json::Map<String, Json> {
     let of_platform = ContainerTask::kubernetes_parameter("");
@@ -431,7 +440,7 @@ impl Executor for PodExecutor {
         let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::background() };
         let keeps = !self.shared.options.keep_finished.is_zero();
         let mut again = Again::default();
-        let mut left = 10;
+        let mut left = REMOVALS;
         loop {
             let removed = match keeps {
                 true => self.shared.pace.send(self.shared.remove_unfinished(&list, &params)).await,
@@ -442,8 +451,7 @@ impl Executor for PodExecutor {
             };
             match removed {
                 Ok(()) => return Ok(()),
-                // A run's end does not wait for rights.
-                Err(error) if left == 0 || (left < 8 && is_refused(&error)) => {
+                Err(error) if left == 0 || (left <= WITHOUT_RIGHTS && is_forbidden(&error)) => {
                     return Err(ExecutorError::Remove(said(&error)));
                 }
                 Err(error) => tracing::debug!(%run, %error, "its pods can't be removed yet"),

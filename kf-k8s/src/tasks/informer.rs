@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::pod::{CONTAINER, RUN};
+use super::told::Told;
 use crate::facts::{PodFacts, facts};
-use crate::told::Told;
 use crate::watching::watched;
 
 /// What is known of a pod.
@@ -57,7 +57,7 @@ impl Drop for Follower {
 
 impl Follower {
     /// Tells it what was heard elsewhere, where it knows nothing yet.
-    pub(super) fn hear(&self, pod: &Pod) {
+    pub(super) fn hear(&self, pod: Option<PodFacts>) {
         self.followers.tell(pod, true);
     }
 
@@ -107,10 +107,10 @@ impl Followers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, pod: &Pod, only_first: bool) {
+    fn tell(&self, pod: Option<PodFacts>, only_first: bool) {
+        let Some(facts) = pod else { return };
         let followers = self.lock();
-        let Some(sender) = pod.metadata.name.as_ref().and_then(|name| followers.get(name)) else { return };
-        let Some(facts) = facts_of(pod) else { return };
+        let Some(sender) = followers.get(&facts.name) else { return };
         sender.send_if_modified(|sight| {
             if only_first && !matches!(sight, Sight::Unseen) {
                 return false;
@@ -120,11 +120,11 @@ impl Followers {
         });
     }
 
-    fn gone(&self, pod: &Pod) {
-        let followers = self.lock();
-        let Some(sender) = pod.metadata.name.as_ref().and_then(|name| followers.get(name)) else { return };
-        let Some(facts) = facts_of(pod) else { return };
-        sender.send_replace(Sight::Gone(Arc::new(facts)));
+    fn gone(&self, pod: Option<PodFacts>) {
+        let Some(facts) = pod else { return };
+        if let Some(sender) = self.lock().get(&facts.name) {
+            sender.send_replace(Sight::Gone(Arc::new(facts)));
+        }
     }
 
     /// Those are all that are there: what was seen and is not among them is gone.
@@ -144,12 +144,12 @@ async fn run(pods: Api<Told>, followers: Arc<Followers>) {
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(pod)) => followers.tell(&pod, false),
-            Ok(Event::Delete(pod)) => followers.gone(&pod),
+            Ok(Event::Apply(pod)) => followers.tell(pod.facts, false),
+            Ok(Event::Delete(pod)) => followers.gone(pod.facts),
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(pod)) => {
-                followers.tell(&pod, false);
-                listed.extend(pod.metadata.name.clone());
+                listed.extend(pod.facts.as_ref().map(|facts| facts.name.clone()));
+                followers.tell(pod.facts, false);
             }
             Ok(Event::InitDone) => followers.all(&std::mem::take(&mut listed)),
             // It goes on by itself, later and later.
@@ -168,20 +168,24 @@ mod tests {
         serde_json::from_value(json!({"metadata": {"name": name}, "status": {"phase": phase}})).unwrap()
     }
 
+    fn facts(name: &str, phase: &str) -> Option<PodFacts> {
+        facts_of(&pod(name, phase))
+    }
+
     #[tokio::test]
     async fn followers_hear_of_their_own_pod_and_of_its_end() {
         let followers = Arc::<Followers>::default();
         let watching = AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
         let informer = Informer { followers: Arc::clone(&followers), _watching: watching };
         let follower = informer.follow("a");
-        followers.tell(&pod("b", "Running"), false);
+        followers.tell(facts("b", "Running"), false);
         // One that was not seen yet may not be there yet.
         followers.all(&HashSet::new());
         assert!(matches!(&*follower.sight.borrow(), Sight::Unseen));
-        follower.hear(&pod("a", "Pending"));
-        followers.tell(&pod("a", "Running"), false);
+        follower.hear(facts("a", "Pending"));
+        followers.tell(facts("a", "Running"), false);
         // Older than what was seen.
-        follower.hear(&pod("a", "Failed"));
+        follower.hear(facts("a", "Failed"));
         assert!(matches!(&*follower.sight.borrow(), Sight::Pod(pod) if !pod.over));
         followers.all(&HashSet::from(["a".to_owned()]));
         assert!(matches!(&*follower.sight.borrow(), Sight::Pod(_)));
@@ -192,7 +196,7 @@ mod tests {
         follower.sight.borrow_and_update();
         follower.look(Some(&pod("a", "Running")));
         assert!(matches!(&*follower.sight.borrow_and_update(), Sight::Pod(pod) if !pod.over));
-        followers.tell(&pod("a", "Failed"), false);
+        followers.tell(facts("a", "Failed"), false);
         // Asked before that was told.
         follower.look(Some(&pod("a", "Running")));
         assert!(matches!(&*follower.sight.borrow_and_update(), Sight::Pod(pod) if pod.over));
@@ -202,7 +206,7 @@ mod tests {
         let other = informer.follow("a");
         assert!(matches!(&*other.sight.borrow(), Sight::Gone(_)));
         drop(follower);
-        followers.tell(&pod("a", "Running"), false);
+        followers.tell(facts("a", "Running"), false);
         assert!(matches!(&*other.sight.borrow(), Sight::Pod(_)));
         drop(other);
         assert!(followers.lock().is_empty());

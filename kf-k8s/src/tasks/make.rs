@@ -13,12 +13,12 @@ use tokio::time::sleep;
 use super::attempt::{Asked, Canceling, Carrying, LOOK, UNWATCHED};
 use super::create::{Again, Patience, Refusal, may_be_done, refusal};
 use super::executor::Shared;
-use super::informer::Follower;
+use super::informer::{Follower, facts_of};
 use super::pod::{is_of, is_of_another_run, pod_name};
 use super::problem::PodProblem;
 use super::remove::remove_pod;
+use super::told::Told;
 use crate::answer::{in_time, with_causes};
-use crate::told::Told;
 
 /// How long it takes until a quota is asked again, at first and at most.
 const QUOTA_AGAIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
@@ -112,7 +112,7 @@ impl Carrying {
         }
         tracing::debug!(pod = %self.name, "it is there already");
         self.shared.is_ours(&self.handle);
-        follower.hear(&there);
+        follower.hear(facts_of(&there));
         Ok(Some(Ok(())))
     }
 
@@ -122,7 +122,7 @@ impl Carrying {
         let request = Request::new(path).create(&params, pod.to_vec()).map_err(kube::Error::BuildRequest)?;
         let made: Told = in_time(self.shared.client.request(request)).await?;
         self.shared.is_ours(&self.handle);
-        follower.hear(&made);
+        follower.hear(made.facts);
         Ok(())
     }
 }

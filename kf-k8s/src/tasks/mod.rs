@@ -75,6 +75,7 @@ pub mod platform;
 mod pod;
 mod problem;
 mod remove;
+mod told;
 mod warnings;
 
 pub use executor::PodExecutor;

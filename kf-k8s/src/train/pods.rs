@@ -167,8 +167,10 @@ fn env(start: &Start<'_>, local_rank: usize) -> Result<Vec<EnvVar>, String> {
             && spec.nodes > 1
             && spec.ranks_per_node > 1
         {
-            // They find it by their node's number.
-            env.retain(|name, _| !NUMBERS.contains(&name.as_str()));
+            // They find it by their node's number. Empty, they win over what others set.
+            for name in NUMBERS {
+                env.insert(name.into(), String::new());
+            }
         }
         Ok(env)
     })
@@ -261,5 +263,37 @@ mod tests {
             assert_eq!(claims.len(), 1);
             assert_eq!(claims[0].claim_name, "saved");
         }
+    }
+
+    #[test]
+    fn several_ranks_of_several_nodes_are_functions_that_know_their_node() {
+        let options = PodOptions::new("image:1");
+        let made = |job: &Job| {
+            let start = Start {
+                spec: job.spec().unwrap(),
+                attempt_id: "a",
+                job: "kf-a",
+                restart: 0,
+                hosts: vec!["one".into(), "two".into()],
+                service: "kf-a-0",
+                kind: Kind::Job,
+                options: &options,
+            };
+            template(&start)
+        };
+        let pod = made(&Job::ranks("fit", 2).nodes(2).env("RANK", "77")).unwrap().spec.unwrap();
+        for (local_rank, container) in pod.containers.iter().enumerate() {
+            let env = container.env.as_ref().unwrap();
+            let value = |name: &str| {
+                let found = env.iter().filter(|variable| variable.name == name).collect::<Vec<_>>();
+                assert_eq!(found.len(), 1, "{name}");
+                found[0].value.clone().unwrap()
+            };
+            assert_eq!(["RANK", "ROLE_RANK"].map(value), ["", ""]);
+            assert_eq!(value("LOCAL_RANK"), local_rank.to_string());
+            assert_eq!(["GROUP_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE"].map(value), ["$(KF_NODE)", "2", "4"]);
+        }
+        let refused = made(&Job::command("train", [""; 0], 2).nodes(2)).unwrap_err();
+        assert!(refused.contains("RANK of torchrun differs otherwise"), "{refused}");
     }
 }

@@ -105,7 +105,13 @@ pub(crate) async fn many(pods: &Api<Pod>, template: &Pod, count: usize) -> Outco
                 continue;
             }
         };
-        let (Ok(Event::Apply(pod)) | Ok(Event::InitApply(pod))) = event else { continue };
+        let pod = match event {
+            Ok(Event::Apply(pod) | Event::InitApply(pod)) => pod,
+            Ok(Event::Delete(pod)) if pod.metadata.name.as_ref().is_some_and(|name| !over.contains(name)) => {
+                return Err(format!("pod {:?} was taken away before it had ended", pod.metadata.name).into());
+            }
+            _ => continue,
+        };
         let Some(name) = pod.metadata.name.clone() else { continue };
         match ended(&pod) {
             Some(true) if !over.contains(&name) => {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -17,9 +17,11 @@ use crate::mutex::locked;
 const READERS: usize = 3;
 /// About so many pages are written before they are copied from the write-ahead log into the database.
 const CHECKPOINT_PAGES: usize = 4096;
-/// With about so many pages in the log, writes wait until some are copied: a slow disk slows them down, and the log does
-/// not grow with what they are ahead of it.
+/// With about so many pages that could be copied, writes wait until they are: a slow disk slows writers down. What somebody
+/// reads still can't be copied, and is not waited for.
 const FULL_PAGES: usize = 2 * CHECKPOINT_PAGES;
+/// How often it is looked whether another process has copied.
+const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -30,7 +32,7 @@ pub(super) struct Connections {
     writing: Threads,
     /// None in memory, where the one connection has the database.
     readers: Option<Readers>,
-    /// About how many pages are in the write-ahead log and not in the database.
+    /// About how many pages were written since the last checkpoint that anybody made here, and those that it left.
     written: AtomicUsize,
     /// Whether a checkpoint was asked for and is not done.
     copying: AtomicBool,
@@ -86,9 +88,7 @@ impl Connections {
         self.writing
             .run(move || {
                 let this = &waiting.0;
-                if this.has_written(FULL_PAGES) {
-                    this.empty_log(FULL_PAGES);
-                }
+                this.make_room();
                 let mut writer = locked(&this.writer);
                 writer.busy_timeout(open::BUSY).map_err(failure(&this.path, "write to"))?;
                 Ok(work(&mut writer))
@@ -138,23 +138,37 @@ impl Connections {
         self.written.load(Ordering::Relaxed) >= pages
     }
 
-    /// Copies the write-ahead log into the database where so many pages are in it, once nobody else does.
-    fn empty_log(&self, pages: usize) {
+    /// Waits while the log is full, for a while.
+    fn make_room(&self) {
+        let until = Instant::now() + open::BUSY;
+        while self.has_written(FULL_PAGES) && !self.empty_log(FULL_PAGES) && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Copies the write-ahead log into the database where so many pages are in it, once nobody of this process does; false
+    /// where another process does so.
+    fn empty_log(&self, pages: usize) -> bool {
         let mut beside = locked(&self.checkpointer);
         if !self.has_written(pages) {
-            return;
+            return true;
         }
-        let left = self.checkpoint(&mut beside).unwrap_or_else(|error| {
-            tracing::warn!(database = %self.path.display(), %error, "the write-ahead log was not emptied; it grows");
-            0
-        });
+        let left = match self.checkpoint(&mut beside) {
+            Ok(Some(left)) => left,
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::warn!(database = %self.path.display(), %error, "the write-ahead log was not emptied; it grows");
+                0
+            }
+        };
         // What somebody reads still is tried again after the next few writes.
         self.written.store(left.min(CHECKPOINT_PAGES - 64), Ordering::Relaxed);
+        true
     }
 
     /// Copies nearly all of the log beside the writer, and what came meanwhile in its way, so that the log begins anew
-    /// where nobody reads from it. Tells how many pages are left.
-    fn checkpoint(&self, beside: &mut Option<Connection>) -> Result<usize> {
+    /// where nobody reads from it. Tells how many pages are left, or nothing where another process copies.
+    fn checkpoint(&self, beside: &mut Option<Connection>) -> Result<Option<usize>> {
         let connection = match beside {
             Some(connection) => connection,
             empty => empty.insert(open::again(&self.path)?),
@@ -214,18 +228,49 @@ mod tests {
             }
         });
         let log = || std::fs::metadata(folder.path().join("metadata.db-wal")).map_or(0, |about| about.len());
-        for _ in 0..400 {
+        for _ in 0..1200 {
             if connections.has_written(FULL_PAGES) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        assert!(connections.has_written(FULL_PAGES));
+        // One write may be under way.
         tokio::time::sleep(Duration::from_millis(200)).await;
-        assert!(!writing.is_finished(), "it waits for the log");
+        let full = log();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(log() == full && !writing.is_finished(), "it waits: {full} bytes, then {}", log());
         drop(go_on);
         copying.join().unwrap();
         writing.await.unwrap();
         assert!(log() < 48 << 20, "{} MiB", log() >> 20);
         assert!(log() > 16 << 20, "{} MiB: nothing was written while it could not be copied", log() >> 20);
+    }
+    #[test]
+    fn what_another_copies_is_waited_for_and_not_taken_for_copied() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metadata.db");
+        let writer = open::file(&path).unwrap();
+        writer.execute_batch("CREATE TABLE many (text BLOB); INSERT INTO many VALUES (1);").unwrap();
+        let reader = open::reader(&path).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM many;").unwrap();
+        writer.execute_batch("INSERT INTO many VALUES (2);").unwrap();
+        let connections = Connections::to_file(path.clone(), writer).unwrap();
+        let other = std::thread::spawn(move || {
+            // Nobody else copies until the reader is done.
+            let other = open::again(&path).unwrap();
+            other.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0)).unwrap()
+        });
+        let began = Instant::now();
+        let mut copied = true;
+        while copied && began.elapsed() < open::BUSY / 2 {
+            connections.written.store(FULL_PAGES, Ordering::Relaxed);
+            copied = connections.empty_log(FULL_PAGES);
+        }
+        assert!(!copied && connections.has_written(FULL_PAGES));
+        reader.execute_batch("COMMIT").unwrap();
+        connections.make_room();
+        assert!(!connections.has_written(CHECKPOINT_PAGES));
+        assert!(!other.join().unwrap());
     }
 }

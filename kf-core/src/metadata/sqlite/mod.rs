@@ -49,8 +49,8 @@ const LONG_SPEC: usize = 64 << 10;
 /// Clones share one connection for writing and a few for reading. A small commit is made on the caller's thread, where
 /// it takes some tens of microseconds; large ones, those that have to wait for another process, reads, and the copying
 /// of the write-ahead log are made on a few threads of the store's own, which end with its last clone. That one's drop
-/// closes the file and copies what is left of the log, at most some megabytes. On a disk that is slower than its writers,
-/// commits wait once the log has grown to 32 MiB.
+/// closes the file and copies what is left of the log. That is 16 MiB, or where a disk is slower than its writers 32 MiB, from
+/// which on commits wait; it is more only while a reader needs it, or where it can't be copied.
 #[derive(Clone)]
 pub struct SqliteMetadata(Arc<Inner>);
 

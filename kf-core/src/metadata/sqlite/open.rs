@@ -41,11 +41,12 @@ pub(super) fn file(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Copies what is in the write-ahead log into the database, as far as nobody is in the way; tells how many pages are left.
-pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<usize> {
+/// Copies what is in the write-ahead log into the database, as far as nobody is in the way; tells how many pages are left,
+/// or nothing where another connection copies just then.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<Option<usize>> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-        let (log, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
-        Ok(usize::try_from(log - copied).unwrap_or(0))
+        let (busy, log, copied): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok((!busy).then(|| usize::try_from(log - copied).unwrap_or(0)))
     })
 }
 

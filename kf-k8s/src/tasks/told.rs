@@ -2,24 +2,22 @@
 //! not read: it takes several times as long as the rest.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::ops::Deref;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
-/// A pod without its `spec` and annotations.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Told(Pod);
+use super::informer::facts_of;
+use crate::facts::PodFacts;
 
-impl Deref for Told {
-    type Target = Pod;
-
-    fn deref(&self) -> &Pod {
-        &self.0
-    }
+/// What a pod tells.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    /// Its name and its version.
+    metadata: ObjectMeta,
+    /// None where it has no name.
+    pub(super) facts: Option<PodFacts>,
 }
 
 #[derive(Deserialize)]
@@ -35,7 +33,6 @@ struct Meta {
     name: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
     deletion_timestamp: Option<Time>,
     deletion_grace_period_seconds: Option<i64>,
 }
@@ -47,12 +44,12 @@ impl<'de> Deserialize<'de> for Told {
             name: metadata.name,
             uid: metadata.uid,
             resource_version: metadata.resource_version,
-            labels: metadata.labels,
             deletion_timestamp: metadata.deletion_timestamp,
             deletion_grace_period_seconds: metadata.deletion_grace_period_seconds,
             ..ObjectMeta::default()
         };
-        Ok(Self(Pod { metadata, status, spec: None }))
+        let pod = Pod { metadata, status, spec: None };
+        Ok(Self { facts: facts_of(&pod), metadata: pod.metadata })
     }
 }
 
@@ -77,11 +74,11 @@ impl Resource for Told {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        &self.0.metadata
+        &self.metadata
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0.metadata
+        &mut self.metadata
     }
 }
 
@@ -90,7 +87,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::facts::facts;
 
     #[test]
     fn what_a_pod_tells_is_read_and_what_was_asked_of_it_is_not() {
@@ -110,14 +106,12 @@ mod tests {
         });
         let pod: Pod = serde_json::from_value(whole.clone()).unwrap();
         let told: Told = serde_json::from_value(whole).unwrap();
-        let names = ["task".to_owned()];
-        assert_eq!(facts(&told, &names), facts(&pod, &names));
-        assert!(facts(&told, &names).is_some_and(|facts| facts.leaves && facts.over));
-        assert_eq!(told.meta().labels, pod.metadata.labels);
+        assert_eq!(told.facts, facts_of(&pod));
+        assert!(told.facts.as_ref().is_some_and(|facts| facts.leaves && facts.over));
         assert_eq!(told.meta().resource_version, pod.metadata.resource_version);
-        assert!(told.spec.is_none() && told.meta().managed_fields.is_none());
+        assert!(told.meta().managed_fields.is_none() && told.meta().annotations.is_none());
         // One that was just made tells nothing yet.
         let made: Told = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
-        assert_eq!(made.metadata.name.as_deref(), Some("a"));
+        assert!(made.facts.is_some_and(|facts| facts.name == "a" && !facts.over));
     }
 }
