@@ -23,8 +23,9 @@
 //! must be there: an image of `cargo xtask image` has the program alone, and no shell.
 //!
 //! A pod that is deleted, evicted or preempted has its containers sent SIGTERM, and after the job's
-//! [`stop_grace`](kf_train::Job::stop_grace) killed. A function that asks [`Rank::is_leaving`](kf_train::Rank::is_leaving) in
-//! its steps has that time to save what it has, and fails; one that never asks goes on until it is killed.
+//! [`stop_grace`](kf_train::Job::stop_grace) killed, which are whole seconds, and at least one. A function that asks
+//! [`Rank::is_leaving`](kf_train::Rank::is_leaving) in its steps has that time to save what it has, and fails; one that never
+//! asks goes on until it is killed.
 //!
 //! The ranks find their framework's environment, as they do everywhere. What they tell comes back by what Kubernetes has:
 //! lines, progress and results by the container's log, the error file by its termination message. Nothing has to reach the

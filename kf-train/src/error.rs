@@ -36,7 +36,8 @@ pub enum Error {
     },
     /// The handle's job is not known here: it was of another process, and ended with it.
     #[error(
-        "job `{attempt}` is not known to this launcher: jobs of local processes end with the process that started them"
+        "job `{attempt}` is not known to this launcher: it was never submitted or was deleted, or it was one of local processes, \
+         which end with the process that started them"
     )]
     Unknown {
         /// The attempt id.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::progress::{Note, Progress};
@@ -38,8 +38,7 @@ pub struct Rank {
     restart_count: u64,
     run_id: String,
     leave: Option<PathBuf>,
-    /// Listened for since it was asked for first.
-    termination: OnceLock<Option<Termination>>,
+    termination: Option<Termination>,
     agent: Option<(String, String)>,
     uses_agent_store: bool,
     host: Option<String>,
@@ -92,7 +91,7 @@ impl Rank {
             restart_count: number(&lookup, "TORCHELASTIC_RESTART_COUNT", Some(0))?,
             run_id: lookup("TORCHELASTIC_RUN_ID").unwrap_or_default(),
             leave: lookup(LEAVE).map(PathBuf::from),
-            termination: OnceLock::new(),
+            termination: None,
             agent: lookup(AGENT).zip(lookup(AGENT_KEYS)),
             uses_agent_store: lookup("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True"),
             host: lookup(HOST).filter(|value| !value.is_empty()),
@@ -150,26 +149,28 @@ impl Rank {
     /// Whether this rank's node is to leave the job, so that the rank should save what it has and return: soon, for it is
     /// ended when its time is over. Cheap enough for each step.
     ///
-    /// The first process of a container hears here of SIGTERM, too, from the first call on: its pod is deleted, evicted or
-    /// preempted. What a [`ranks`](crate::ranks) function returns after it was told so is not its result: the rank has
-    /// failed, and may be started anew.
+    /// A [`ranks`](crate::ranks) function in the first process of a container hears here of SIGTERM, too: its pod is deleted,
+    /// evicted or preempted. What it returns after it was told so is not its result: the rank has failed, and may be started
+    /// anew. One that never asks is killed once its time is over.
     ///
     /// A rank that is no function of the launching program gets SIGTERM instead.
     pub fn is_leaving(&self) -> bool {
-        // Others end by SIGTERM as all processes do; the first one of a container hears of it only if it asks to.
-        let termination = self.termination.get_or_init(|| match std::process::id() {
-            1 => {
-                Termination::listen().inspect_err(|error| tracing::warn!(%error, "SIGTERM is not heard")).ok()
-            }
-            _ => None,
-        });
-        termination.as_ref().is_some_and(Termination::tell)
+        self.termination.as_ref().is_some_and(Termination::tell)
             || self.leave.as_ref().is_some_and(|path| path.exists())
     }
 
-    /// Whether the function was told that the process is to end, which nobody else asks about.
+    /// Listens for SIGTERM where nobody else does: others end by it as all processes do, and the first one of a container
+    /// hears of it only if it asks to.
+    pub(crate) fn hear_termination(&mut self) -> std::io::Result<()> {
+        if std::process::id() == 1 {
+            self.termination = Some(Termination::listen()?);
+        }
+        Ok(())
+    }
+
+    /// Whether the function was told that the process is to end.
     pub(crate) fn was_terminated(&self) -> bool {
-        self.termination.get().is_some_and(|heard| heard.as_ref().is_some_and(Termination::was_told))
+        self.termination.as_ref().is_some_and(Termination::was_told)
     }
 
     /// Whether the launcher's agent serves the store where ranks meet, as torchrun's does. If not, rank 0 serves it.

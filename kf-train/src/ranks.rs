@@ -70,7 +70,8 @@ where
     F: Fn(&Rank, A) -> Result<R, E> + Send + Sync + 'static,
 {
     fn answer(&self, request: &Request) -> Result<(), Box<dyn StdError + Send + Sync>> {
-        let rank = Rank::from_env()?;
+        let mut rank = Rank::from_env()?;
+        rank.hear_termination()?;
         rank.note_started();
         let request: RankRequest = request.parse()?;
         let args = serde_json::from_value(request.args)

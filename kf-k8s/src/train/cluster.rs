@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kf_core::Timestamp;
-use kf_train::{Error, JobEnd, JobSpec, Result};
+use kf_train::{Error, JobEnd, JobEvent, JobSpec, Result};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde::Serialize;
@@ -283,26 +283,54 @@ impl Cluster {
         Ok(objects.iter().filter_map(began).min())
     }
 
-    /// Starts a job's ranks anew, and lets go of those before.
+    /// Starts a job's ranks anew, and lets go of those before. While the cluster refuses that, it is told, and tried again,
+    /// until the job's time is over, or it is cancelled or deleted.
     ///
     /// # Errors
     /// How the job ends where that can't be done.
     pub(super) async fn start_again(&self, job: &Followed, restart: u64) -> Result<(), JobEnd> {
-        let mut wait = Duration::from_millis(200);
+        let (before, next) = (object_name(&job.name, restart - 1), object_name(&job.name, restart));
+        let (mut wait, mut told) = (Duration::from_millis(200), String::new());
         loop {
-            match self.start(&job.spec, &job.attempt_id, &job.name, restart).await {
-                Ok(()) => break,
+            let started = self.start(&job.spec, &job.attempt_id, &job.name, restart).await;
+            // Whoever cancels writes it there where no later one was.
+            let left = in_time(self.objects().get_opt(&before)).await;
+            let canceled =
+                matches!(&left, Ok(Some(object)) if matches!(verdict_of(object), Some(Verdict::Canceled)));
+            match started {
+                Ok(()) if !canceled && left.is_ok() => break,
+                Ok(()) => {
+                    if canceled && self.suspend(&next, &Verdict::Canceled).await.is_ok() {
+                        break;
+                    }
+                }
                 Err(error @ Error::Job { .. }) => {
                     return Err(JobEnd::Broken { reason: error.to_string(), retryable: false });
                 }
+                Err(_) if canceled => return Err(JobEnd::Canceled),
                 Err(error) => {
-                    tracing::warn!(job = %job.spec.name, %error, "its ranks can't be started anew yet")
+                    let reason = format!("its ranks can't be started anew: {error}");
+                    if matches!(left, Ok(None)) {
+                        let reason =
+                            format!("its object `{before}` was deleted by somebody else, and {reason}");
+                        return Err(JobEnd::Broken { reason, retryable: true });
+                    }
+                    if reason != told {
+                        job.feed.tell(JobEvent::Waiting { reason: reason.clone() });
+                        told = reason;
+                    }
                 }
             }
+            if let Some(after) = job.spec.timeout
+                && let Ok(Some(began)) = self.began(&job.name).await
+                && Clock::ask_or_own(&self.client).await.seconds()
+                    > began.saturating_add(whole_seconds(after))
+            {
+                return Err(JobEnd::TimedOut { after });
+            }
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_secs(10));
+            wait = (wait * 2).min(Duration::from_secs(5));
         }
-        let before = object_name(&job.name, restart - 1);
         if let Err(error) = in_time(self.objects().delete(&before, &DeleteParams::background())).await {
             tracing::debug!(object = %before, %error, "it stays until its time is over");
         }
@@ -396,6 +424,13 @@ pub(crate) fn refused<'a>(what: &'a str, name: &'a str) -> impl Fn(kube::Error) 
         }
         other => unanswered(format!("{what} `{name}`"), other),
     }
+}
+
+/// What was written on an object about its job's end.
+pub(super) fn verdict_of(object: &DynamicObject) -> Option<Verdict> {
+    let written = object.metadata.annotations.as_ref()?.get(VERDICT)?;
+    let read = serde_json::from_str(written);
+    read.inspect_err(|error| tracing::debug!(%error, "a verdict that can't be read")).ok()
 }
 
 /// That something was not done, and why.

@@ -88,6 +88,12 @@ impl KubeLauncher {
         self.cluster.delete(&job_name(&handle.attempt_id)).await
     }
 
+    /// The handle of a job that was submitted under this attempt id, by whomever. [`run`](kf_train::run) with the same id and
+    /// job goes on with it as well.
+    pub fn handle(attempt_id: impl Into<String>) -> JobHandle {
+        JobHandle::new(KIND, attempt_id)
+    }
+
     /// The name of a job's objects on the cluster, and of the label `kf.dev/job` of its pods.
     pub fn name(handle: &JobHandle) -> String {
         job_name(&handle.attempt_id)
@@ -160,7 +166,7 @@ impl Launcher for KubeLauncher {
     async fn submit(&self, spec: JobSpec, attempt_id: &str) -> Result<JobHandle> {
         spec.check()?;
         check_attempt_id(&spec.name, attempt_id)?;
-        let handle = JobHandle::new(KIND, attempt_id);
+        let handle = Self::handle(attempt_id);
         let conflict = || Error::Conflict { attempt: attempt_id.to_owned() };
         if let Some(job) = self.known(attempt_id) {
             return if job.spec == spec { Ok(handle) } else { Err(conflict()) };

@@ -114,7 +114,8 @@ pub(crate) fn pod_spec(
         node_selector: Some(options.node_selector.clone()).filter(|labels| !labels.is_empty()),
         tolerations: Some(options.tolerations.clone()).filter(|taints| !taints.is_empty()),
         priority_class_name: options.priority_class.clone(),
-        termination_grace_period_seconds: Some(whole_seconds(stop_grace)),
+        // Zero would have the pod gone before its containers are.
+        termination_grace_period_seconds: Some(whole_seconds(stop_grace).max(1)),
         security_context: Some(pod_security(options.user)),
         ..Default::default()
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::LocalBoxFuture;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kf_core::process::Exit;
 use kf_k8s::train::{Kind, KubeLauncher};
 use kf_train::{Error, Job, JobEnd, JobEvent, JobHandle, Launcher, RankEnd, run};
-use kube::api::ListParams;
+use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use libtest_mimic::Trial;
+use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::cluster::carried;
@@ -32,6 +33,12 @@ pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
             add("pods_find_one_another", |given, kind| Box::pin(pods_find_one_another(given, kind)));
             add("another_launcher_goes_on", |given, kind| Box::pin(another_launcher_goes_on(given, kind)));
             add("results_come_from_pods", |given, kind| Box::pin(results_come_from_pods(given, kind)));
+            add("a_restart_that_is_refused_ends_in_time", |given, kind| {
+                Box::pin(a_restart_that_is_refused_ends_in_time(given, kind))
+            });
+            add("a_restart_that_is_refused_is_cancelled", |given, kind| {
+                Box::pin(a_restart_that_is_refused_is_cancelled(given, kind))
+            });
             add("nothing_stays_of_a_deleted_job", |given, kind| {
                 Box::pin(nothing_stays_of_a_deleted_job(given, kind))
             });
@@ -196,4 +203,45 @@ async fn nothing_stays_of_a_deleted_job(given: Given, kind: Kind) {
     tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
     let unknown = given.launcher(kind).attach(&handle).await;
     assert!(matches!(unknown, Err(Error::Unknown { .. })), "{unknown:?}");
+}
+
+/// A job whose rank has failed, and whose next start the namespace's quota has no room for: that is told.
+async fn refused_restart(given: &Given, kind: Kind, timeout: Duration) -> (Arc<KubeLauncher>, JobHandle) {
+    let launcher = given.launcher(kind);
+    let job = Job::command("sh", ["-c", "sleep 4; exit 1"], 1).max_restarts(1).timeout(timeout);
+    let handle = launcher.submit(job.spec().unwrap().clone(), "refused").await.unwrap();
+    let quotas: Api<ResourceQuota> = Api::namespaced(given.admin.clone(), &given.namespace);
+    let counted = match kind {
+        Kind::PyTorchJob => "count/pytorchjobs.kubeflow.org",
+        _ => "count/jobs.batch",
+    };
+    let quota = json!({"metadata": {"name": "one"}, "spec": {"hard": {counted: "1"}}});
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    let told = async {
+        let mut events = launcher.events(&handle).await.unwrap();
+        while let Some(event) = events.next().await {
+            match event {
+                JobEvent::Waiting { reason } if reason.contains("exceeded quota") => return reason,
+                JobEvent::Ended(end) => panic!("{end:?}"),
+                _ => {}
+            }
+        }
+        panic!("no end was told");
+    };
+    let reason = tokio::time::timeout(Duration::from_secs(60), told).await.unwrap();
+    assert!(reason.starts_with("its ranks can't be started anew"), "{reason}");
+    (launcher, handle)
+}
+
+async fn a_restart_that_is_refused_ends_in_time(given: Given, kind: Kind) {
+    let timeout = Duration::from_secs(15);
+    let (launcher, handle) = refused_restart(&given, kind, timeout).await;
+    assert_eq!(end(&launcher, &handle).await, JobEnd::TimedOut { after: timeout });
+}
+
+async fn a_restart_that_is_refused_is_cancelled(given: Given, kind: Kind) {
+    let (launcher, handle) = refused_restart(&given, kind, Duration::from_secs(600)).await;
+    // By another launcher, which knows no more than the handle.
+    given.launcher(kind).cancel(&KubeLauncher::handle("refused")).await.unwrap();
+    assert_eq!(end(&launcher, &handle).await, JobEnd::Canceled);
 }

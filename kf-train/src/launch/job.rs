@@ -246,7 +246,7 @@ impl fmt::Debug for Job {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct JobHandle {
-    /// The kind of launcher: `local`.
+    /// The kind of launcher: `local`, `kubernetes`.
     pub launcher: String,
     /// The attempt id that it was submitted under.
     pub attempt_id: String,

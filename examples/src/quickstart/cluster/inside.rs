@@ -1,6 +1,6 @@
 //! The engine, in its pod.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -22,12 +22,25 @@ pub fn in_pods() -> Workers {
     workers().with(RemoteTasks::new(components(), || ArtifactStore::local(ARTIFACTS)))
 }
 
+/// Whether there can be a home on the volume.
+fn writable(volume: &Path) -> Result<(), BoxError> {
+    tempfile::tempfile_in(volume).map(drop).map_err(|error| {
+        format!(
+            "the volume of the claim `{CLAIM}` can't be written to by this user: {error}. Folders of a node are root's: let all \
+             write to the folder that `kubectl get pv --output custom-columns=:.spec.hostPath.path` tells, and start this \
+             again; or take another `--storage-class`"
+        )
+        .into()
+    })
+}
+
 /// Runs the pipeline, and leaves the summary as the pod's last words.
 ///
 /// # Errors
 /// Those of [`live`], and what the cluster refuses.
 pub async fn run(options: &Options) -> Result<ExitCode, BoxError> {
     let client = kube::Client::try_default().await?;
+    writable(Path::new(MOUNT))?;
     let home = Home::open(HOME).await?;
     let mut pods = PodOptions::new(&options.image);
     pods.image_pull_policy = Some(PULL.to_owned());

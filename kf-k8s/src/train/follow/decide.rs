@@ -241,11 +241,10 @@ impl Follow {
             (None, told) => *told = None,
         }
         let spec = &self.job.spec;
-        // A pod goes on until all its containers have ended.
-        let failed = |seen: &Seen| seen.read && seen.failed();
+        // A pod goes on until all its containers have ended. What it printed is a part of the failure.
+        let read = |failure: &Failure| self.seen.get(failure.rank).is_some_and(|seen| seen.read);
         if spec.ranks_per_node > 1
-            && self.seen.iter().any(failed)
-            && let Some(failure) = self.blame()
+            && let Some(failure) = self.blame().filter(read)
         {
             return Next::Suspend(Verdict::Failed(Box::new(failure)));
         }

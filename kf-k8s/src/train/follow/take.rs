@@ -9,10 +9,10 @@ use kf_train::carrier::Note;
 use kf_train::{JobEvent, Program};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
-use tracing::debug;
 
+use super::super::cluster::verdict_of;
 use super::super::kinds::State;
-use super::super::names::{VERDICT, restart_of};
+use super::super::names::restart_of;
 use super::super::node::{NodeFacts, node_facts};
 use super::seen::Seen;
 use super::{Carrier, Follow};
@@ -117,14 +117,7 @@ impl Follow {
                 if of(&object) != Some(self.restart) {
                     return;
                 }
-                let written = object.metadata.annotations.as_ref().and_then(|all| all.get(VERDICT));
-                let verdict = written.and_then(|text| match serde_json::from_str(text) {
-                    Ok(verdict) => Some(verdict),
-                    Err(error) => {
-                        debug!(%error, "a verdict that can't be read");
-                        None
-                    }
-                });
+                let verdict = verdict_of(&object);
                 self.gone = object.metadata.deletion_timestamp.is_some();
                 self.there = true;
                 let kind = self.cluster.kind;
