@@ -7,14 +7,14 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kf_core::Timestamp;
-use kf_train::{Error, JobEnd, JobEvent, JobSpec, Result};
+use kf_train::{Error, JobSpec, Result};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::follow::{Job as Followed, Verdict};
+use super::follow::Verdict;
 use super::kinds::{Draft, Kind, LATE, Made};
 use super::names::{ATTEMPT, BEGAN, JOB, SPEC, VERDICT, WOKEN, labels, object_name, restart_of, selector};
 use super::options::PodOptions;
@@ -81,7 +81,7 @@ impl Cluster {
     }
 
     /// Those of one job, one for each start that is still there.
-    async fn objects_of(&self, name: &str) -> Result<Vec<DynamicObject>> {
+    pub(super) async fn objects_of(&self, name: &str) -> Result<Vec<DynamicObject>> {
         self.check_namespace("look for a job", name)?;
         let list = ListParams::default().labels(&selector(name));
         let objects = in_time(self.objects().list(&list)).await.map_err(refused("look for a job", name))?;
@@ -178,9 +178,12 @@ impl Cluster {
         let params = PostParams { field_manager: Some("kf".into()), ..PostParams::default() };
         let made = match self.create(&params, &object).await {
             Ok(made) => made,
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                let there = in_time(self.objects().get(&object_name)).await;
-                let there = there.map_err(refused("look at the object of", name))?;
+            Err(error) => {
+                // Also where it is told something else: a quota that is used up hides that it is there, and an answer may be
+                // lost.
+                let Ok(Some(there)) = in_time(self.objects().get_opt(&object_name)).await else {
+                    return Err(refused("start", &spec.name)(error));
+                };
                 let ours =
                     there.metadata.labels.as_ref().and_then(|all| all.get(JOB)).is_some_and(|of| of == name);
                 if !ours {
@@ -191,7 +194,6 @@ impl Cluster {
                 }
                 there
             }
-            Err(error) => return Err(refused("start", &spec.name)(error)),
         };
         let owner = self.owner(&object_name, &made);
         if let Some((resource, mut group)) = gang.group {
@@ -277,71 +279,17 @@ impl Cluster {
     }
 
     /// When a job was submitted, in seconds since 1970 by the cluster's clock; none where that was not written.
-    async fn began(&self, name: &str) -> Result<Option<i64>> {
+    pub(super) async fn began(&self, name: &str) -> Result<Option<i64>> {
         let objects = self.objects_of(name).await?;
         let began = |object: &DynamicObject| object.metadata.annotations.as_ref()?.get(BEGAN)?.parse().ok();
         Ok(objects.iter().filter_map(began).min())
-    }
-
-    /// Starts a job's ranks anew, and lets go of those before. While the cluster refuses that, it is told, and tried again,
-    /// until the job's time is over, or it is cancelled or deleted.
-    ///
-    /// # Errors
-    /// How the job ends where that can't be done.
-    pub(super) async fn start_again(&self, job: &Followed, restart: u64) -> Result<(), JobEnd> {
-        let (before, next) = (object_name(&job.name, restart - 1), object_name(&job.name, restart));
-        let (mut wait, mut told) = (Duration::from_millis(200), String::new());
-        loop {
-            let started = self.start(&job.spec, &job.attempt_id, &job.name, restart).await;
-            // Whoever cancels writes it there where no later one was.
-            let left = in_time(self.objects().get_opt(&before)).await;
-            let canceled =
-                matches!(&left, Ok(Some(object)) if matches!(verdict_of(object), Some(Verdict::Canceled)));
-            match started {
-                Ok(()) if !canceled && left.is_ok() => break,
-                Ok(()) => {
-                    if canceled && self.suspend(&next, &Verdict::Canceled).await.is_ok() {
-                        break;
-                    }
-                }
-                Err(error @ Error::Job { .. }) => {
-                    return Err(JobEnd::Broken { reason: error.to_string(), retryable: false });
-                }
-                Err(_) if canceled => return Err(JobEnd::Canceled),
-                Err(error) => {
-                    let reason = format!("its ranks can't be started anew: {error}");
-                    if matches!(left, Ok(None)) {
-                        let reason =
-                            format!("its object `{before}` was deleted by somebody else, and {reason}");
-                        return Err(JobEnd::Broken { reason, retryable: true });
-                    }
-                    if reason != told {
-                        job.feed.tell(JobEvent::Waiting { reason: reason.clone() });
-                        told = reason;
-                    }
-                }
-            }
-            if let Some(after) = job.spec.timeout
-                && let Ok(Some(began)) = self.began(&job.name).await
-                && Clock::ask_or_own(&self.client).await.seconds()
-                    > began.saturating_add(whole_seconds(after))
-            {
-                return Err(JobEnd::TimedOut { after });
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_secs(5));
-        }
-        if let Err(error) = in_time(self.objects().delete(&before, &DeleteParams::background())).await {
-            tracing::debug!(object = %before, %error, "it stays until its time is over");
-        }
-        Ok(())
     }
 
     /// Whether one of the Jobs that an object has made has failed because its time was over.
     ///
     /// # Errors
     /// What the cluster says.
-    pub(super) async fn is_late(&self, object: &str) -> Result<bool> {
+    pub(super) async fn has_late_job(&self, object: &str) -> Result<bool> {
         let Some(selector) = self.kind.jobs_of(object) else { return Ok(false) };
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), &self.namespace);
         let jobs = in_time(jobs.list(&ListParams::default().labels(&selector))).await;

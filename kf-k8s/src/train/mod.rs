@@ -1,5 +1,6 @@
 //! Training jobs on a cluster.
 
+mod anew;
 pub(crate) mod cluster;
 mod follow;
 mod gang;

@@ -39,6 +39,9 @@ pub(crate) fn trials(runtime: &Arc<Runtime>, client: &Client) -> Vec<Trial> {
             add("a_restart_that_is_refused_is_cancelled", |given, kind| {
                 Box::pin(a_restart_that_is_refused_is_cancelled(given, kind))
             });
+            add("a_restart_that_is_refused_is_deleted", |given, kind| {
+                Box::pin(a_restart_that_is_refused_is_deleted(given, kind))
+            });
             add("nothing_stays_of_a_deleted_job", |given, kind| {
                 Box::pin(nothing_stays_of_a_deleted_job(given, kind))
             });
@@ -208,7 +211,7 @@ async fn nothing_stays_of_a_deleted_job(given: Given, kind: Kind) {
 /// A job whose rank has failed, and whose next start the namespace's quota has no room for: that is told.
 async fn refused_restart(given: &Given, kind: Kind, timeout: Duration) -> (Arc<KubeLauncher>, JobHandle) {
     let launcher = given.launcher(kind);
-    let job = Job::command("sh", ["-c", "sleep 4; exit 1"], 1).max_restarts(1).timeout(timeout);
+    let job = Job::command("sh", ["-c", "sleep 6; exit 1"], 1).max_restarts(1).timeout(timeout);
     let handle = launcher.submit(job.spec().unwrap().clone(), "refused").await.unwrap();
     let quotas: Api<ResourceQuota> = Api::namespaced(given.admin.clone(), &given.namespace);
     let counted = match kind {
@@ -217,6 +220,10 @@ async fn refused_restart(given: &Given, kind: Kind, timeout: Duration) -> (Arc<K
     };
     let quota = json!({"metadata": {"name": "one"}, "spec": {"hard": {counted: "1"}}});
     quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    // It counts from when its first count is made.
+    while quotas.get("one").await.unwrap().status.and_then(|status| status.hard).is_none() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let told = async {
         let mut events = launcher.events(&handle).await.unwrap();
         while let Some(event) = events.next().await {
@@ -234,9 +241,18 @@ async fn refused_restart(given: &Given, kind: Kind, timeout: Duration) -> (Arc<K
 }
 
 async fn a_restart_that_is_refused_ends_in_time(given: Given, kind: Kind) {
-    let timeout = Duration::from_secs(15);
+    let timeout = Duration::from_secs(40);
     let (launcher, handle) = refused_restart(&given, kind, timeout).await;
     assert_eq!(end(&launcher, &handle).await, JobEnd::TimedOut { after: timeout });
+}
+
+/// Which makes room for it.
+async fn a_restart_that_is_refused_is_deleted(given: Given, kind: Kind) {
+    let (launcher, handle) = refused_restart(&given, kind, Duration::from_secs(600)).await;
+    given.launcher(kind).delete(&handle).await.unwrap();
+    let ended = end(&launcher, &handle).await;
+    assert!(matches!(&ended, JobEnd::Broken { reason, .. } if reason.contains("deleted")), "{ended:?}");
+    assert_eq!(pods(&given, &handle).await.len(), 0);
 }
 
 async fn a_restart_that_is_refused_is_cancelled(given: Given, kind: Kind) {

@@ -24,7 +24,9 @@ pub fn in_pods() -> Workers {
 
 /// Whether there can be a home on the volume.
 fn writable(volume: &Path) -> Result<(), BoxError> {
-    tempfile::tempfile_in(volume).map(drop).map_err(|error| {
+    let home = Path::new(HOME);
+    let folder = if home.exists() { home } else { volume };
+    tempfile::tempfile_in(folder).map(drop).map_err(|error| {
         format!(
             "the volume of the claim `{CLAIM}` can't be written to by this user: {error}. Folders of a node are root's: let all \
              write to the folder that `kubectl get pv --output custom-columns=:.spec.hostPath.path` tells, and start this \

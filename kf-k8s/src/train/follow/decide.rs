@@ -242,11 +242,14 @@ impl Follow {
         }
         let spec = &self.job.spec;
         // A pod goes on until all its containers have ended. What it printed is a part of the failure.
-        let read = |failure: &Failure| self.seen.get(failure.rank).is_some_and(|seen| seen.read);
         if spec.ranks_per_node > 1
-            && let Some(failure) = self.blame().filter(read)
+            && let Some(failure) = self.blame()
         {
-            return Next::Suspend(Verdict::Failed(Box::new(failure)));
+            let is_heard = self.seen.get(failure.rank).is_none_or(|seen| seen.is_heard(now));
+            return match is_heard {
+                true => Next::Suspend(Verdict::Failed(Box::new(failure))),
+                false => Next::Nothing,
+            };
         }
         for (rank, seen) in self.seen.iter().enumerate().filter(|(_, seen)| !seen.ended) {
             let (Some(started), Some(heard), None) = (seen.started, seen.heard, &seen.end) else { continue };

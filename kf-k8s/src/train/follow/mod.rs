@@ -259,7 +259,7 @@ impl Follow {
                 }
                 Next::Broken(reason, lost) => {
                     let name = object_name(&self.job.name, self.restart);
-                    match (self.cluster.is_late(&name).await, self.job.spec.timeout, lost) {
+                    match (self.cluster.has_late_job(&name).await, self.job.spec.timeout, lost) {
                         (Ok(true), Some(after), _) => return JobEnd::TimedOut { after },
                         (Ok(_), _, None) => return JobEnd::Broken { reason, retryable: true },
                         (Ok(_), _, Some(failure)) => {

@@ -1,11 +1,14 @@
 //! What is known of a rank.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kf_core::process::Exit;
 use kf_train::Progress;
 
 use crate::facts::ContainerEnd;
+
+/// How long what a rank printed is waited for once it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// What is known of a rank since it was last started.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ pub(super) struct Seen {
     /// Whether all of its log was read.
     pub(super) read: bool,
     pub(super) end: Option<ContainerEnd>,
+    /// When that end was seen.
+    pub(super) over: Option<Instant>,
     /// How many ends were seen before it.
     pub(super) order: u64,
     /// How many ranks were seen to be asked to go before its pod was; none where it was not seen.
@@ -39,6 +44,11 @@ impl Seen {
     /// Whether it has ended badly, and not because it was asked to end.
     pub(super) fn failed(&self) -> bool {
         !self.asked && self.end.as_ref().is_some_and(|end| !end.exit.success())
+    }
+
+    /// Whether what it printed was read, or is not waited for any longer since its end.
+    pub(super) fn is_heard(&self, now: Instant) -> bool {
+        self.read || self.started.is_none() || self.over.is_some_and(|over| now - over > LAST_WORDS)
     }
 
     /// Whether it ran, and its pod went without a failure of its own and before it was done.
@@ -75,6 +85,19 @@ mod tests {
         assert_eq!(first(&[seen(Some(0), 0, end()), seen(None, 0, None)]), Some(1));
         assert_eq!(first(&[seen(None, 0, end()), seen(Some(0), 1, None)]), Some(1));
         assert_eq!(first(&[seen(None, 1, end()), seen(None, 0, end())]), Some(1));
+    }
+
+    #[test]
+    fn what_a_rank_printed_is_waited_for_a_while() {
+        let now = Instant::now();
+        let ended = |read, started: bool, ago| {
+            let started = started.then_some(now);
+            Seen { read, started, over: now.checked_sub(ago), ..Seen::default() }.is_heard(now)
+        };
+        let soon = Duration::from_secs(1);
+        assert!(ended(true, true, soon) && !ended(false, true, soon));
+        // One that was never started prints nothing.
+        assert!(ended(false, false, soon) && ended(false, true, LAST_WORDS + soon));
     }
 
     #[test]

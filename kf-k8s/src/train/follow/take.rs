@@ -79,6 +79,7 @@ impl Follow {
             }
             if seen.end.is_none() && fact.end.is_some() {
                 seen.end.clone_from(&fact.end);
+                seen.over = Some(Instant::now());
                 seen.unstarted = pod.unstarted.get(local_rank).cloned().flatten();
                 (seen.order, seen.asked) = (self.ends, pod.pod.leaves);
                 self.ends += 1;
