@@ -95,7 +95,8 @@ pub(crate) fn unstarted(pod: &Pod, container: &str) -> Option<String> {
 
 /// What a pod tells of itself and of these containers; none where it has no name.
 pub(crate) fn facts(pod: &Pod, containers: &[String]) -> Option<PodFacts> {
-    let status = pod.status.clone().unwrap_or_default();
+    let nothing = PodStatus::default();
+    let status = pod.status.as_ref().unwrap_or(&nothing);
     let told = status.container_statuses.as_deref().unwrap_or_default();
     let facts = containers.iter().map(|name| {
         told.iter().find(|told| told.name == *name).map_or_else(ContainerFacts::default, container)
@@ -105,8 +106,8 @@ pub(crate) fn facts(pod: &Pod, containers: &[String]) -> Option<PodFacts> {
         name: pod.metadata.name.clone()?,
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         containers: facts.collect(),
-        before: before(&status),
-        waits: waits(&status).filter(|_| phase == "Pending"),
+        before: before(status),
+        waits: waits(status).filter(|_| phase == "Pending"),
         leaves: pod.metadata.deletion_timestamp.is_some(),
         grace: pod
             .metadata
@@ -114,7 +115,7 @@ pub(crate) fn facts(pod: &Pod, containers: &[String]) -> Option<PodFacts> {
             .and_then(|seconds| u64::try_from(seconds).ok())
             .map(Duration::from_secs),
         over: matches!(phase, "Succeeded" | "Failed"),
-        evicted: evicted(&status),
+        evicted: evicted(status),
     })
 }
 

@@ -71,6 +71,7 @@
 //! - Ranks that failed are started anew by a launcher that has the job in hand, not by the cluster alone. Nor does a
 //!   PyTorchJob without one end when its time is over.
 
+mod again;
 mod answer;
 pub mod argo;
 mod clock;

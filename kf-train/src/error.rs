@@ -34,7 +34,7 @@ pub enum Error {
         /// The attempt id.
         attempt: String,
     },
-    /// The handle's job is not known here: it was of another process, and ended with it.
+    /// The handle's job is not known here: it was never submitted or was deleted, or was of another process and ended with it.
     #[error(
         "job `{attempt}` is not known to this launcher: it was never submitted or was deleted, or it was one of local processes, \
          which end with the process that started them"

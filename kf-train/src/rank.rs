@@ -66,10 +66,7 @@ impl Rank {
                 .ok_or(Error::Environment { variable, reason: "is not set".into() })
         };
         let world_size = number(&lookup, "WORLD_SIZE", None)?;
-        let rank = match of_group(&lookup)? {
-            Some(rank) => rank,
-            None => number(&lookup, "RANK", None)?,
-        };
+        let rank = number(&lookup, "RANK", of_group(&lookup)?)?;
         let local_rank = number(&lookup, "LOCAL_RANK", Some(rank))?;
         let local_world_size = number(&lookup, "LOCAL_WORLD_SIZE", Some(world_size))?;
         let below = |variable, value: usize, limit: usize, of: &str| {

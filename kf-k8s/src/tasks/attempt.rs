@@ -12,7 +12,6 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::create::Again;
 use super::executor::Shared;
 use super::informer::{Follower, Sight, facts_of};
 use super::limits::Limits;
@@ -20,6 +19,7 @@ use super::logging::Logging;
 use super::pod::RUN;
 use super::problem::{Came, Known, PodProblem, asked_to_end, came_to, last_lines};
 use super::warnings::Warned;
+use crate::again::Again;
 use crate::answer::in_time;
 use crate::facts::PodFacts;
 

@@ -6,11 +6,12 @@ use kf_pipeline::{AttemptEnd, AttemptHandle, AttemptOutputs};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 
-use super::create::{Again, Patience, Refusal, refusal};
+use super::create::{Patience, Refusal, refusal};
 use super::executor::Shared;
 use super::platform::ClaimTask;
 use super::pod::ATTEMPT;
 use super::problem::PodProblem;
+use crate::again::Again;
 use crate::answer::in_time;
 
 /// Does what such a task does, once for an attempt.

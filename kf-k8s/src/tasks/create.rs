@@ -64,32 +64,6 @@ impl Patience {
     }
 }
 
-/// Waits that double.
-#[derive(Debug)]
-pub(super) struct Again {
-    next: Duration,
-    most: Duration,
-}
-
-impl Default for Again {
-    fn default() -> Self {
-        Self::between([Duration::from_millis(100), Duration::from_secs(10)])
-    }
-}
-
-impl Again {
-    /// Of so long, up to so long.
-    pub(super) fn between([next, most]: [Duration; 2]) -> Self {
-        Self { next, most }
-    }
-
-    /// Waits, each time longer.
-    pub(super) async fn wait(&mut self) {
-        tokio::time::sleep(self.next).await;
-        self.next = (self.next * 2).min(self.most);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use kube::core::Status;

@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::attempt::{Asked, Canceling, Carrying, Start};
 use super::claims;
-use super::create::{Again, Refusal, refusal};
+use super::create::{Refusal, refusal};
 use super::informer::{Informer, facts_of};
 use super::options::TaskOptions;
 use super::pace::Pace;
@@ -36,6 +36,7 @@ use super::problem::Known;
 use super::remove::remove_pod;
 use super::told::Told;
 use super::warnings::Warnings;
+use crate::again::Again;
 use crate::answer::{in_time, said, with_causes};
 use crate::clock::Clock;
 use crate::pod::memory_limit;

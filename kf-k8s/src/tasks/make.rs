@@ -11,13 +11,14 @@ use kube::core::Request;
 use tokio::time::sleep;
 
 use super::attempt::{Asked, Canceling, Carrying, LOOK, UNWATCHED};
-use super::create::{Again, Patience, Refusal, may_be_done, refusal};
+use super::create::{Patience, Refusal, may_be_done, refusal};
 use super::executor::Shared;
 use super::informer::{Follower, facts_of};
 use super::pod::{is_of, is_of_another_run, pod_name};
 use super::problem::PodProblem;
 use super::remove::remove_pod;
 use super::told::Told;
+use crate::again::Again;
 use crate::answer::{in_time, with_causes};
 
 /// How long it takes until a quota is asked again, at first and at most.

@@ -7,9 +7,9 @@ use kube::api::DeleteParams;
 use tokio::time::Instant;
 
 use super::attempt::Carrying;
-use super::create::Again;
 use super::executor::Shared;
 use super::informer::{Follower, Sight};
+use crate::again::Again;
 use crate::answer::in_time;
 
 impl Carrying {

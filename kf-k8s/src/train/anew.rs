@@ -5,15 +5,46 @@ use std::time::Duration;
 use kf_train::{Error, JobEnd, JobEvent, Result};
 use kube::api::{DeleteParams, DynamicObject};
 
-use super::cluster::{Cluster, verdict_of};
+use super::cluster::{Cluster, began, verdict_of};
 use super::follow::{Job as Followed, Verdict};
 use super::names::object_name;
+use crate::again::Again;
 use crate::answer::in_time;
 use crate::clock::Clock;
 use crate::pod::whole_seconds;
 
 /// How long it is until the cluster is asked again, at first and at most.
 const AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
+
+/// What is to be done about a job whose ranks are to be started anew.
+#[derive(Debug, PartialEq)]
+enum Step {
+    Start,
+    /// What there is of the new start is to be ended, and followed to that.
+    Cancel,
+    /// What there is of the new start is to be followed.
+    Follow,
+    End(JobEnd),
+}
+
+/// Decides by the job's objects, among which that of the new start has this name; `started` where that is there as a whole,
+/// `late` where the job's time is over.
+fn step(objects: &[DynamicObject], next: &str, started: bool, late: Option<Duration>) -> Step {
+    let there = objects.iter().any(|object| object.metadata.name.as_deref() == Some(next));
+    let canceled = objects.iter().any(|object| matches!(verdict_of(object), Some(Verdict::Canceled)));
+    match late {
+        _ if objects.is_empty() => {
+            let reason = "its objects were deleted before its ranks were started anew".to_owned();
+            Step::End(JobEnd::Broken { reason, retryable: true })
+        }
+        _ if canceled && there => Step::Cancel,
+        _ if canceled => Step::End(JobEnd::Canceled),
+        _ if started => Step::Follow,
+        Some(_) if there => Step::Follow,
+        Some(after) => Step::End(JobEnd::TimedOut { after }),
+        None => Step::Start,
+    }
+}
 
 impl Cluster {
     /// Starts a job's ranks anew, and lets go of those before. While the cluster refuses that, it is told, and tried again,
@@ -24,49 +55,34 @@ impl Cluster {
     /// How the job ends where there is nothing to follow.
     pub(super) async fn start_again(&self, job: &Followed, restart: u64) -> Result<(), JobEnd> {
         let next = object_name(&job.name, restart);
-        let (mut wait, mut told, mut started) = (AGAIN[0], String::new(), false);
+        let (mut again, mut told, mut started) = (Again::between(AGAIN), String::new(), false);
         loop {
             // Once more after the start: whoever cancels writes it on the last object that was there.
-            let refused = match self.objects_of(&job.name).await {
-                Ok(objects) if objects.is_empty() => {
-                    let reason = "its objects were deleted before its ranks were started anew".to_owned();
-                    return Err(JobEnd::Broken { reason, retryable: true });
-                }
-                Ok(objects) => {
-                    let there = objects.iter().any(|object| object.metadata.name.as_ref() == Some(&next));
-                    let canceled = objects.iter().any(is_canceled);
-                    match (canceled, there) {
-                        (true, false) => return Err(JobEnd::Canceled),
-                        (true, true) => match self.suspend(&next, &Verdict::Canceled).await {
-                            Ok(()) => break,
-                            Err(error) => Some(error),
-                        },
-                        (false, _) if started => break,
-                        (false, there) => match job.spec.timeout {
-                            Some(_) if there && self.is_late(job).await => break,
-                            Some(after) if self.is_late(job).await => return Err(JobEnd::TimedOut { after }),
-                            _ => self.start(&job.spec, &job.attempt_id, &job.name, restart).await.err(),
-                        },
+            let error = match self.look(job, &next, started).await {
+                Ok(Step::End(end)) => return Err(end),
+                Ok(Step::Follow) => break,
+                Ok(Step::Cancel) => match self.suspend(&next, &Verdict::Canceled).await {
+                    Ok(()) => break,
+                    Err(error) => error,
+                },
+                Ok(Step::Start) => match self.start(&job.spec, &job.attempt_id, &job.name, restart).await {
+                    Ok(()) => {
+                        started = true;
+                        continue;
                     }
-                }
-                Err(error) => Some(error),
+                    Err(error) => error,
+                },
+                Err(error) => error,
             };
-            started = started || refused.is_none();
-            match refused {
-                None => continue,
-                Some(error @ Error::Job { .. }) => {
-                    return Err(JobEnd::Broken { reason: error.to_string(), retryable: false });
-                }
-                Some(error) => {
-                    let reason = format!("its ranks can't be started anew: {error}");
-                    if reason != told {
-                        job.feed.tell(JobEvent::Waiting { reason: reason.clone() });
-                        told = reason;
-                    }
-                }
+            if let Error::Job { .. } = error {
+                return Err(JobEnd::Broken { reason: error.to_string(), retryable: false });
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(AGAIN[1]);
+            let reason = format!("its ranks can't be started anew: {error}");
+            if reason != told {
+                job.feed.tell(JobEvent::Waiting { reason: reason.clone() });
+                told = reason;
+            }
+            again.wait().await;
         }
         let before = object_name(&job.name, restart - 1);
         if let Err(error) = in_time(self.objects().delete(&before, &DeleteParams::background())).await {
@@ -75,14 +91,63 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether a job's time is over.
-    async fn is_late(&self, job: &Followed) -> bool {
-        let Some(after) = job.spec.timeout else { return false };
-        let Ok(Some(began)) = self.began(&job.name).await else { return false };
-        Clock::ask_or_own(&self.client).await.seconds() > began.saturating_add(whole_seconds(after))
+    /// What is to be done by what there is.
+    async fn look(&self, job: &Followed, next: &str, started: bool) -> Result<Step> {
+        let objects = self.objects_of(&job.name).await?;
+        let late = match (job.spec.timeout, began(&objects)) {
+            (Some(after), Some(began)) if !started => {
+                let now = Clock::ask_or_own(&self.client).await.seconds();
+                (now > began.saturating_add(whole_seconds(after))).then_some(after)
+            }
+            _ => None,
+        };
+        Ok(step(&objects, next, started, late))
     }
 }
 
-fn is_canceled(object: &DynamicObject) -> bool {
-    matches!(verdict_of(object), Some(Verdict::Canceled))
+#[cfg(test)]
+mod tests {
+    use kube::api::ApiResource;
+    use serde_json::json;
+
+    use super::super::names::VERDICT;
+    use super::*;
+
+    fn object(name: &str, verdict: Option<Verdict>) -> DynamicObject {
+        let resource = ApiResource::erase::<k8s_openapi::api::batch::v1::Job>(&());
+        let mut object = DynamicObject::new(name, &resource);
+        let written = verdict.map(|verdict| (VERDICT.to_owned(), json!(verdict).to_string()));
+        object.metadata.annotations = Some(written.into_iter().collect());
+        object
+    }
+
+    #[test]
+    fn what_is_done_follows_from_what_there_is() {
+        let after = Duration::from_secs(9);
+        let (before, next) = (|| object("a-0", None), || object("a-1", None));
+        let canceled = |name| object(name, Some(Verdict::Canceled));
+        let failed = || object("a-0", Some(Verdict::Broken { reason: "r".into(), retryable: true }));
+        for (objects, started, late, expected) in [
+            (vec![before()], false, None, Step::Start),
+            (vec![failed()], false, None, Step::Start),
+            // Half of it.
+            (vec![before(), next()], false, None, Step::Start),
+            (vec![before(), next()], true, None, Step::Follow),
+            // The one before was let go by another launcher.
+            (vec![next()], true, None, Step::Follow),
+            (vec![before()], false, Some(after), Step::End(JobEnd::TimedOut { after })),
+            // It ends by its own time.
+            (vec![before(), next()], false, Some(after), Step::Follow),
+            (vec![canceled("a-0")], false, None, Step::End(JobEnd::Canceled)),
+            (vec![canceled("a-0")], false, Some(after), Step::End(JobEnd::Canceled)),
+            (vec![canceled("a-0"), next()], true, None, Step::Cancel),
+            (vec![before(), canceled("a-1")], false, None, Step::Cancel),
+        ] {
+            let names: Vec<_> = objects.iter().map(|object| object.metadata.name.clone()).collect();
+            assert_eq!(step(&objects, "a-1", started, late), expected, "{names:?}, {started}, {late:?}");
+        }
+        for started in [false, true] {
+            assert!(matches!(step(&[], "a-1", started, None), Step::End(JobEnd::Broken { .. })));
+        }
+    }
 }

@@ -22,7 +22,7 @@ use super::pods::{Start, template};
 use crate::answer::{in_time, said};
 use crate::clock::Clock;
 use crate::objects::TrainingRuntime;
-use crate::pod::whole_seconds;
+use crate::pod::{is_label, whole_seconds};
 
 /// How long an operator may take to hear of an object.
 const UNHEARD: Duration = Duration::from_secs(10);
@@ -68,9 +68,8 @@ impl Cluster {
     /// # Errors
     /// [`Error::Carrier`] of what was to be done.
     fn check_namespace(&self, what: &str, name: &str) -> Result<()> {
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let namespace = &self.namespace;
-        if !namespace.is_empty() && namespace.len() <= 63 && namespace.bytes().all(allowed) {
+        if is_label(namespace) {
             return Ok(());
         }
         let reason = format!(
@@ -130,7 +129,7 @@ impl Cluster {
         let now = Clock::ask_or_own(&self.client).await.seconds();
         let began = match restart {
             0 => now,
-            _ => self.began(name).await?.unwrap_or(now),
+            _ => began(&self.objects_of(name).await?).unwrap_or(now),
         };
         let object_name = object_name(name, restart);
         let start = Start {
@@ -278,13 +277,6 @@ impl Cluster {
         make_once(&services, &service).await.map_err(refused("make a service for", job))
     }
 
-    /// When a job was submitted, in seconds since 1970 by the cluster's clock; none where that was not written.
-    pub(super) async fn began(&self, name: &str) -> Result<Option<i64>> {
-        let objects = self.objects_of(name).await?;
-        let began = |object: &DynamicObject| object.metadata.annotations.as_ref()?.get(BEGAN)?.parse().ok();
-        Ok(objects.iter().filter_map(began).min())
-    }
-
     /// Whether one of the Jobs that an object has made has failed because its time was over.
     ///
     /// # Errors
@@ -372,6 +364,12 @@ pub(crate) fn refused<'a>(what: &'a str, name: &'a str) -> impl Fn(kube::Error) 
         }
         other => unanswered(format!("{what} `{name}`"), other),
     }
+}
+
+/// When a job of these objects was submitted, in seconds since 1970 by the cluster's clock; none where that was not written.
+pub(super) fn began(objects: &[DynamicObject]) -> Option<i64> {
+    let began = |object: &DynamicObject| object.metadata.annotations.as_ref()?.get(BEGAN)?.parse().ok();
+    objects.iter().filter_map(began).min()
 }
 
 /// What was written on an object about its job's end.

@@ -232,23 +232,26 @@ mod tests {
     use super::*;
     use crate::train::ClaimMount;
 
+    fn made(job: &Job, hosts: &[&str], options: &PodOptions) -> Result<PodTemplateSpec, String> {
+        template(&Start {
+            spec: job.spec().unwrap(),
+            attempt_id: "a",
+            job: "kf-a",
+            restart: 0,
+            hosts: hosts.iter().map(ToString::to_string).collect(),
+            service: "kf-a-0",
+            kind: Kind::Job,
+            options,
+        })
+    }
+
     #[test]
     fn every_rank_has_the_claims_and_the_secrets() {
         let mut options = PodOptions::new("image:1");
         options.claims = vec![ClaimMount::new("saved", "/saved")];
         options.secrets = vec!["keys".into()];
         for (job, containers) in [(Job::ranks("fit", 2), 2), (Job::command("sh", ["-c", "true"], 1), 1)] {
-            let start = Start {
-                spec: job.spec().unwrap(),
-                attempt_id: "a",
-                job: "kf-a",
-                restart: 0,
-                hosts: vec!["one".into()],
-                service: "kf-a-0",
-                kind: Kind::Job,
-                options: &options,
-            };
-            let spec = template(&start).unwrap().spec.unwrap();
+            let spec = made(&job, &["one"], &options).unwrap().spec.unwrap();
             assert_eq!(spec.containers.len(), containers);
             for container in spec.containers {
                 let mounts = container.volume_mounts.unwrap();
@@ -269,19 +272,7 @@ mod tests {
     #[test]
     fn several_ranks_of_several_nodes_are_functions_that_know_their_node() {
         let options = PodOptions::new("image:1");
-        let made = |job: &Job| {
-            let start = Start {
-                spec: job.spec().unwrap(),
-                attempt_id: "a",
-                job: "kf-a",
-                restart: 0,
-                hosts: vec!["one".into(), "two".into()],
-                service: "kf-a-0",
-                kind: Kind::Job,
-                options: &options,
-            };
-            template(&start)
-        };
+        let made = |job: &Job| made(job, &["one", "two"], &options);
         let pod = made(&Job::ranks("fit", 2).nodes(2).env("RANK", "77")).unwrap().spec.unwrap();
         for (local_rank, container) in pod.containers.iter().enumerate() {
             let env = container.env.as_ref().unwrap();

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::LocalBoxFuture;
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::Pod;
 use kf_core::process::Exit;
 use kf_k8s::train::{Kind, KubeLauncher};
 use kf_train::{Error, Job, JobEnd, JobEvent, JobHandle, Launcher, RankEnd, run};
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use kube::{Api, Client};
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -213,17 +213,11 @@ async fn refused_restart(given: &Given, kind: Kind, timeout: Duration) -> (Arc<K
     let launcher = given.launcher(kind);
     let job = Job::command("sh", ["-c", "sleep 6; exit 1"], 1).max_restarts(1).timeout(timeout);
     let handle = launcher.submit(job.spec().unwrap().clone(), "refused").await.unwrap();
-    let quotas: Api<ResourceQuota> = Api::namespaced(given.admin.clone(), &given.namespace);
     let counted = match kind {
         Kind::PyTorchJob => "count/pytorchjobs.kubeflow.org",
         _ => "count/jobs.batch",
     };
-    let quota = json!({"metadata": {"name": "one"}, "spec": {"hard": {counted: "1"}}});
-    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
-    // It counts from when its first count is made.
-    while quotas.get("one").await.unwrap().status.and_then(|status| status.hard).is_none() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    given.quota("one", json!({counted: "1"})).await;
     let told = async {
         let mut events = launcher.events(&handle).await.unwrap();
         while let Some(event) = events.next().await {

@@ -24,13 +24,17 @@ mod workflows;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ResourceQuota;
 use kf_core::worker::{Workers, run_if_asked};
 use kf_k8s::manifests::Options;
 use kf_k8s::train::{Kind, KubeLauncher, PodOptions};
 use kf_train::{Rank, ranks};
-use kube::Client;
+use kube::api::PostParams;
+use kube::{Api, Client};
 use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::json;
 
 use self::asked::Asked;
 use self::chosen::{Chosen, judge};
@@ -55,6 +59,18 @@ impl Given {
 
     fn launcher_of(&self, kind: Kind, options: PodOptions) -> KubeLauncher {
         KubeLauncher::new(self.engine.clone(), &self.namespace, kind, options)
+    }
+
+    /// A quota of the namespace, by these limits, from when it holds.
+    async fn quota(&self, name: &str, hard: serde_json::Value) -> Api<ResourceQuota> {
+        let quotas: Api<ResourceQuota> = Api::namespaced(self.admin.clone(), &self.namespace);
+        let quota = json!({"metadata": {"name": name}, "spec": {"hard": hard}});
+        quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+        // It counts from when its first count is made.
+        while quotas.get(name).await.unwrap().status.and_then(|status| status.hard).is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        quotas
     }
 
     fn options(&self) -> PodOptions {

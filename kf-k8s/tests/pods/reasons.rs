@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::LocalBoxFuture;
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::Role;
 use kf_k8s::train::{Kind, KubeLauncher};
 use kf_train::{Error, Job, JobEnd, JobEvent, JobHandle, Launcher, RankState, run};
@@ -68,10 +68,7 @@ async fn no_account(given: Given, kind: Kind) {
 }
 
 async fn no_room(given: Given, kind: Kind) {
-    let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
-    let quota: ResourceQuota = serde_json::from_value(quota).unwrap();
-    let quotas: Api<ResourceQuota> = Api::namespaced(given.admin.clone(), &given.namespace);
-    quotas.create(&PostParams::default(), &quota).await.unwrap();
+    given.quota("none", json!({"pods": "0"})).await;
     let reason = waits(&given.launcher(kind)).await;
     for expected in ["0 of 2 pods are there", "can't be read: Forbidden (403)", "`kf_k8s::manifests`"] {
         assert!(reason.contains(expected), "{reason}");

@@ -22,10 +22,10 @@ pub fn in_pods() -> Workers {
     workers().with(RemoteTasks::new(components(), || ArtifactStore::local(ARTIFACTS)))
 }
 
-/// Whether there can be a home on the volume.
-fn writable(volume: &Path) -> Result<(), BoxError> {
+/// Says what to do where there can be no home on the volume.
+fn check_volume() -> Result<(), BoxError> {
     let home = Path::new(HOME);
-    let folder = if home.exists() { home } else { volume };
+    let folder = if home.exists() { home } else { Path::new(MOUNT) };
     tempfile::tempfile_in(folder).map(drop).map_err(|error| {
         format!(
             "the volume of the claim `{CLAIM}` can't be written to by this user: {error}. Folders of a node are root's: let all \
@@ -42,7 +42,7 @@ fn writable(volume: &Path) -> Result<(), BoxError> {
 /// Those of [`live`], and what the cluster refuses.
 pub async fn run(options: &Options) -> Result<ExitCode, BoxError> {
     let client = kube::Client::try_default().await?;
-    writable(Path::new(MOUNT))?;
+    check_volume()?;
     let home = Home::open(HOME).await?;
     let mut pods = PodOptions::new(&options.image);
     pods.image_pull_policy = Some(PULL.to_owned());

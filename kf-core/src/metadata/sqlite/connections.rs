@@ -246,6 +246,7 @@ mod tests {
         assert!(log() < 48 << 20, "{} MiB", log() >> 20);
         assert!(log() > 16 << 20, "{} MiB: nothing was written while it could not be copied", log() >> 20);
     }
+
     #[test]
     fn what_another_copies_is_waited_for_and_not_taken_for_copied() {
         let folder = tempfile::tempdir().unwrap();

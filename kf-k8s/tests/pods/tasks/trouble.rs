@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::Pod;
 use kf_core::metadata::RunState;
 use kf_k8s::tasks::PodExecutor;
 use kf_pipeline::spec::PipelineFile;
@@ -135,13 +135,7 @@ async fn unmounted(given: Given) {
 
 /// It waits, and goes on when there is room.
 async fn quota(given: Given) {
-    let quotas: Api<ResourceQuota> = Api::namespaced(given.admin.clone(), &given.namespace);
-    let none = json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
-    quotas.create(&PostParams::default(), &serde_json::from_value(none).unwrap()).await.unwrap();
-    // It counts from when its first count is made.
-    while quotas.get("none").await.unwrap().status.and_then(|status| status.hard).is_none() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let quotas = given.quota("none", json!({"pods": "0"})).await;
     let fixture = Fixture::new(&given).await;
     let pipeline = Pipeline::build("quota", |p| {
         p.add(last(0.0));
